@@ -1,0 +1,175 @@
+//! The seam between the worker and a Kafka client library. All above it is written once.
+//!
+//! Owns the traits and the words in which clients speak: events, faults, bounds. It touches no
+//! library and no socket. What every client promises:
+//! - a position moves only by a [`Span`](crate::record::Span), in which each offset is delivered or
+//!   proved not to exist;
+//! - `poll` never waits: what it has to wait for, it announces by `ready` and `wake`;
+//! - after an error it has already rebuilt itself, and goes on from the positions it had.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::record::{Offset, Span, TopicPartition};
+
+pub mod fault;
+
+pub use fault::{Fault, Retry};
+
+/// How much the consumer can take at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of memory for records, those of fetches under way included. With none, nothing new is
+    /// fetched; commits and the group are served all the same.
+    pub bytes: usize,
+}
+
+/// Where a partition's log begins and ends at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that still exists (*log start offset*).
+    pub log_start: Offset,
+    /// The next offset to be written, as far as consumers may read (*high watermark*).
+    pub log_end: Offset,
+}
+
+impl Bounds {
+    /// Whether a fetch at `offset` is in range. Both ends are: at the log start there is the first
+    /// record, and at the log end the next one will be.
+    pub fn contain(&self, offset: Offset) -> bool {
+        self.log_start <= offset && offset <= self.log_end
+    }
+}
+
+/// `log_start=4 log_end=9`
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "log_start={} log_end={}", self.log_start, self.log_end)
+    }
+}
+
+/// A partition that the client now holds, with what is needed to decide where to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The group's committed offset, if it has one.
+    pub committed: Option<Offset>,
+    /// Its range at this moment.
+    pub bounds: Bounds,
+}
+
+/// What a client has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// All partitions of one topic that are new to this client, in one round. Nothing of them is
+    /// fetched before a [`Client::seek`].
+    Assigned(Vec<Assignment>),
+    /// The topic does not exist at present. It is looked for again; told once.
+    Missing(Arc<str>),
+    /// Records, or the proof that there are none.
+    Span(Span),
+    /// The position is outside the log. Nothing of it is fetched before a [`Client::seek`].
+    OutOfRange {
+        /// The partition.
+        partition: TopicPartition,
+        /// The position that is outside.
+        at: Offset,
+        /// The range that it is outside of.
+        bounds: Bounds,
+    },
+    /// One partition can't be read at present; the client goes on trying where that makes sense.
+    Failing(TopicPartition, Fault),
+    /// A partition that was failing is read again.
+    Recovered(TopicPartition),
+    /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
+    Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
+    /// Partitions that the topic no longer has (it was deleted). Their positions mean nothing now.
+    Lost(Vec<TopicPartition>),
+}
+
+/// A client of one group and its topics. Owned and called by one consumer thread.
+pub trait Client: Send {
+    /// Signalled when `poll` may have something. To be waited on after `poll` returned `None`.
+    fn ready(&self) -> &Receiver<()>;
+
+    /// When `poll` wants to be called again even if nothing is ready: a deadline, a backoff, the
+    /// next look at the metadata. `None`: not before `ready`.
+    fn wake(&self) -> Option<Instant>;
+
+    /// Takes what has come in, and asks for more as far as `room` allows. Never waits.
+    ///
+    /// # Errors
+    /// The whole client is in trouble, for instance no broker can be reached. It has rebuilt
+    /// itself and tries again by itself, with a backoff; the same trouble is told once.
+    fn poll(&mut self, room: Room) -> Result<Option<Event>, Fault>;
+
+    /// Sets the position of a partition, drops what is under way for it, and fetches from there.
+    fn seek(&mut self, partition: &TopicPartition, to: Offset);
+
+    /// Commits offsets to the group, as they are. Answered by one [`Event::Committed`]; at most one
+    /// commit is under way.
+    fn commit(&mut self, offsets: &[(TopicPartition, Offset)]);
+}
+
+/// Questions about a cluster, answered one at a time by a blocking call with a deadline.
+/// Used by the client's own thread below the seam, by the observer and by operator commands.
+pub trait Cluster: Send {
+    /// The partitions of each topic; `None` for one that does not exist. Never creates a topic.
+    ///
+    /// # Errors
+    /// No broker could be asked.
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Vec<TopicPartition>>>, Fault>;
+
+    /// Log start and log end of each partition.
+    ///
+    /// # Errors
+    /// Outside: no broker could be asked. Inside: that partition has none at present, for instance
+    /// while it has no leader.
+    fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault>;
+
+    /// The group's committed offset of each partition.
+    ///
+    /// # Errors
+    /// The coordinator could not be asked, or refused.
+    fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault>;
+
+    /// Commits offsets to the group without being a member of it.
+    ///
+    /// # Errors
+    /// The coordinator could not be asked, or refused, for instance because the group has members.
+    fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault>;
+}
+
+/// How a client talks to its brokers: what a client needs to be made.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// `host:port` of brokers to ask first.
+    pub bootstrap_servers: Vec<String>,
+    /// The name under which the brokers' logs and quotas know this client.
+    pub client_id: String,
+    /// How long the opening of a connection may take.
+    pub connect_timeout: Duration,
+    /// How long any one request may take, beyond the time that a fetch is allowed to be held.
+    pub request_timeout: Duration,
+    /// How often topics and partitions are looked up anew.
+    pub metadata_max_age: Duration,
+}
+
+/// How records are fetched: the settings of one consumer's fetches.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// How long the broker may hold a fetch that has less than `min_bytes` to answer.
+    pub max_wait: Duration,
+    /// How much has to be there before the broker answers earlier.
+    pub min_bytes: i32,
+    /// Upper limit of one partition's part of a fetch, in bytes.
+    pub max_partition_bytes: usize,
+    /// Upper limit of a fetch, in bytes.
+    pub max_bytes: usize,
+    /// Whether each record's checksum is verified.
+    pub check_crcs: bool,
+}

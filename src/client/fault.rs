@@ -1,0 +1,176 @@
+//! What can go wrong between a client and its brokers, in words for an operator.
+//!
+//! Each fault knows whether a retry makes sense. The text is written here, once.
+
+use std::fmt;
+
+use crate::record::Offset;
+
+/// Whether it makes sense to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Passes by itself: a broker restarts, a leader moves.
+    Soon,
+    /// Needs somebody to change something outside, but may well be changed while we run.
+    Slowly,
+    /// This client will never read it.
+    Never,
+}
+
+/// A failure of a broker, the network, or this client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection: refused, unresolvable, timed out.
+    Unreachable {
+        /// `host:port`
+        broker: String,
+        /// The system's reason.
+        why: String,
+    },
+    /// Something answers at the port, but it does not speak Kafka's protocol in the clear.
+    NotKafka {
+        /// `host:port`
+        broker: String,
+        /// What it looks like, and what to do.
+        looks_like: String,
+    },
+    /// The broker no longer serves the requests of the `kafka` crate (Kafka 4 and newer).
+    TooNew {
+        /// `host:port`
+        broker: String,
+        /// The lowest version of Fetch that it serves.
+        fetch_min: i16,
+    },
+    /// The broker is older than what this client needs (0.11).
+    TooOld {
+        /// `host:port`
+        broker: String,
+        /// Which request it lacks.
+        lacks: &'static str,
+    },
+    /// A call did not come back in its time.
+    Deadline {
+        /// What was called.
+        call: &'static str,
+        /// How long was waited, in milliseconds.
+        after_ms: u64,
+    },
+    /// The connection broke, or the answer made no sense.
+    Broken {
+        /// What was called.
+        call: &'static str,
+        /// The reason as the library states it.
+        why: String,
+    },
+    /// The broker answered with an error code.
+    Refused {
+        /// What was called.
+        call: &'static str,
+        /// Kafka's name of the code.
+        code: String,
+    },
+    /// The partition has no leader at present.
+    NoLeader,
+    /// The topic does not exist, and is not created by asking for it.
+    TopicMissing {
+        /// Its name.
+        topic: String,
+    },
+    /// The group has live members; a commit from outside is refused until they are gone.
+    GroupHasMembers {
+        /// The group's name.
+        group: String,
+        /// Kafka's name of the code.
+        code: String,
+    },
+    /// A batch that this client can't decode.
+    Unreadable {
+        /// The offset at which it is.
+        offset: Offset,
+        /// What it is: `codec=lz4`.
+        what: String,
+    },
+    /// A batch that is larger than a fetch may be.
+    TooLarge {
+        /// The offset at which it begins.
+        offset: Offset,
+        /// Its size in bytes.
+        size: usize,
+        /// What a fetch may have, in bytes.
+        limit: usize,
+        /// The setting that limits it.
+        setting: &'static str,
+    },
+    /// A batch whose checksum does not match its bytes.
+    Corrupt {
+        /// The offset at which it was asked.
+        offset: Offset,
+    },
+}
+
+impl Fault {
+    /// Whether it makes sense to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Deadline { .. }
+            | Self::Broken { .. }
+            | Self::Refused { .. }
+            | Self::NoLeader => Retry::Soon,
+            Self::NotKafka { .. }
+            | Self::TooOld { .. }
+            | Self::TopicMissing { .. }
+            | Self::GroupHasMembers { .. }
+            | Self::Corrupt { .. }
+            | Self::TooLarge { .. } => Retry::Slowly,
+            Self::TooNew { .. } | Self::Unreadable { .. } => Retry::Never,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { broker, why } => write!(
+                f,
+                "no connection to broker {broker}: {why}; check kafka.bootstrap_servers, and that the broker runs and advertises an address that is reachable from here"
+            ),
+            Self::NotKafka { broker, looks_like } => {
+                write!(f, "what answers at {broker} is no plain Kafka listener: {looks_like}")
+            }
+            Self::TooNew { broker, fetch_min } => write!(
+                f,
+                "broker {broker} is too new for the client 'kafka': it serves Fetch from version {fetch_min} on, this client speaks version 0 (Kafka up to 3.9)"
+            ),
+            Self::TooOld { broker, lacks } => {
+                write!(f, "broker {broker} is too old: it does not serve {lacks} (Kafka 0.11 or newer is needed)")
+            }
+            Self::Deadline { call, after_ms } => {
+                write!(f, "no answer to {call} within {after_ms} ms; the connection is replaced")
+            }
+            Self::Broken { call, why } => write!(f, "{call} failed: {why}; the connection is replaced"),
+            Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),
+            Self::NoLeader => write!(f, "the partition has no leader at present"),
+            Self::TopicMissing { topic } => {
+                write!(f, "topic {topic} does not exist; it is not created by asking for it, and is looked for again")
+            }
+            Self::GroupHasMembers { group, code } => write!(
+                f,
+                "group {group} has live members ({code}): another consumer still runs in it, or did a moment ago; stop it"
+            ),
+            Self::Unreadable { offset, what } => write!(
+                f,
+                "the batch at offset={offset} can't be read by this client ({what}); produce with gzip, snappy or no compression"
+            ),
+            Self::TooLarge { offset, size, limit, setting } => {
+                write!(f, "the batch at offset={offset} has {size} bytes, a fetch may have {limit}; raise {setting}")
+            }
+            Self::Corrupt { offset } => write!(
+                f,
+                "the batch at offset={offset} fails its checksum: damaged on the broker's disk or on the way; it is asked again (check_crcs = false would deliver it as it is)"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

@@ -1,0 +1,2 @@
+//! `worker`: arguments, logger, run, exit code.
+fn main() {}

@@ -1,0 +1,194 @@
+//! The values that travel through the worker: offsets, partitions, records.
+//!
+//! Owns no I/O and no policy. What always holds here:
+//! - an [`Offset`] is never negative: Kafka's sentinels (-1, -2) end in the client's folder;
+//! - `+ 1` on an offset is written in one place, [`Offset::next`];
+//! - records are never copied one by one: [`Records`] is a window on the answer of one fetch,
+//!   which stays in memory until its last window is dropped.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The number of a record in its partition. Never negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// The first offset that a partition can have.
+    pub const ZERO: Self = Self(0);
+
+    /// `None` for a negative number, which is a sentinel of the protocol and no offset.
+    pub const fn new(offset: i64) -> Option<Self> {
+        if offset < 0 { None } else { Some(Self(offset)) }
+    }
+
+    /// The number as Kafka writes it.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The offset behind this one: the position after this record, and the offset to commit once
+    /// it is done.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// How many offsets lie from `earlier` up to here; 0 if `earlier` is not earlier.
+    pub const fn since(self, earlier: Self) -> u64 {
+        if self.0 > earlier.0 { self.0.abs_diff(earlier.0) } else { 0 }
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One partition of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Names a partition.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+/// `topic=orders partition=3`, as it stands in log lines.
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "topic={} partition={}", self.topic, self.partition)
+    }
+}
+
+/// One record, borrowed from the answer it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its offset in its partition.
+    pub offset: Offset,
+    /// Milliseconds since 1970 (UTC), where the client's protocol carries it.
+    pub timestamp_ms: Option<i64>,
+    /// `None` for a null key. The `kafka` crate cannot tell null from empty: both are `None` there.
+    pub key: Option<&'a [u8]>,
+    /// `None` for a null value (a tombstone). The `kafka` crate cannot tell null from empty.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What owns the bytes of one fetch. A client implements it over its own answer type, so that no
+/// record is copied and no client type is seen above the client.
+pub trait Arena: Send + Sync {
+    /// The record at `index`; called only with an index below the count given to [`Records::new`].
+    fn record(&self, index: usize) -> Record<'_>;
+}
+
+/// A run of records of one partition, in ascending order of their offsets.
+///
+/// Cheap to clone and to cut: it holds a reference on the fetch, and a range in it.
+#[derive(Clone)]
+pub struct Records {
+    arena: Option<Arc<dyn Arena>>,
+    range: Range<usize>,
+}
+
+impl Records {
+    /// The records `range` of `arena`.
+    pub fn new(arena: Arc<dyn Arena>, range: Range<usize>) -> Self {
+        Self { arena: Some(arena), range }
+    }
+
+    /// No records.
+    pub const fn none() -> Self {
+        Self { arena: None, range: 0..0 }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The record at `index`, counted from this run's first.
+    pub fn get(&self, index: usize) -> Option<Record<'_>> {
+        let arena = self.arena.as_deref()?;
+        (index < self.len()).then(|| arena.record(self.range.start + index))
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        let range = self.range.clone();
+        self.arena.as_deref().into_iter().flat_map(move |arena| range.clone().map(|index| arena.record(index)))
+    }
+
+    /// The same fetch, but only the records `range` of this run. What lies beyond its end is left out.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let start = (self.range.start + range.start).min(self.range.end);
+        let end = (self.range.start + range.end).min(self.range.end).max(start);
+        Self { arena: self.arena.clone(), range: start..end }
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Records({})", self.len())
+    }
+}
+
+/// Every offset in `offsets` is in `records` or does not exist: the client has proved it.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Where the records come from.
+    pub partition: TopicPartition,
+    /// From the position that was asked to the next one. Never empty.
+    pub offsets: Range<Offset>,
+    /// What there is to deliver; may be none (a control batch, a compacted stretch).
+    pub records: Records,
+    /// Bytes of memory that `records` holds.
+    pub bytes: usize,
+    /// The high watermark that came with the answer.
+    pub log_end: Option<Offset>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Numbers;
+    impl Arena for Numbers {
+        fn record(&self, index: usize) -> Record<'_> {
+            Record { offset: Offset(index as i64), timestamp_ms: None, key: None, value: Some(b"v") }
+        }
+    }
+
+    #[test]
+    fn negative_numbers_are_no_offsets() {
+        assert_eq!(Offset::new(-1), None);
+        assert_eq!(Offset::new(0), Some(Offset::ZERO));
+        assert_eq!(Offset(4).since(Offset(1)), 3);
+        assert_eq!(Offset(1).since(Offset(4)), 0);
+    }
+
+    #[test]
+    fn a_slice_of_a_slice_is_counted_from_its_own_start() {
+        let all = Records::new(Arc::new(Numbers), 10..20);
+        let part = all.slice(2..5).slice(1..9);
+        assert_eq!(part.iter().map(|r| r.offset.get()).collect::<Vec<_>>(), [13, 14]);
+        assert_eq!(part.get(0).map(|r| r.offset), Some(Offset(13)));
+        assert!(part.get(2).is_none());
+        assert!(all.slice(10..12).is_empty());
+        assert_eq!(Records::none().iter().count(), 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a destination of records has to do, and the list of those there are.
+//!
+//! A sink knows no Kafka, no thread and no offset arithmetic. It is owned by one lane thread, which
+//! calls it, retries it and acknowledges for it. What a sink promises:
+//! - `write` takes records in order and says how many of them it took;
+//! - what it took counts only after the next successful `flush`: after a failed one the lane gives
+//!   everything since the last good flush again, and the sink must be ready for that;
+//! - it never blocks without a bound that its own documentation states.
+
+use crate::record::{Records, TopicPartition};
+
+pub mod drop;
+pub mod file;
+pub mod json;
+pub mod log;
+pub mod stdout;
+
+/// A destination of records.
+pub trait Sink: Send {
+    /// Takes `records`, all of `partition`, in order. `Ok` means that all were taken.
+    ///
+    /// # Errors
+    /// [`Stopped`] says how many were taken before it stopped, and why; the lane goes on from there.
+    fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped>;
+
+    /// Makes everything taken so far as durable as this sink can: only then is it acknowledged.
+    ///
+    /// # Errors
+    /// The reason, in words for the log. Nothing since the last good flush counts as delivered; the
+    /// sink has gone back to that point, and all of it is given again.
+    fn flush(&mut self) -> Result<(), String>;
+
+    /// Opens its files anew (SIGHUP, after a log rotation). Called between a flush and a write.
+    ///
+    /// # Errors
+    /// The reason, in words for the log. The sink goes on with what it had open.
+    fn reopen(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A `write` that did not take everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// How many records were taken before this one.
+    pub done: usize,
+    /// Why the next one was not.
+    pub why: Why,
+}
+
+/// Why a record was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It may be taken later: a full disk, a closed pipe. The text says what and where.
+    Retry(String),
+    /// It never will be, however often it is given. The text says what is wrong with it.
+    Reject(String),
+}
