@@ -16,6 +16,7 @@ use crossbeam_channel::Receiver;
 use crate::record::{Offset, Span, TopicPartition};
 
 pub mod fault;
+pub mod kafka;
 
 pub use fault::{Fault, Retry};
 
@@ -60,13 +61,16 @@ pub struct Assignment {
     pub committed: Option<Offset>,
     /// Its range at this moment.
     pub bounds: Bounds,
+    /// It appeared after the client had first seen its topic, or looked for it in vain: whatever it
+    /// holds was written since then.
+    pub is_new: bool,
 }
 
 /// What a client has to tell.
 #[derive(Debug)]
 pub enum Event {
-    /// All partitions of one topic that are new to this client, in one round. Nothing of them is
-    /// fetched before a [`Client::seek`].
+    /// Partitions of one topic that the client holds from now on. Nothing of them is fetched before
+    /// a [`Client::seek`].
     Assigned(Vec<Assignment>),
     /// The topic does not exist at present. It is looked for again; told once.
     Missing(Arc<str>),
@@ -85,6 +89,8 @@ pub enum Event {
     Failing(TopicPartition, Fault),
     /// A partition that was failing is read again.
     Recovered(TopicPartition),
+    /// The client as a whole works again, after `poll` had returned an error. Told once.
+    Connected,
     /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
     Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
     /// Partitions that the topic no longer has (it was deleted). Their positions mean nothing now.
@@ -170,6 +176,8 @@ pub struct FetchSettings {
     pub max_partition_bytes: usize,
     /// Upper limit of a fetch, in bytes.
     pub max_bytes: usize,
+    /// The consumer's share of the memory for records, in bytes; a fetch never asks for more.
+    pub memory: usize,
     /// Whether each record's checksum is verified.
     pub check_crcs: bool,
 }

@@ -1,0 +1,202 @@
+//! The client over the `kafka` crate: the only folder that names it. For brokers from 0.11 to 3.9.
+//!
+//! Owns the links, and on them the crate's clients; owns the positions. It never waits: `poll`
+//! collects what the links have brought, starts what can be started, and gives events away one by
+//! one. A link for surveys (metadata, bounds), one for the group, and one a broker for records, so
+//! that a slow or broken broker costs the partitions of the others nothing, and a commit never
+//! waits behind a fetch that the broker holds.
+//!
+//! What the crate does that has to be made up for is told in ARCHITECTURE.md, "Non-obvious".
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::backoff::Backoff;
+use crate::client::{Client, Cluster, Connection, Event, Fault, FetchSettings, Room};
+use crate::record::{Offset, TopicPartition};
+
+mod answer;
+mod control;
+mod data;
+mod fault;
+mod fetch;
+mod fetch_size;
+mod link;
+mod partition;
+mod survey;
+
+use control::{Control, Survey};
+use fetch::DataLink;
+use link::Link;
+use partition::Partition;
+use survey::Known;
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// A broker that comes back is found again within this and the time of a connect.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// The outcome of a call on the survey's or the group's link.
+enum ControlReply {
+    Surveyed(Result<Survey, Fault>),
+    Committed(Result<(), Fault>),
+}
+
+/// A client of one group and its topics. See [`Client`].
+pub struct KafkaClient {
+    name: String,
+    group: String,
+    topics: Vec<Arc<str>>,
+    connection: Arc<Connection>,
+    settings: Arc<FetchSettings>,
+    ready: (Sender<()>, Receiver<()>),
+    survey: Link<Control, ControlReply>,
+    survey_due: Instant,
+    survey_backoff: Backoff,
+    group_link: Link<Control, ControlReply>,
+    commit: Commit,
+    known: BTreeMap<Arc<str>, Known>,
+    /// Who leads which partition, as the last survey had it.
+    leaders: HashMap<TopicPartition, String>,
+    parts: Vec<Partition>,
+    data: BTreeMap<String, DataLink>,
+    events: VecDeque<Event>,
+    faults: VecDeque<Fault>,
+    /// The links that are in trouble, by name.
+    troubled: BTreeSet<String>,
+    polled: Instant,
+}
+
+/// The commit that was asked for.
+enum Commit {
+    None,
+    Wanted(Vec<(TopicPartition, Offset)>),
+    UnderWay(Vec<(TopicPartition, Offset)>),
+}
+
+impl KafkaClient {
+    /// A client called `name` in its threads' names. Nothing is connected before the first `poll`.
+    pub fn new(
+        name: &str,
+        group: &str,
+        topics: Vec<Arc<str>>,
+        connection: Arc<Connection>,
+        settings: Arc<FetchSettings>,
+    ) -> Self {
+        let (ready_tx, ready_rx) = bounded(1);
+        let control = |role: &str| {
+            let connection = Arc::clone(&connection);
+            Link::new(format!("link:{name}/{role}"), ready_tx.clone(), move || Control::new(Arc::clone(&connection)))
+        };
+        let now = Instant::now();
+        Self {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            topics,
+            survey: control("survey"),
+            survey_due: now,
+            survey_backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            group_link: control("group"),
+            commit: Commit::None,
+            known: BTreeMap::new(),
+            leaders: HashMap::new(),
+            parts: Vec::new(),
+            data: BTreeMap::new(),
+            events: VecDeque::new(),
+            faults: VecDeque::new(),
+            troubled: BTreeSet::new(),
+            polled: now,
+            ready: (ready_tx, ready_rx),
+            connection,
+            settings,
+        }
+    }
+
+    /// A link is in trouble; told when it is the first time.
+    fn trouble(&mut self, link: &str, fault: Fault) {
+        if self.troubled.insert(link.to_owned()) {
+            self.faults.push_back(fault);
+        } else {
+            log::debug!("still in trouble link={link} group_id={} error=\"{fault}\"", self.group);
+        }
+    }
+
+    fn well(&mut self, link: &str) {
+        if self.troubled.remove(link) && self.troubled.is_empty() {
+            self.events.push_back(Event::Connected);
+        }
+    }
+
+    fn collect_commit(&mut self, now: Instant) {
+        let reply = match self.group_link.reply(now) {
+            None => return,
+            Some(Ok(ControlReply::Committed(answer))) => answer,
+            Some(Ok(ControlReply::Surveyed(_))) => return,
+            Some(Err(fault)) => Err(fault),
+        };
+        if let Commit::UnderWay(offsets) = std::mem::replace(&mut self.commit, Commit::None) {
+            self.events.push_back(Event::Committed(reply.map(|()| offsets)));
+        }
+    }
+
+    fn start_commit(&mut self, now: Instant) {
+        if self.group_link.is_busy() {
+            return;
+        }
+        match std::mem::replace(&mut self.commit, Commit::None) {
+            Commit::Wanted(offsets) => {
+                let (group, asked) = (self.group.clone(), offsets.clone());
+                let call = move |control: &mut Control| ControlReply::Committed(control.commit(&group, &asked));
+                match self.group_link.start("OffsetCommit", self.connection.request_timeout, now, call) {
+                    Ok(()) => self.commit = Commit::UnderWay(offsets),
+                    Err(fault) => self.events.push_back(Event::Committed(Err(fault))),
+                }
+            }
+            other => self.commit = other,
+        }
+    }
+}
+
+impl Client for KafkaClient {
+    fn ready(&self) -> &Receiver<()> {
+        &self.ready.1
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        let links = [self.survey.deadline(), self.group_link.deadline()];
+        let survey = (!self.survey.is_busy()).then_some(self.survey_due);
+        // What was due at the last poll was started then, or waits for room.
+        let later = |at: &Instant| *at > self.polled;
+        let own = links.into_iter().flatten().chain(survey);
+        own.chain(self.data_wakes()).filter(later).min()
+    }
+
+    fn poll(&mut self, room: Room) -> Result<Option<Event>, Fault> {
+        let now = Instant::now();
+        self.polled = now;
+        self.collect_commit(now);
+        self.collect_survey(now);
+        self.collect_data(now);
+        self.start_commit(now);
+        self.start_survey(now);
+        self.start_data(room, now);
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        self.faults.pop_front().map_or(Ok(None), Err)
+    }
+
+    fn seek(&mut self, partition: &TopicPartition, to: Offset) {
+        self.events.retain(|event| !matches!(event, Event::Span(span) if span.partition == *partition));
+        if let Some(part) = self.parts.iter_mut().find(|part| part.name == *partition) {
+            part.seek(Some(to));
+        }
+    }
+
+    fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
+        debug_assert!(matches!(self.commit, Commit::None), "one commit at a time");
+        self.commit = Commit::Wanted(offsets.to_vec());
+    }
+}

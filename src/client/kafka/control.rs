@@ -1,0 +1,230 @@
+//! The session of a control link: everything a client asks of its cluster but records.
+//!
+//! Owns a `KafkaClient` for the group's offsets, and opens wire sockets for what the crate can't
+//! ask without harm: it creates a topic by asking for its metadata, and drops all answers when one
+//! partition fails. So metadata and bounds go over the wire socket, the group over the crate.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaClient};
+
+use super::fault::group_fault;
+use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
+use crate::record::{Offset, TopicPartition};
+use crate::wire::{ClusterView, Wire};
+
+/// What is known of one topic.
+#[derive(Debug)]
+pub(super) enum TopicState {
+    /// It exists, with these partitions and their leaders' addresses.
+    Present(Vec<(i32, Option<String>)>),
+    /// It does not exist.
+    Missing,
+    /// The broker did not say.
+    Unknown(Fault),
+}
+
+/// The answer to a survey.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) topics: Vec<(Arc<str>, TopicState)>,
+    /// Partitions that were not held before, with all that is needed to start them.
+    pub(super) found: Vec<Assignment>,
+}
+
+/// See the module's text.
+pub(super) struct Control {
+    connection: Arc<Connection>,
+    /// Brokers that the last metadata named, asked after the bootstrap servers.
+    brokers: Vec<String>,
+    leaders: HashMap<TopicPartition, Option<String>>,
+    group_client: Option<KafkaClient>,
+}
+
+impl Control {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, brokers: Vec::new(), leaders: HashMap::new(), group_client: None }
+    }
+
+    /// Looks the topics up, and for each partition that is not in `held` its bounds and the group's
+    /// committed offset. A partition that has none at present is left for the next survey.
+    pub(super) fn survey(
+        &mut self,
+        topics: &[Arc<str>],
+        group: &str,
+        held: &HashSet<TopicPartition>,
+    ) -> Result<Survey, Fault> {
+        let topics = self.look_up(topics)?;
+        let mut new = Vec::new();
+        for (name, state) in &topics {
+            if let TopicState::Present(partitions) = state {
+                let named = partitions.iter().map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
+                new.extend(named.filter(|partition| !held.contains(partition)));
+            }
+        }
+        let mut found = Vec::new();
+        if !new.is_empty() {
+            let bounds = self.bounds(&new)?;
+            let committed = self.committed(group, &new)?;
+            for ((partition, bounds), committed) in new.into_iter().zip(bounds).zip(committed) {
+                match bounds {
+                    Ok(bounds) => found.push(Assignment { partition, committed, bounds, is_new: false }),
+                    Err(fault) => log::debug!("no bounds yet {partition} error=\"{fault}\""),
+                }
+            }
+        }
+        Ok(Survey { topics, found })
+    }
+
+    fn look_up(&mut self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, TopicState)>, Fault> {
+        let view = self.view(topics)?;
+        self.leaders.clear();
+        let mut states = Vec::with_capacity(topics.len());
+        for name in topics {
+            let state = match view.topics.iter().find(|t| t.name == *name) {
+                None => TopicState::Missing,
+                Some(topic) => match &topic.partitions {
+                    Err(Fault::TopicMissing { .. }) => TopicState::Missing,
+                    Err(fault) => TopicState::Unknown(fault.clone()),
+                    Ok(partitions) => {
+                        let list: Vec<_> = partitions.iter().map(|p| (p.partition, p.leader.clone())).collect();
+                        for (number, leader) in &list {
+                            self.leaders.insert(TopicPartition::new(Arc::clone(name), *number), leader.clone());
+                        }
+                        TopicState::Present(list)
+                    }
+                },
+            };
+            states.push((Arc::clone(name), state));
+        }
+        Ok(states)
+    }
+
+    /// Asks one broker after the other for the metadata, until one answers.
+    fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
+        let mut hosts = self.connection.bootstrap_servers.clone();
+        hosts.extend(self.brokers.iter().filter(|b| !self.connection.bootstrap_servers.contains(b)).cloned());
+        let mut faults = Vec::new();
+        for host in hosts {
+            match self.connect(&host).and_then(|mut wire| wire.metadata(topics)) {
+                Ok(view) => {
+                    self.brokers = view.brokers.values().cloned().collect();
+                    return Ok(view);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        Err(most_telling(faults))
+    }
+
+    fn connect(&self, host: &str) -> Result<Wire, Fault> {
+        let Connection { client_id, connect_timeout, request_timeout, .. } = &*self.connection;
+        let wire = Wire::connect(host, client_id, *connect_timeout, *request_timeout)?;
+        wire.require_old_fetch()?;
+        Ok(wire)
+    }
+
+    /// The crate's client, ready for the group: metadata of the topics loaded, but only of those
+    /// that exist, because it would create the others.
+    fn group_client(&mut self, of: &[TopicPartition]) -> Result<&mut KafkaClient, Fault> {
+        let known = |client: &KafkaClient| of.iter().all(|p| client.topics().contains(&p.topic));
+        if !self.group_client.as_ref().is_some_and(known) {
+            let mut names: Vec<Arc<str>> = of.iter().map(|p| Arc::clone(&p.topic)).collect();
+            names.sort();
+            names.dedup();
+            let states = self.look_up(&names)?;
+            if let Some((missing, _)) = states.iter().find(|(_, state)| !matches!(state, TopicState::Present(_))) {
+                return Err(Fault::TopicMissing { topic: missing.to_string() });
+            }
+            let mut client = KafkaClient::new(self.brokers.clone());
+            client.set_client_id(self.connection.client_id.clone());
+            client.set_group_offset_storage(Some(GroupOffsetStorage::Kafka));
+            // Once its attempts are used up, commit_offsets repeats without end and without a pause;
+            // so they never are, and the link's deadline ends it.
+            client.set_retry_max_attempts(u32::MAX);
+            client.load_metadata(&names).map_err(|error| super::fault::fault("Metadata", &error))?;
+            self.group_client = Some(client);
+        }
+        self.group_client.as_mut().ok_or(Fault::NoLeader)
+    }
+}
+
+impl Cluster for Control {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Vec<TopicPartition>>>, Fault> {
+        let states = self.look_up(topics)?;
+        let list = |(name, state): (Arc<str>, TopicState)| match state {
+            TopicState::Missing => Ok(None),
+            TopicState::Unknown(fault) => Err(fault),
+            TopicState::Present(partitions) => {
+                Ok(Some(partitions.iter().map(|(n, _)| TopicPartition::new(Arc::clone(&name), *n)).collect()))
+            }
+        };
+        states.into_iter().map(list).collect()
+    }
+
+    fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {
+        if of.iter().any(|p| !self.leaders.contains_key(p)) {
+            let names: HashSet<_> = of.iter().map(|p| Arc::clone(&p.topic)).collect();
+            self.look_up(&names.into_iter().collect::<Vec<_>>())?;
+        }
+        let mut answers: Vec<Result<Bounds, Fault>> = of.iter().map(|_| Err(Fault::NoLeader)).collect();
+        let mut by_leader: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, partition) in of.iter().enumerate() {
+            if let Some(Some(leader)) = self.leaders.get(partition) {
+                by_leader.entry(leader.clone()).or_default().push(index);
+            }
+        }
+        for (leader, indexes) in by_leader {
+            let asked: Vec<_> = indexes.iter().map(|&i| (Arc::clone(&of[i].topic), of[i].partition)).collect();
+            match self.connect(&leader).and_then(|mut wire| wire.bounds(&asked)) {
+                Ok(list) => indexes.iter().zip(list).for_each(|(&index, answer)| answers[index] = answer),
+                Err(fault) => indexes.iter().for_each(|&index| answers[index] = Err(fault.clone())),
+            }
+        }
+        Ok(answers)
+    }
+
+    fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+        let client = self.group_client(of)?;
+        let asked: Vec<_> = of.iter().map(|p| FetchGroupOffset::new(&p.topic, p.partition)).collect();
+        let answer = client.fetch_group_offsets(group, &asked);
+        let answer = answer.map_err(|error| {
+            // Whatever is wrong with it, the next one is new.
+            self.group_client = None;
+            group_fault("OffsetFetch", group, &error)
+        })?;
+        let of_one = |p: &TopicPartition| {
+            let list = answer.get(&*p.topic)?;
+            Offset::new(list.iter().find(|o| o.partition == p.partition)?.offset)
+        };
+        Ok(of.iter().map(of_one).collect())
+    }
+
+    fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
+        let of: Vec<TopicPartition> = at.iter().map(|(p, _)| p.clone()).collect();
+        if self.group_client.is_none() {
+            // It returns when the coordinator can't be reached, which a commit does not.
+            self.committed(group, &of)?;
+        }
+        let client = self.group_client(&of)?;
+        let asked: Vec<_> = at.iter().map(|(p, o)| CommitOffset::new(&p.topic, p.partition, o.get())).collect();
+        client.commit_offsets(group, &asked).map_err(|error| {
+            self.group_client = None;
+            group_fault("OffsetCommit", group, &error)
+        })
+    }
+}
+
+/// Of the faults of several hosts the one that tells an operator most: that something answers and
+/// is the wrong thing, before that nothing does.
+fn most_telling(faults: Vec<Fault>) -> Fault {
+    let rank = |fault: &Fault| match fault {
+        Fault::TooNew { .. } | Fault::TooOld { .. } => 0,
+        Fault::NotKafka { .. } => 1,
+        Fault::Unreachable { .. } => 3,
+        _ => 2,
+    };
+    let none = Fault::Unreachable { broker: "(none)".to_owned(), why: "no bootstrap server is configured".to_owned() };
+    faults.into_iter().min_by_key(rank).unwrap_or(none)
+}

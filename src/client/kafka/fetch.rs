@@ -1,0 +1,343 @@
+//! Fetching: one link a broker, and what is asked over it.
+
+use super::answer::run;
+use super::data::{Ask, Data, Failed, Fetched};
+use super::fault::{Meaning, meaning};
+use super::partition::{Step, Why};
+use super::*;
+use crate::client::Bounds;
+use crate::wire::Header;
+use kafka::error::KafkaCode;
+
+/// Less than this is not worth a request while more memory is about to come back.
+const SMALLEST: usize = 16 << 10;
+
+/// What was asked over a link, to know its answer by.
+pub(super) enum Asked {
+    Records(Vec<AskedPart>),
+    Header(AskedPart),
+    Bounds(AskedPart),
+}
+
+/// One partition's part of a question.
+pub(super) struct AskedPart {
+    name: TopicPartition,
+    epoch: u64,
+    position: Offset,
+    bytes: usize,
+    /// Memory set aside for the answer, in bytes.
+    reserved: usize,
+}
+
+/// What a data link's call returns.
+pub(super) enum DataReply {
+    Records(Result<Fetched, Failed>),
+    Header(Result<Header, Fault>),
+    Bounds(Result<Bounds, Fault>),
+}
+
+/// A link to one broker.
+pub(super) struct DataLink {
+    link: Link<Data, DataReply>,
+    asked: Option<Asked>,
+    /// The partition, by its place in the list, to begin the next round with.
+    turn: usize,
+    not_before: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl DataLink {
+    fn reserved(&self) -> usize {
+        match &self.asked {
+            Some(Asked::Records(parts)) => parts.iter().map(|part| part.reserved).sum(),
+            _ => 0,
+        }
+    }
+}
+
+impl KafkaClient {
+    /// When a data link wants attention: a deadline, or the end of a wait.
+    pub(super) fn data_wakes(&self) -> impl Iterator<Item = Instant> + '_ {
+        let deadlines = self.data.values().filter_map(|data| data.link.deadline());
+        let waits = self.parts.iter().filter(|part| part.position.is_some()).filter_map(|part| {
+            let data = self.data.get(part.leader.as_ref()?)?;
+            if data.link.is_busy() { None } else { part.not_before.max(data.not_before) }
+        });
+        deadlines.chain(waits)
+    }
+
+    pub(super) fn collect_data(&mut self, now: Instant) {
+        let brokers: Vec<String> = self.data.keys().cloned().collect();
+        for broker in brokers {
+            let Some(data) = self.data.get_mut(&broker) else { continue };
+            let Some(reply) = data.link.reply(now) else { continue };
+            let Some(asked) = data.asked.take() else { continue };
+            match (reply, asked) {
+                (Ok(DataReply::Records(Ok(fetched))), Asked::Records(parts)) => {
+                    self.link_well(&broker);
+                    self.fetched(&fetched, &parts, now);
+                }
+                (Ok(DataReply::Records(Err(Failed::Undecodable(why)))), Asked::Records(parts)) => {
+                    log::debug!("answer undecodable broker={broker} partitions={} reason=\"{why}\"", parts.len());
+                    self.link_well(&broker);
+                    for asked in &parts {
+                        self.with_part(asked, |part, events| part.undecodable(now, events));
+                    }
+                }
+                (Ok(DataReply::Header(Ok(header))), Asked::Header(asked)) => {
+                    self.link_well(&broker);
+                    self.header(&header, &asked, now);
+                }
+                (Ok(DataReply::Bounds(Ok(bounds))), Asked::Bounds(asked)) => {
+                    self.link_well(&broker);
+                    self.with_part(&asked, |part, events| part.bounds(bounds, now, events));
+                }
+                (Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))), Asked::Header(asked) | Asked::Bounds(asked)) => {
+                    if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
+                        self.survey_soon(now);
+                    }
+                    self.with_part(&asked, |part, events| part.fail(fault, now, events));
+                }
+                (Ok(DataReply::Records(Err(Failed::Fault(fault)))) | Err(fault), _) => self.link_failed(&broker, fault, now),
+                (Ok(_), _) => self.link_failed(&broker, Fault::Broken { call: "Fetch", why: "mixed up".to_owned() }, now),
+            }
+        }
+    }
+
+    fn link_well(&mut self, broker: &str) {
+        if let Some(data) = self.data.get_mut(broker) {
+            data.not_before = None;
+            data.backoff.reset();
+        }
+        self.well(broker);
+    }
+
+    fn link_failed(&mut self, broker: &str, fault: Fault, now: Instant) {
+        if let Some(data) = self.data.get_mut(broker) {
+            data.link.replace();
+            data.not_before = Some(now + data.backoff.next_wait());
+        }
+        // Its partitions may have another leader by now.
+        self.survey_soon(now);
+        self.trouble(broker, fault);
+    }
+
+    /// Runs `act` on the partition, if it still is where it was when it was asked.
+    fn with_part(&mut self, asked: &AskedPart, act: impl FnOnce(&mut Partition, &mut VecDeque<Event>)) {
+        let same = |part: &&mut Partition| {
+            part.name == asked.name && part.epoch == asked.epoch && part.position == Some(asked.position)
+        };
+        if let Some(part) = self.parts.iter_mut().find(same) {
+            act(part, &mut self.events);
+        }
+    }
+
+    fn fetched(&mut self, fetched: &Fetched, asked: &[AskedPart], now: Instant) {
+        if !fetched.moved.is_empty() {
+            self.survey_soon(now);
+        }
+        for asked in asked {
+            let found = fetched.response.as_ref().and_then(|response| {
+                let topic = response.topics().iter().position(|t| *t.topic() == *asked.name.topic)?;
+                let parts = response.topics()[topic].partitions();
+                Some((response, topic, parts.iter().position(|p| p.partition() == asked.name.partition)?))
+            });
+            let Some((response, topic, index)) = found else {
+                // Throttled, or not led by this broker: no answer, and no proof of anything.
+                self.with_part(asked, |part, _| part.retry(now));
+                continue;
+            };
+            match response.topics()[topic].partitions()[index].data() {
+                Ok(data) => {
+                    let end = Offset::new(data.highwatermark_offset());
+                    let run = run(response, topic, index, asked.position, asked.bytes);
+                    self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, events));
+                }
+                Err(error) => self.refused(asked, &error, now),
+            }
+        }
+    }
+
+    fn refused(&mut self, asked: &AskedPart, error: &kafka::Error, now: Instant) {
+        let code = match meaning("Fetch", error) {
+            Meaning::Code(code) => code,
+            Meaning::Undecodable(_) => {
+                return self.with_part(asked, |part, events| part.undecodable(now, events));
+            }
+            Meaning::Broken(fault) => return self.with_part(asked, |part, events| part.fail(fault, now, events)),
+        };
+        match code {
+            KafkaCode::OffsetOutOfRange => self.with_part(asked, |part, _| part.step = Step::Bounds),
+            // Every code above 35 becomes Unknown in the crate; the one for a codec that old
+            // fetches can't have is 76, and the header tells.
+            KafkaCode::Unknown => self.with_part(asked, |part, events| {
+                part.fail(Fault::Refused { call: "Fetch", code: "a code that this client does not know".to_owned() }, now, events);
+                part.step = Step::Header(Why::Undecodable);
+            }),
+            KafkaCode::UnsupportedVersion => self.with_part(asked, |part, events| {
+                let what = "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
+                part.fail(Fault::Unreadable { offset: asked.position, what }, now, events);
+                part.step = Step::Fetch;
+            }),
+            code => {
+                self.survey_soon(now);
+                let fault = Fault::Refused { call: "Fetch", code: format!("{code:?}") };
+                self.with_part(asked, |part, events| part.fail(fault, now, events));
+            }
+        }
+    }
+
+    fn header(&mut self, header: &Header, asked: &AskedPart, now: Instant) {
+        let settings = Arc::clone(&self.settings);
+        let limits = [
+            (settings.max_partition_bytes, "max_partition_fetch_bytes"),
+            (settings.max_bytes, "fetch_max_bytes"),
+            (settings.memory, "memory.limit"),
+        ];
+        match header {
+            Header::Batch(batch) => self.with_part(asked, |part, events| part.header(batch, &limits, now, events)),
+            // What made us look is gone; the next fetch will tell.
+            Header::Nothing { .. } => self.with_part(asked, |part, _| {
+                part.step = Step::Fetch;
+                part.retry(now);
+            }),
+            Header::Inconclusive => self.with_part(asked, |part, _| part.retry(now)),
+            Header::Refused(fault) => {
+                self.survey_soon(now);
+                let fault = fault.clone();
+                self.with_part(asked, |part, events| {
+                    part.step = Step::Fetch;
+                    part.fail(fault, now, events);
+                });
+            }
+        }
+    }
+
+    /// Starts a call on each idle link whose partitions want something.
+    pub(super) fn start_data(&mut self, room: Room, now: Instant) {
+        let queued: usize = self.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
+        let held: usize = self.parts.iter().map(Partition::held_bytes).sum();
+        let reserved: usize = self.data.values().map(DataLink::reserved).sum();
+        let mut free = room.bytes.saturating_sub(queued + held + reserved);
+        // All of the share is free: then even the largest answer may be asked for.
+        let all_free = free >= self.settings.memory;
+        let leaders: BTreeSet<String> = self.parts.iter().filter_map(|part| part.leader.clone()).collect();
+        for broker in leaders {
+            if !self.data.contains_key(&broker) {
+                let link = self.new_data_link(&broker);
+                self.data.insert(broker.clone(), link);
+            }
+            let Some(data) = self.data.get(&broker) else { continue };
+            if data.link.is_busy() || data.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            let asked = self.choose(&broker, &mut free, all_free, room, now);
+            if let Some(asked) = asked
+                && let Err(fault) = self.ask(&broker, asked, now)
+            {
+                self.link_failed(&broker, fault, now);
+            }
+        }
+    }
+
+    fn new_data_link(&self, broker: &str) -> DataLink {
+        let (connection, settings, address) =
+            (Arc::clone(&self.connection), Arc::clone(&self.settings), broker.to_owned());
+        let make = move || Data::new(Arc::clone(&connection), Arc::clone(&settings), address.clone());
+        DataLink {
+            link: Link::new(format!("link:{}/{broker}", self.name), self.ready.0.clone(), make),
+            asked: None,
+            turn: 0,
+            not_before: None,
+            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+        }
+    }
+
+    /// What to ask `broker` next. Partitions that need a question of their own get it in turn with
+    /// the common fetch of the others.
+    fn choose(&mut self, broker: &str, free: &mut usize, all_free: bool, room: Room, now: Instant) -> Option<Asked> {
+        let count = self.parts.len();
+        let turn = self.data.get(broker)?.turn;
+        let mut common = Vec::new();
+        let mut common_bytes = 0;
+        let mut first = None;
+        for index in (0..count).map(|i| (turn + i) % count) {
+            let part = &self.parts[index];
+            let due = part.leader.as_deref() == Some(broker) && part.not_before.is_none_or(|at| at <= now);
+            let Some(position) = part.position.filter(|_| due) else { continue };
+            let mut asked = AskedPart { name: part.name.clone(), epoch: part.epoch, position, bytes: 0, reserved: 0 };
+            let own = match part.step {
+                // Questions without records need no memory; but a consumer that can take nothing
+                // is not helped by their answers either.
+                Step::Bounds if room.bytes > 0 => Some(Asked::Bounds(asked)),
+                Step::Header(_) if room.bytes > 0 => Some(Asked::Header(asked)),
+                Step::Exact { size, .. } if *free >= size || all_free => {
+                    asked.bytes = size;
+                    asked.reserved = size;
+                    Some(Asked::Records(vec![asked]))
+                }
+                Step::Fetch => {
+                    let want = part.size.ask().min(self.settings.max_bytes - common_bytes.min(self.settings.max_bytes));
+                    let affordable = (*free as f64 / part.expansion) as usize;
+                    let bytes = want.min(affordable);
+                    if bytes == 0 || (bytes < want.min(SMALLEST) && !all_free) {
+                        continue;
+                    }
+                    asked.bytes = bytes;
+                    asked.reserved = (bytes as f64 * part.expansion) as usize;
+                    if part.alone > 0 {
+                        Some(Asked::Records(vec![asked]))
+                    } else {
+                        *free = free.saturating_sub(asked.reserved);
+                        common_bytes += bytes;
+                        first.get_or_insert(index);
+                        common.push(asked);
+                        None
+                    }
+                }
+                _ => continue,
+            };
+            if let Some(own) = own
+                && common.is_empty()
+            {
+                self.data.get_mut(broker)?.turn = index + 1;
+                return Some(own);
+            }
+        }
+        // The next round begins one further on, so that each has its turn at being the first.
+        self.data.get_mut(broker)?.turn = first? + 1;
+        Some(Asked::Records(common))
+    }
+
+    fn ask(&mut self, broker: &str, asked: Asked, now: Instant) -> Result<(), Fault> {
+        let timeout = self.connection.request_timeout;
+        let held = self.settings.max_wait;
+        let exact = |part: &AskedPart| {
+            self.parts.iter().any(|p| p.name == part.name && matches!(p.step, Step::Exact { .. }))
+        };
+        let at_once = matches!(&asked, Asked::Records(parts) if parts.iter().any(exact));
+        let Some(data) = self.data.get_mut(broker) else { return Ok(()) };
+        match &asked {
+            Asked::Records(parts) => {
+                let asks: Vec<Ask> = parts
+                    .iter()
+                    .map(|p| Ask { partition: p.name.clone(), position: p.position, max_bytes: p.bytes })
+                    .collect();
+                let call = move |session: &mut Data| DataReply::Records(session.fetch(&asks, at_once));
+                data.link.start("Fetch", timeout + held, now, call)?;
+            }
+            Asked::Header(part) => {
+                let (name, position) = (part.name.clone(), part.position);
+                let call = move |session: &mut Data| DataReply::Header(session.header(&name, position));
+                data.link.start("Fetch (batch header)", timeout, now, call)?;
+            }
+            Asked::Bounds(part) => {
+                let name = part.name.clone();
+                let call = move |session: &mut Data| DataReply::Bounds(session.bounds(&name));
+                data.link.start("ListOffsets", timeout, now, call)?;
+            }
+        }
+        data.asked = Some(asked);
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! A link: a thread that runs one blocking call at a time, each with a deadline.
+//!
+//! Owns the thread and, on it, the session: a `KafkaClient` and what belongs to it. Only the link's
+//! thread touches the session. A call that panics, breaks the connection or does not come back in
+//! its time costs the session: the next call gets a new thread with a new one. The abandoned thread
+//! can deliver nothing, because nobody holds the receiver of its reply, and ends by itself when its
+//! socket gives up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+
+use crate::client::Fault;
+
+/// Threads whose call did not return that are put up with before no new one is made.
+const MAX_ABANDONED: usize = 4;
+
+type Call<S, R> = Box<dyn FnOnce(&mut S) -> R + Send>;
+
+struct Running<S, R> {
+    calls: Sender<Call<S, R>>,
+    replies: Receiver<Result<R, String>>,
+    /// The thread holds the other end for as long as it runs.
+    alive: Weak<()>,
+}
+
+struct Busy {
+    call: &'static str,
+    started: Instant,
+    deadline: Instant,
+}
+
+/// See the module's text. `S` is the session, `R` what calls return.
+pub(super) struct Link<S, R> {
+    name: String,
+    make: Arc<dyn Fn() -> S + Send + Sync>,
+    ready: Sender<()>,
+    running: Option<Running<S, R>>,
+    busy: Option<Busy>,
+    abandoned: Vec<Weak<()>>,
+}
+
+impl<S: 'static, R: Send + 'static> Link<S, R> {
+    /// A link that starts its thread with its first call. `make` runs on that thread.
+    pub(super) fn new(name: String, ready: Sender<()>, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        Self { name, make: Arc::new(make), ready, running: None, busy: None, abandoned: Vec::new() }
+    }
+
+    /// Whether a call is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// When the call under way is given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.busy.as_ref().map(|busy| busy.deadline)
+    }
+
+    /// Starts a call. To be asked for by [`Link::reply`], also if this fails.
+    pub(super) fn start(
+        &mut self,
+        call: &'static str,
+        allowed: Duration,
+        now: Instant,
+        run: impl FnOnce(&mut S) -> R + Send + 'static,
+    ) -> Result<(), Fault> {
+        debug_assert!(self.busy.is_none(), "a link runs one call at a time");
+        if self.running.is_none() {
+            self.running = Some(self.spawn(call)?);
+        }
+        let sent = self.running.as_ref().map(|running| running.calls.try_send(Box::new(run)));
+        if !matches!(sent, Some(Ok(()))) {
+            self.replace();
+            return Err(Fault::Broken { call, why: "its thread has ended".to_owned() });
+        }
+        self.busy = Some(Busy { call, started: now, deadline: now + allowed });
+        Ok(())
+    }
+
+    /// The reply of the call under way, if it has come or its time is over.
+    pub(super) fn reply(&mut self, now: Instant) -> Option<Result<R, Fault>> {
+        let busy = self.busy.as_ref()?;
+        let call = busy.call;
+        let replies = &self.running.as_ref()?.replies;
+        let fault = match replies.try_recv() {
+            Ok(Ok(reply)) => {
+                self.busy = None;
+                return Some(Ok(reply));
+            }
+            Ok(Err(panic)) => Fault::Broken { call, why: format!("the client library panicked: {panic}") },
+            Err(TryRecvError::Disconnected) => Fault::Broken { call, why: "its thread has ended".to_owned() },
+            Err(TryRecvError::Empty) if now < busy.deadline => return None,
+            Err(TryRecvError::Empty) => {
+                let after = busy.deadline.saturating_duration_since(busy.started).as_millis();
+                Fault::Deadline { call, after_ms: u64::try_from(after).unwrap_or(u64::MAX) }
+            }
+        };
+        self.replace();
+        Some(Err(fault))
+    }
+
+    /// Gives the session up: what is under way is abandoned, the next call gets a new one.
+    pub(super) fn replace(&mut self) {
+        self.busy = None;
+        if let Some(running) = self.running.take() {
+            self.abandoned.push(running.alive);
+        }
+        self.abandoned.retain(|thread| thread.strong_count() > 0);
+    }
+
+    fn spawn(&mut self, call: &'static str) -> Result<Running<S, R>, Fault> {
+        self.abandoned.retain(|thread| thread.strong_count() > 0);
+        if self.abandoned.len() >= MAX_ABANDONED {
+            let why = format!("{MAX_ABANDONED} earlier calls have not returned yet; waiting for them");
+            return Err(Fault::Broken { call, why });
+        }
+        let (calls, inbox) = bounded::<Call<S, R>>(1);
+        let (outbox, replies) = bounded(1);
+        let (make, ready, token) = (Arc::clone(&self.make), self.ready.clone(), Arc::new(()));
+        let alive = Arc::downgrade(&token);
+        thread::Builder::new()
+            .name(self.name.clone())
+            .spawn(move || {
+                let _token = token;
+                let mut session = make();
+                for call in inbox {
+                    let reply = catch_unwind(AssertUnwindSafe(|| call(&mut session)));
+                    let panicked = reply.is_err();
+                    let gone = outbox.send(reply.map_err(|panic| panic_text(&*panic))).is_err();
+                    // Full means that a wake-up is already on its way.
+                    let _ = ready.try_send(());
+                    if gone || panicked {
+                        return;
+                    }
+                }
+            })
+            .map_err(|why| Fault::Broken { call, why: format!("no thread can be started: {why}") })?;
+        Ok(Running { calls, replies, alive })
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn link() -> (Link<u32, u32>, Receiver<()>) {
+        let (tx, rx) = bounded(1);
+        (Link::new("link:test".to_owned(), tx, || 0), rx)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn calls_share_a_session_until_one_panics() {
+        let (mut link, ready) = link();
+        for expected in [1, 2] {
+            let call = |n: &mut u32| {
+                *n += 1;
+                *n
+            };
+            link.start("count", LONG, Instant::now(), call).unwrap();
+            ready.recv().unwrap();
+            assert_eq!(link.reply(Instant::now()), Some(Ok(expected)));
+        }
+        link.start("panic", LONG, Instant::now(), |_| panic!("available connection")).unwrap();
+        ready.recv().unwrap();
+        let Some(Err(Fault::Broken { why, .. })) = link.reply(Instant::now()) else { panic!("a fault is expected") };
+        assert!(why.contains("available connection"), "{why}");
+        link.start("count", LONG, Instant::now(), |n| *n).unwrap();
+        ready.recv().unwrap();
+        assert_eq!(link.reply(Instant::now()), Some(Ok(0)), "the session is a new one");
+    }
+
+    #[test]
+    fn calls_that_do_not_return_are_given_up_and_bounded_in_number() {
+        let (mut link, _ready) = link();
+        let (hold, held) = bounded::<()>(0);
+        for _ in 0..MAX_ABANDONED {
+            let (now, held) = (Instant::now(), held.clone());
+            link.start("hang", Duration::ZERO, now, move |_| held.recv().map_or(1, |()| 0)).unwrap();
+            // The reply cannot come, so the deadline decides.
+            assert_eq!(link.reply(now), Some(Err(Fault::Deadline { call: "hang", after_ms: 0 })));
+        }
+        assert!(link.start("one more", LONG, Instant::now(), |n| *n).is_err());
+        drop(hold);
+        // The threads end as soon as their call does; then there is room for a new one.
+        let deadline = Instant::now() + LONG;
+        while link.start("one more", LONG, Instant::now(), |n| *n).is_err() {
+            assert!(Instant::now() < deadline, "abandoned threads must end");
+            thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! One partition of this client: its position, and the proof of every step it takes.
+//!
+//! Pure but for the time it is given. Invariants:
+//! - the position moves by spans only, and each offset of a span is in its records or was proved
+//!   not to exist: by an answer that begins at the position, by a batch header, or by an answer
+//!   that holds exactly the one batch at the position;
+//! - an answer that begins behind the position is a suspicion, not a proof. It is kept until the
+//!   offsets before it are proved to be absent, or read.
+
+use std::time::{Duration, Instant};
+
+use super::answer::Run;
+use super::fetch_size::FetchSize;
+use crate::backoff::Backoff;
+use crate::client::{Bounds, Event, Fault};
+use crate::record::{Offset, Records, Span, TopicPartition};
+use crate::wire::Batch;
+
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// A partition that somebody has to do something about is tried again this often: retention may
+/// take the batch away, or a broker's setting may change.
+const SLOW_RETRY: Duration = Duration::from_secs(30);
+/// So many errors in a row are a trouble to be told, fewer are a leader that moves.
+const TELL_AFTER: u32 = 3;
+
+/// Good answers after which a partition is asked together with others again.
+const ALONE_FOR: u32 = 32;
+
+/// What to ask the broker next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Records, with the others of this broker.
+    Fetch,
+    /// The header of the batch at the position.
+    Header(Why),
+    /// Exactly the batch at the position, alone: `size` bytes, up to offset `last`.
+    Exact { size: usize, last: Offset },
+    /// Where the log begins and ends: the broker says that the position is outside.
+    Bounds,
+}
+
+/// Why a header is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// An answer did not begin at the position.
+    Suspicion,
+    /// The fetch size does not fit the data.
+    Size,
+    /// The answer could not be decoded, for this reason or another.
+    Undecodable,
+}
+
+/// See the module's text.
+pub(super) struct Partition {
+    pub(super) name: TopicPartition,
+    /// The address of its leader, as the last metadata had it.
+    pub(super) leader: Option<String>,
+    pub(super) position: Option<Offset>,
+    /// Rises with each seek: what was asked before it is not for this position.
+    pub(super) epoch: u64,
+    pub(super) step: Step,
+    pub(super) size: FetchSize,
+    /// Nothing is asked before then.
+    pub(super) not_before: Option<Instant>,
+    /// To be asked without others for so many more answers: one with it could not be decoded.
+    pub(super) alone: u32,
+    /// How much memory an answer takes, as a multiple of the bytes asked for.
+    pub(super) expansion: f64,
+    held: Option<Run>,
+    log_end: Option<Offset>,
+    failing: Option<Fault>,
+    errors: u32,
+    backoff: Backoff,
+}
+
+impl Partition {
+    pub(super) fn new(name: TopicPartition, leader: Option<String>, limit: usize) -> Self {
+        Self {
+            name,
+            leader,
+            position: None,
+            epoch: 0,
+            step: Step::Fetch,
+            size: FetchSize::new(limit),
+            not_before: None,
+            alone: 0,
+            expansion: 2.0,
+            held: None,
+            log_end: None,
+            failing: None,
+            errors: 0,
+            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+        }
+    }
+
+    /// Starts at `to`; whatever was known of another place is forgotten.
+    pub(super) fn seek(&mut self, to: Option<Offset>) {
+        self.position = to;
+        self.epoch += 1;
+        self.step = Step::Fetch;
+        self.not_before = None;
+        self.held = None;
+    }
+
+    /// Bytes of memory that an answer holds which is not proved yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |run| run.bytes)
+    }
+
+    /// An answer without error: its records from the position on, and the high watermark.
+    pub(super) fn answered(
+        &mut self,
+        asked: usize,
+        run: Option<Run>,
+        high_watermark: Option<Offset>,
+        events: &mut impl Extend<Event>,
+    ) {
+        let Some(position) = self.position else { return };
+        self.log_end = high_watermark;
+        let exact = match self.step {
+            Step::Exact { last, .. } => Some(last),
+            _ => None,
+        };
+        match run {
+            Some(run) if run.first == position || exact.is_some() => {
+                let begins_held = self.held.as_ref().is_some_and(|held| held.first == run.first);
+                let run = if begins_held { self.held.take().unwrap_or(run) } else { run };
+                self.deliver(run, asked, events);
+            }
+            Some(run) => {
+                self.held = Some(run);
+                self.step = Step::Header(Why::Suspicion);
+            }
+            // Nothing there yet, as far as consumers may read.
+            None if high_watermark.is_none_or(|end| end <= position) => {
+                self.size.answered(asked, 0, false);
+                self.step = Step::Fetch;
+                self.well(events);
+            }
+            None => match exact {
+                // The batch was in the answer, whole and alone, and nothing of it is left from here on.
+                Some(last) if last >= position => self.advance(last.next(), events),
+                _ => self.step = Step::Header(Why::Suspicion),
+            },
+        }
+    }
+
+    /// The header of the batch at or behind the position. `limits`: what a fetch may ask for, each
+    /// with the setting that says so.
+    pub(super) fn header(
+        &mut self,
+        batch: &Batch,
+        limits: &[(usize, &'static str)],
+        now: Instant,
+        events: &mut impl Extend<Event>,
+    ) {
+        let Some(position) = self.position else { return };
+        let why = match self.step {
+            Step::Header(why) => why,
+            _ => Why::Suspicion,
+        };
+        if batch.last < position {
+            // An answer to something else, or a log that was cut meanwhile: no proof of anything.
+            self.retry(now);
+        } else if batch.base > position {
+            self.advance(batch.base, events);
+        } else if batch.control {
+            self.advance(batch.last.next(), events);
+        } else if !batch.codec.is_none() && !matches!(batch.codec.name(), "gzip" | "snappy") {
+            let what = format!("codec={}", batch.codec.name());
+            self.fail(Fault::Unreadable { offset: position, what }, now, events);
+        } else if let Some(&(limit, setting)) = limits.iter().find(|(limit, _)| batch.size > *limit) {
+            self.fail(Fault::TooLarge { offset: position, size: batch.size, limit, setting }, now, events);
+        } else {
+            self.size.header(batch.size, !batch.codec.is_none());
+            self.step = match why {
+                Why::Size => Step::Fetch,
+                Why::Suspicion | Why::Undecodable => Step::Exact { size: batch.size, last: batch.last },
+            };
+        }
+    }
+
+    /// The answer that held this partition, and perhaps others, could not be decoded; the crate does
+    /// not say whose fault it was. Asked alone, then batch by batch, it comes out.
+    pub(super) fn undecodable(&mut self, now: Instant, events: &mut impl Extend<Event>) {
+        match (self.step, self.position) {
+            (Step::Exact { .. }, Some(offset)) => self.fail(Fault::Corrupt { offset }, now, events),
+            _ if self.alone > 0 => self.step = Step::Header(Why::Undecodable),
+            _ => {}
+        }
+        self.alone = ALONE_FOR;
+        self.size.shrink();
+    }
+
+    /// The log's bounds, after the broker had said that the position is outside.
+    pub(super) fn bounds(&mut self, bounds: Bounds, now: Instant, events: &mut impl Extend<Event>) {
+        let Some(position) = self.position else { return };
+        self.step = Step::Fetch;
+        if bounds.contain(position) {
+            self.retry(now);
+        } else {
+            let event = Event::OutOfRange { partition: self.name.clone(), at: position, bounds };
+            self.seek(None);
+            events.extend([event]);
+        }
+    }
+
+    /// The partition can't be read at present; it is tried again after a while that fits the fault.
+    pub(super) fn fail(&mut self, fault: Fault, now: Instant, events: &mut impl Extend<Event>) {
+        use crate::client::Retry;
+        self.errors += 1;
+        let (wait, tell) = match fault.retry() {
+            Retry::Soon => (self.backoff.next_wait(), self.errors >= TELL_AFTER),
+            Retry::Slowly | Retry::Never => {
+                self.step = Step::Header(Why::Suspicion);
+                (SLOW_RETRY, true)
+            }
+        };
+        self.not_before = Some(now + wait);
+        if tell && self.failing.as_ref() != Some(&fault) {
+            self.failing = Some(fault.clone());
+            events.extend([Event::Failing(self.name.clone(), fault)]);
+        }
+    }
+
+    /// Not an answer: ask the same again, a little later.
+    pub(super) fn retry(&mut self, now: Instant) {
+        self.not_before = Some(now + self.backoff.next_wait());
+    }
+
+    fn deliver(&mut self, run: Run, asked: usize, events: &mut impl Extend<Event>) {
+        let Some(position) = self.position else { return };
+        let end = run.last.next();
+        let more = self.log_end.is_some_and(|log_end| log_end > end);
+        let ratio = run.bytes as f64 / asked.max(1) as f64;
+        self.expansion = ratio.max(self.expansion * 0.9).max(1.0);
+        let look = self.size.answered(asked, run.used, more);
+        self.step = if look { Step::Header(Why::Size) } else { Step::Fetch };
+        self.held = None;
+        self.moved(position, end, run.records, run.bytes, events);
+    }
+
+    /// Everything from the position to `to` is proved to be absent.
+    fn advance(&mut self, to: Offset, events: &mut impl Extend<Event>) {
+        let Some(position) = self.position else { return };
+        self.moved(position, to, Records::none(), 0, events);
+        match self.held.take() {
+            Some(run) if run.first == to => self.deliver(run, self.size.ask(), events),
+            Some(run) if run.first > to => {
+                self.held = Some(run);
+                self.step = Step::Header(Why::Suspicion);
+            }
+            _ => self.step = Step::Fetch,
+        }
+    }
+
+    fn moved(&mut self, from: Offset, to: Offset, records: Records, bytes: usize, events: &mut impl Extend<Event>) {
+        self.position = Some(to);
+        self.well(events);
+        let partition = self.name.clone();
+        events.extend([Event::Span(Span { partition, offsets: from..to, records, bytes, log_end: self.log_end })]);
+    }
+
+    fn well(&mut self, events: &mut impl Extend<Event>) {
+        self.errors = 0;
+        self.alone = self.alone.saturating_sub(1);
+        self.not_before = None;
+        self.backoff.reset();
+        if self.failing.take().is_some() {
+            events.extend([Event::Recovered(self.name.clone())]);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Which topics and partitions there are, and who leads them.
+
+use std::collections::HashSet;
+
+use super::control::TopicState;
+use super::*;
+use crate::client::Assignment;
+
+/// How often a topic that does not exist, or a partition that can't be started, is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A topic that was there counts as deleted when it has been missing for so long: a broker that has
+/// just started may not know all topics yet.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
+/// What this client has seen of a topic.
+pub(super) enum Known {
+    /// It exists. The partitions that the first look saw; what comes later is new.
+    Present { first: Vec<i32>, missing_since: Option<Instant> },
+    /// It did not exist when it was looked for, or has gone.
+    Missing,
+}
+
+impl KafkaClient {
+    /// Looks at the metadata as soon as the link allows.
+    pub(super) fn survey_soon(&mut self, now: Instant) {
+        let soon = now + self.survey_backoff.next_wait();
+        self.survey_due = self.survey_due.min(soon);
+    }
+
+    pub(super) fn start_survey(&mut self, now: Instant) {
+        if self.survey.is_busy() || now < self.survey_due {
+            return;
+        }
+        let held: HashSet<TopicPartition> = self.parts.iter().map(|part| part.name.clone()).collect();
+        let (topics, group) = (self.topics.clone(), self.group.clone());
+        // Some hosts may have to time out before one answers, and the group is asked as well.
+        let hosts = u32::try_from(self.connection.bootstrap_servers.len()).unwrap_or(u32::MAX);
+        let allowed = self.connection.connect_timeout.saturating_mul(hosts) + self.connection.request_timeout * 2;
+        let call = move |control: &mut Control| ControlReply::Surveyed(control.survey(&topics, &group, &held));
+        self.survey_due = now + self.connection.metadata_max_age;
+        if let Err(fault) = self.survey.start("survey", allowed, now, call) {
+            self.survey_failed(fault, now);
+        }
+    }
+
+    pub(super) fn collect_survey(&mut self, now: Instant) {
+        let survey = match self.survey.reply(now) {
+            None => return,
+            Some(Ok(ControlReply::Surveyed(answer))) => answer,
+            Some(Ok(ControlReply::Committed(_))) => return,
+            Some(Err(fault)) => Err(fault),
+        };
+        match survey {
+            Ok(survey) => {
+                // Surveys are rare: a connection that waits for the next one would only cost.
+                self.survey.replace();
+                self.survey_backoff.reset();
+                self.well("survey");
+                self.surveyed(survey, now);
+            }
+            Err(fault) => self.survey_failed(fault, now),
+        }
+    }
+
+    fn survey_failed(&mut self, fault: Fault, now: Instant) {
+        self.survey_due = now + self.survey_backoff.next_wait();
+        self.trouble("survey", fault);
+    }
+
+    fn surveyed(&mut self, survey: Survey, now: Instant) {
+        let mut look_again = false;
+        for (topic, state) in survey.topics {
+            match state {
+                TopicState::Present(partitions) => {
+                    look_again |= partitions.iter().any(|(_, leader)| leader.is_none());
+                    self.present(&topic, &partitions);
+                    let has = |number: i32| {
+                        let listed = |name: &TopicPartition| name.topic == topic && name.partition == number;
+                        self.parts.iter().any(|p| listed(&p.name)) || survey.found.iter().any(|a| listed(&a.partition))
+                    };
+                    look_again |= partitions.iter().any(|(number, _)| !has(*number));
+                }
+                TopicState::Missing => {
+                    look_again = true;
+                    self.missing(&topic, now);
+                }
+                TopicState::Unknown(fault) => {
+                    look_again = true;
+                    let lead = format!("topic {topic}");
+                    self.trouble(&lead, fault);
+                }
+            }
+        }
+        let mut rounds: BTreeMap<Arc<str>, Vec<Assignment>> = BTreeMap::new();
+        for assignment in survey.found {
+            rounds.entry(Arc::clone(&assignment.partition.topic)).or_default().push(assignment);
+        }
+        for (topic, mut round) in rounds {
+            for assignment in &mut round {
+                assignment.is_new = match self.known.get(&topic) {
+                    Some(Known::Present { first, .. }) => !first.contains(&assignment.partition.partition),
+                    Some(Known::Missing) | None => true,
+                };
+                let limit = self.settings.max_partition_bytes.min(self.settings.memory);
+                self.parts.push(Partition::new(assignment.partition.clone(), None, limit));
+            }
+            self.events.push_back(Event::Assigned(round));
+        }
+        self.assign_leaders();
+        if look_again {
+            self.survey_due = self.survey_due.min(now + LOOK_AGAIN);
+        }
+    }
+
+    fn present(&mut self, topic: &Arc<str>, partitions: &[(i32, Option<String>)]) {
+        self.well(&format!("topic {topic}"));
+        let known = self.known.entry(Arc::clone(topic)).or_insert_with(|| {
+            let first = partitions.iter().map(|(number, _)| *number).collect();
+            Known::Present { first, missing_since: None }
+        });
+        match known {
+            Known::Present { missing_since, .. } => *missing_since = None,
+            // It appeared after it was looked for in vain: all of it is new.
+            Known::Missing => *known = Known::Present { first: Vec::new(), missing_since: None },
+        }
+        self.leaders.retain(|name, _| name.topic != *topic);
+        for (number, leader) in partitions {
+            if let Some(leader) = leader {
+                self.leaders.insert(TopicPartition::new(Arc::clone(topic), *number), leader.clone());
+            }
+        }
+    }
+
+    fn missing(&mut self, topic: &Arc<str>, now: Instant) {
+        let gone = match self.known.get_mut(topic) {
+            None => true,
+            Some(Known::Missing) => return,
+            Some(Known::Present { missing_since, .. }) => {
+                let since = *missing_since.get_or_insert(now);
+                now.saturating_duration_since(since) >= GONE_AFTER
+            }
+        };
+        if gone {
+            self.known.insert(Arc::clone(topic), Known::Missing);
+            let lost = |name: &TopicPartition| name.topic == *topic;
+            let names: Vec<_> = self.parts.iter().map(|p| p.name.clone()).filter(lost).collect();
+            self.events.retain(|event| !matches!(event, Event::Span(span) if lost(&span.partition)));
+            self.parts.retain(|part| !lost(&part.name));
+            self.leaders.retain(|name, _| !lost(name));
+            if !names.is_empty() {
+                self.events.push_back(Event::Lost(names));
+            }
+            self.events.push_back(Event::Missing(Arc::clone(topic)));
+        }
+    }
+
+    /// Gives each partition its leader, and drops the links that no partition needs any more.
+    fn assign_leaders(&mut self) {
+        for part in &mut self.parts {
+            let leader = self.leaders.get(&part.name).cloned();
+            if leader.is_some() && leader != part.leader {
+                // Waits that were meant for the old leader are over.
+                part.not_before = None;
+            }
+            part.leader = leader;
+        }
+        let needed: BTreeSet<&String> = self.parts.iter().filter_map(|part| part.leader.as_ref()).collect();
+        let stale: Vec<String> = self.data.keys().filter(|broker| !needed.contains(broker)).cloned().collect();
+        for broker in stale {
+            self.data.remove(&broker);
+            self.well(&broker);
+        }
+    }
+}

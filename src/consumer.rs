@@ -1,0 +1,202 @@
+//! One consumer: the thread that drives a client by what its core decides.
+//!
+//! Owns the client, the core, and the receiving end of the acks; touches no sink. It waits in one
+//! place, and what can wake it stands there: the client, an ack, the end of the process, a time.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
+
+use crate::client::{Client, Event, Fault};
+use crate::record::{Records, TopicPartition};
+use crate::ticket::{Ack, Ticket};
+
+pub mod core;
+pub mod part;
+pub mod resolve;
+pub mod schedule;
+pub mod tracker;
+
+use core::{Action, Core, Input, Output, Settings};
+use part::Part;
+
+/// Records on their way to a sink. The records are dropped before the ticket is: when the consumer
+/// hears of the end, the memory is free again.
+#[derive(Debug)]
+pub struct Batch {
+    /// Where they come from.
+    pub partition: TopicPartition,
+    /// The records.
+    pub records: Records,
+    /// To be told when they are delivered.
+    pub ticket: Ticket,
+}
+
+/// Nothing is ever sent on it: that it is dropped is the message.
+#[derive(Debug)]
+pub enum Never {}
+
+/// What a consumer tells its supervisor.
+#[derive(Debug)]
+pub enum Notice {
+    /// The first position of every partition of the topic is committed, and it is being read.
+    Started {
+        /// The topic.
+        topic: Arc<str>,
+        /// Its group.
+        group: String,
+    },
+    /// The topic does not exist at present.
+    Missing {
+        /// The topic.
+        topic: Arc<str>,
+    },
+}
+
+/// The ends of the channels that a consumer holds.
+pub struct Ends {
+    /// To the dispatcher.
+    pub deliveries: Sender<Batch>,
+    /// Dropped at the other end when the process is to end.
+    pub stop: Receiver<Never>,
+    /// To the supervisor.
+    pub notices: Sender<Notice>,
+}
+
+/// What a partition's delivery came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Records delivered and acknowledged.
+    pub delivered: u64,
+    /// Records given to a sink and not acknowledged: they are delivered again after a restart.
+    pub in_flight: u64,
+    /// Offsets that Kafka's retention took before they were read.
+    pub expired: u64,
+    /// Offsets that exist and were not read, by choice.
+    pub reset: u64,
+    /// What the group has, as far as this process knows.
+    pub committed: Option<i64>,
+}
+
+/// Trouble of the client as a whole, told when it begins and when it ends.
+struct Trouble {
+    fault: Fault,
+    since: Instant,
+}
+
+/// Runs a consumer until `ends.stop` is dropped and what was in flight is done, or the drain's
+/// deadline has passed. Returns what became of each partition.
+pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
+    let group = settings.group.clone();
+    let (acks_tx, acks) = bounded::<Ack>(settings.batches);
+    let mut core = Core::new(settings);
+    let mut stop = ends.stop.clone();
+    let mut trouble: Option<Trouble> = None;
+    let mut gone = false;
+    loop {
+        let mut outputs = Vec::new();
+        for ack in acks.try_iter() {
+            outputs.extend(core.apply(Input::Ack(ack), Instant::now()));
+        }
+        if gone || stop.try_recv() == Err(TryRecvError::Disconnected) {
+            stop = never();
+            gone = false;
+            outputs.extend(core.apply(Input::Stop, Instant::now()));
+        }
+        let mut wait = None;
+        match core.next(Instant::now()) {
+            Action::Done => break,
+            Action::Commit(offsets) => {
+                client.commit(&offsets);
+                outputs.extend(core.apply(Input::CommitSent, Instant::now()));
+            }
+            Action::Poll { room, until } => match client.poll(room) {
+                Ok(Some(event)) => {
+                    note(&event, &mut trouble, &group);
+                    outputs.extend(core.apply(Input::Event(event), Instant::now()));
+                }
+                Ok(None) => wait = Some(until),
+                Err(fault) => {
+                    log::warn!("consumer in trouble, retrying group_id={group} error=\"{fault}\"");
+                    let since = trouble.take().map_or_else(Instant::now, |t| t.since);
+                    trouble = Some(Trouble { fault, since });
+                }
+            },
+        }
+        for output in outputs {
+            // A dispatcher that is gone is the supervisor's to see; without it nothing can be delivered.
+            gone |= !carry_out(output, client, ends, &acks_tx, &group);
+        }
+        if let Some(until) = wait
+            && !gone
+        {
+            let until = [until, client.wake()].into_iter().flatten().min();
+            let alarm = until.map_or_else(never, crossbeam_channel::at);
+            select! {
+                recv(client.ready()) -> _ => {}
+                recv(acks) -> ack => if let Ok(ack) = ack {
+                    for output in core.apply(Input::Ack(ack), Instant::now()) {
+                        gone |= !carry_out(output, client, ends, &acks_tx, &group);
+                    }
+                },
+                recv(stop) -> _ => gone = true,
+                recv(alarm) -> _ => {}
+            }
+        }
+    }
+    core.parts().iter().map(report).collect()
+}
+
+/// Returns whether there still is somebody to deliver to.
+fn carry_out(output: Output, client: &mut dyn Client, ends: &Ends, acks: &Sender<Ack>, group: &str) -> bool {
+    match output {
+        Output::Deliver(delivery) => {
+            let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, acks.clone());
+            let batch = Batch { partition: delivery.partition, records: delivery.records, ticket };
+            ends.deliveries.send(batch).is_ok()
+        }
+        Output::Seek(partition, to) => {
+            client.seek(&partition, to);
+            true
+        }
+        Output::Started(topic) => ends.notices.send(Notice::Started { topic, group: group.to_owned() }).is_ok(),
+        Output::Missing(topic) => ends.notices.send(Notice::Missing { topic }).is_ok(),
+    }
+}
+
+/// Writes the lines that an operator needs when a trouble begins and when it ends.
+fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
+    match event {
+        Event::Connected => {
+            if let Some(Trouble { fault, since }) = trouble.take() {
+                log::info!(
+                    "consumer works again group_id={group} after_ms={} trouble=\"{fault}\"",
+                    since.elapsed().as_millis()
+                );
+            }
+        }
+        Event::Failing(partition, fault) => log::warn!("partition fails {partition} group_id={group} error=\"{fault}\""),
+        Event::Recovered(partition) => log::info!("partition is read again {partition} group_id={group}"),
+        Event::Lost(partitions) => {
+            for partition in partitions {
+                log::warn!("partition is gone {partition} group_id={group} reason=\"topic deleted\"");
+            }
+        }
+        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } | Event::Committed(_) => {}
+    }
+}
+
+fn report(part: &Part) -> Report {
+    let (past, in_flight) = part.sums();
+    Report {
+        partition: part.partition.clone(),
+        delivered: past.delivered,
+        in_flight,
+        expired: past.expired,
+        reset: past.reset,
+        committed: part.committed().map(crate::record::Offset::get),
+    }
+}

@@ -1,0 +1,366 @@
+//! What a consumer does next: the whole of its behaviour, without client, channel or clock.
+//!
+//! The driver feeds it inputs and asks for the next action; a simulation does the same with random
+//! ones. It owns the partitions' places and trackers, the budget, and the commit schedule.
+//! Invariants:
+//! - no record is delivered before the first position of its partition is committed;
+//! - a place that the log no longer has is left only when everything delivered from it is done;
+//! - what is delivered, or waiting to be, never exceeds the budget of batches and of bytes, but for
+//!   the one answer that the client had already asked for;
+//! - at the end of the drain one last commit is tried, whatever the backoff.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::{Assignment, Bounds, Event, Room};
+use crate::consumer::part::{Part, Place};
+use crate::consumer::resolve::{OnOutOfRange, Reset};
+use crate::consumer::schedule::{Pace, Schedule};
+use crate::record::{Offset, Records, Span, TopicPartition};
+use crate::ticket::{Ack, Slot};
+
+mod commit;
+mod start;
+
+/// How long the answer to the last commit is waited for after the drain's deadline.
+const LAST_COMMIT: Duration = Duration::from_secs(2);
+
+/// The settings of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `auto_offset_reset`
+    pub reset: Reset,
+    /// `on_out_of_range`
+    pub on_out_of_range: OnOutOfRange,
+    /// `max_poll_records`: records in one batch, at most.
+    pub max_poll_records: usize,
+}
+
+/// The settings of one consumer.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of its group.
+    pub group: String,
+    /// Its topics.
+    pub topics: Vec<(Arc<str>, Policy)>,
+    /// `[commit]`
+    pub pace: Pace,
+    /// `shutdown.drain_timeout_ms`
+    pub drain_timeout: Duration,
+    /// Batches that may be in flight at once; the ack channel holds as many.
+    pub batches: usize,
+    /// Bytes of records that may be held at once.
+    pub bytes: usize,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Give these offsets to the client's `commit`.
+    Commit(Vec<(TopicPartition, Offset)>),
+    /// Poll the client; if it has nothing, wait for it, for acks, for `stop`, or until `until`.
+    Poll {
+        /// What it may fetch.
+        room: Room,
+        /// When to ask for the next action at the latest.
+        until: Option<Instant>,
+    },
+    /// The consumer is at its end.
+    Done,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The client has something.
+    Event(Event),
+    /// A batch is done, or failed.
+    Ack(Ack),
+    /// The action `Commit` was carried out.
+    CommitSent,
+    /// The process ends: finish what is in flight, commit, be done.
+    Stop,
+}
+
+/// What follows from it.
+#[derive(Debug)]
+pub enum Output {
+    /// Hand these records over, with a ticket of this slot, number and size.
+    Deliver(Delivery),
+    /// Set the client's position.
+    Seek(TopicPartition, Offset),
+    /// The topic is being read for the first time.
+    Started(Arc<str>),
+    /// The topic does not exist at present.
+    Missing(Arc<str>),
+}
+
+/// A batch to be handed over.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Where it comes from.
+    pub partition: TopicPartition,
+    /// Its records.
+    pub records: Records,
+    /// The slot its ticket belongs to.
+    pub slot: Slot,
+    /// Its number in the slot.
+    pub seq: u64,
+    /// Bytes of the budget it holds.
+    pub bytes: usize,
+}
+
+/// A span, or what is left of one, that waits for the budget.
+struct Waiting {
+    part: usize,
+    slot: Slot,
+    offsets: Range<Offset>,
+    records: Records,
+    bytes: usize,
+}
+
+struct Topic {
+    policy: Policy,
+    started: bool,
+}
+
+struct Drain {
+    deadline: Instant,
+    last_tried: bool,
+}
+
+/// The consumer's state.
+pub struct Core {
+    settings: Settings,
+    topics: HashMap<Arc<str>, Topic>,
+    parts: Vec<Part>,
+    index: HashMap<TopicPartition, usize>,
+    slots: HashMap<Slot, usize>,
+    next_slot: u64,
+    waiting: VecDeque<Waiting>,
+    batches_in_flight: usize,
+    bytes_in_flight: usize,
+    schedule: Schedule,
+    /// What the commit under way would commit.
+    sent: Vec<(usize, Slot, Offset)>,
+    /// Something may be there to commit.
+    dirty: bool,
+    drain: Option<Drain>,
+}
+
+impl Core {
+    /// A consumer that holds nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let topics = settings.topics.iter().cloned();
+        Self {
+            topics: topics.map(|(name, policy)| (name, Topic { policy, started: false })).collect(),
+            parts: Vec::new(),
+            index: HashMap::new(),
+            slots: HashMap::new(),
+            next_slot: 0,
+            waiting: VecDeque::new(),
+            batches_in_flight: 0,
+            bytes_in_flight: 0,
+            schedule: Schedule::new(settings.pace),
+            sent: Vec::new(),
+            dirty: false,
+            drain: None,
+            settings,
+        }
+    }
+
+    /// What to do at `now`. Asking changes nothing.
+    pub fn next(&self, now: Instant) -> Action {
+        let due = if self.dirty { self.schedule.due(now) } else { None };
+        let Some(drain) = &self.drain else {
+            if due.is_some_and(|due| due <= now) {
+                let offsets = self.committable();
+                if !offsets.is_empty() {
+                    return Action::Commit(offsets);
+                }
+            }
+            return Action::Poll { room: self.room(), until: due.filter(|&due| due > now) };
+        };
+        if self.schedule.in_flight() {
+            let end = drain.deadline + LAST_COMMIT;
+            return if now >= end { Action::Done } else { Action::Poll { room: Room::default(), until: Some(end) } };
+        }
+        let offsets = self.committable();
+        let late = now >= drain.deadline;
+        let idle = self.batches_in_flight == 0;
+        if offsets.is_empty() || drain.last_tried {
+            if idle && offsets.is_empty() || late {
+                return Action::Done;
+            }
+        } else {
+            let held_back = self.schedule.backoff_until().is_some_and(|until| now < until);
+            if late || (!held_back && (idle || due.is_some_and(|due| due <= now))) {
+                return Action::Commit(offsets);
+            }
+        }
+        let wake = self.schedule.backoff_until().or(due).filter(|&at| at > now && !offsets.is_empty());
+        Action::Poll { room: Room::default(), until: Some(wake.map_or(drain.deadline, |at| at.min(drain.deadline))) }
+    }
+
+    /// Takes in what has happened at `now`.
+    pub fn apply(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Ack(ack) => self.ack(ack, &mut out),
+            Input::CommitSent => {
+                self.sent = self.committable_parts();
+                self.schedule.sent();
+                if let Some(drain) = &mut self.drain {
+                    drain.last_tried = now >= drain.deadline;
+                }
+            }
+            Input::Stop => {
+                if self.drain.is_none() {
+                    self.drain = Some(Drain { deadline: now + self.settings.drain_timeout, last_tried: false });
+                    let left = std::mem::take(&mut self.waiting);
+                    self.bytes_in_flight -= left.iter().map(|w| w.bytes).sum::<usize>();
+                }
+            }
+            Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            Input::Event(event) if self.drain.is_none() => self.event(event, &mut out),
+            // While draining nothing new begins; what the client still brings is read after the restart.
+            Input::Event(_) => {}
+        }
+        if self.drain.is_none() {
+            self.hand_over(&mut out);
+        }
+        out
+    }
+
+    fn event(&mut self, event: Event, out: &mut Vec<Output>) {
+        match event {
+            Event::Assigned(round) => self.assigned(&round, out),
+            Event::Missing(topic) => out.push(Output::Missing(topic)),
+            Event::Span(span) => self.span(span),
+            Event::OutOfRange { partition, at, bounds } => self.out_of_range(&partition, at, bounds, out),
+            Event::Lost(partitions) => {
+                for index in partitions.iter().filter_map(|p| self.index.get(p).copied()).collect::<Vec<_>>() {
+                    self.end_slot(index);
+                    self.parts[index].place = Place::Gone;
+                }
+            }
+            // Told to the log by the driver; the client goes on trying by itself.
+            Event::Failing(..) | Event::Recovered(..) | Event::Connected | Event::Committed(_) => {}
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room { bytes: self.settings.bytes.saturating_sub(self.bytes_in_flight) }
+    }
+
+    fn span(&mut self, span: Span) {
+        let Some(&part) = self.index.get(&span.partition) else { return };
+        let Place::Reading(tracker) = &self.parts[part].place else { return };
+        self.bytes_in_flight += span.bytes;
+        self.waiting.push_back(Waiting {
+            part,
+            slot: tracker.slot(),
+            offsets: span.offsets,
+            records: span.records,
+            bytes: span.bytes,
+        });
+    }
+
+    /// Cuts what is waiting into batches, as far as the budget of batches goes.
+    fn hand_over(&mut self, out: &mut Vec<Output>) {
+        while let Some(front) = self.waiting.front_mut() {
+            let part = &mut self.parts[front.part];
+            let Place::Reading(tracker) = &mut part.place else { unreachable!("a slot's end takes what waits with it") };
+            if front.records.is_empty() {
+                tracker.pass(&front.offsets);
+                self.bytes_in_flight -= front.bytes;
+                self.dirty = true;
+                self.waiting.pop_front();
+                continue;
+            }
+            if self.batches_in_flight >= self.settings.batches {
+                return;
+            }
+            let quota = self.topics.get(&part.partition.topic).map_or(1, |t| t.policy.max_poll_records.max(1));
+            let count = quota.min(front.records.len());
+            // What lies between two batches belongs to the first, so the ranges stay adjacent.
+            let end = front.records.get(count).map_or(front.offsets.end, |next| next.offset);
+            let bytes = if count == front.records.len() {
+                front.bytes
+            } else {
+                (front.bytes as u128 * count as u128 / front.records.len() as u128) as usize
+            };
+            let records = front.records.slice(0..count);
+            let seq = tracker.deliver(&(front.offsets.start..end), count as u64);
+            self.batches_in_flight += 1;
+            out.push(Output::Deliver(Delivery {
+                partition: part.partition.clone(),
+                records,
+                slot: front.slot,
+                seq,
+                bytes,
+            }));
+            if count == front.records.len() {
+                self.waiting.pop_front();
+            } else {
+                front.offsets.start = end;
+                front.records = front.records.slice(count..usize::MAX);
+                front.bytes -= bytes;
+            }
+        }
+    }
+
+    fn ack(&mut self, ack: Ack, out: &mut Vec<Output>) {
+        self.batches_in_flight -= 1;
+        self.bytes_in_flight -= ack.bytes;
+        // An ack of a slot that has ended gives back its budget and means nothing else.
+        let Some(&index) = self.slots.get(&ack.slot) else { return };
+        let Place::Reading(tracker) = &mut self.parts[index].place else { return };
+        if ack.ok {
+            let done = tracker.ack(ack.seq);
+            self.schedule.done(done);
+            self.dirty |= done > 0;
+            self.leave_if_due(index, out);
+        } else if self.drain.is_none() {
+            // Its lane gave it up without a word: all from the first undelivered record on is read again.
+            let (back, committed) = (tracker.acknowledged(), tracker.committed());
+            log::warn!("{} a batch was not delivered, reading again from offset={back}", self.parts[index].partition);
+            self.end_slot(index);
+            self.begin_slot(index, back, committed, out);
+        }
+    }
+
+    /// Ends the slot of a partition, and with it all that waits in it.
+    fn end_slot(&mut self, index: usize) {
+        let part = &mut self.parts[index];
+        part.leaving = None;
+        if let Place::Reading(tracker) = &part.place {
+            let slot = tracker.slot();
+            part.past.add(tracker);
+            self.slots.remove(&slot);
+            let bytes_in_flight = &mut self.bytes_in_flight;
+            self.waiting.retain(|w| {
+                if w.slot == slot {
+                    *bytes_in_flight -= w.bytes;
+                }
+                w.slot != slot
+            });
+        }
+    }
+
+    fn new_slot(&mut self) -> Slot {
+        self.next_slot += 1;
+        Slot(self.next_slot)
+    }
+
+    /// What became of each partition, for the last lines of the log and for tests.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

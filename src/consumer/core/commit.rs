@@ -1,0 +1,77 @@
+//! What is to be committed, and what the answers mean.
+
+use super::*;
+use crate::client::Fault;
+use crate::consumer::schedule::Failure;
+
+impl Core {
+    /// Every partition that has something to commit, with the slot it belongs to.
+    pub(super) fn committable_parts(&self) -> Vec<(usize, Slot, Offset)> {
+        let of = |(index, part): (usize, &Part)| match &part.place {
+            Place::Reading(tracker) => Some((index, tracker.slot(), tracker.committable()?)),
+            // A start that nothing was delivered from is chosen anew after a restart.
+            Place::Held(start) => self.drain.is_none().then_some((index, HELD, *start)),
+            Place::Stopped(_) | Place::Gone => None,
+        };
+        self.parts.iter().enumerate().filter_map(of).collect()
+    }
+
+    pub(super) fn committable(&self) -> Vec<(TopicPartition, Offset)> {
+        let named = |(index, _, at): (usize, Slot, Offset)| (self.parts[index].partition.clone(), at);
+        self.committable_parts().into_iter().map(named).collect()
+    }
+
+    pub(super) fn commit_answered(
+        &mut self,
+        answer: Result<Vec<(TopicPartition, Offset)>, Fault>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let sent = std::mem::take(&mut self.sent);
+        match answer {
+            Ok(_) => {
+                if let Some(since) = self.schedule.succeeded(now) {
+                    log::info!(
+                        "commits succeed again group={} after_ms={}",
+                        self.settings.group,
+                        now.saturating_duration_since(since).as_millis()
+                    );
+                }
+                for (index, slot, at) in sent {
+                    self.committed(index, slot, at, out);
+                }
+                self.dirty = !self.committable_parts().is_empty();
+            }
+            Err(fault) => {
+                let group = &self.settings.group;
+                match self.schedule.failed(now) {
+                    Failure::Attempt => log::debug!("commit failed, retrying group={group} error=\"{fault}\""),
+                    Failure::Begins => log::warn!(
+                        "commit failed, retrying without limit group={group} partitions={} error=\"{fault}\" \
+                         meaning=\"delivery goes on; after a restart what is not committed is delivered again\"",
+                        sent.len()
+                    ),
+                    Failure::GoesOn => log::debug!("commit still fails group={group} error=\"{fault}\""),
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, index: usize, slot: Slot, at: Offset, out: &mut Vec<Output>) {
+        match &mut self.parts[index].place {
+            Place::Held(start) if slot == HELD && *start == at => {
+                if self.drain.is_none() {
+                    self.begin_slot(index, at, Some(at), out);
+                    let name = Arc::clone(&self.parts[index].partition.topic);
+                    self.tell_started(&name, out);
+                }
+            }
+            // The answer to a commit of a slot that has ended says nothing about the new one.
+            Place::Reading(tracker) if tracker.slot() == slot => tracker.set_committed(at),
+            _ => {}
+        }
+    }
+}
+
+/// Stands for the slot of a partition that has none yet, because its start is held.
+const HELD: Slot = Slot(0);

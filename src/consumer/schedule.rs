@@ -1,0 +1,182 @@
+//! When to commit. Pure: time is a parameter.
+//!
+//! Owns the pace of one consumer's commits and their retries; knows no offsets.
+
+use std::time::{Duration, Instant};
+
+/// The longest wait between two attempts of a commit that keeps failing.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// The pace (`[commit]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// At the latest so long after the last commit.
+    pub interval: Duration,
+    /// Or as soon as this many records are done,
+    pub batch_size: u64,
+    /// but not more often than this.
+    pub min_interval: Duration,
+    /// Attempts after the first, `retry_delay` apart, before it is a WARN and a growing backoff.
+    pub max_retries: u32,
+    /// Wait between attempts.
+    pub retry_delay: Duration,
+}
+
+/// The state of one consumer's commits.
+#[derive(Debug)]
+pub struct Schedule {
+    pace: Pace,
+    /// Records done since the last commit.
+    records: u64,
+    /// Something has to be committed before anything else goes on: a first position, a jump.
+    urgent: bool,
+    last: Option<Instant>,
+    in_flight: bool,
+    failures: u32,
+    failing_since: Option<Instant>,
+    backoff_until: Option<Instant>,
+}
+
+/// What a failed attempt means for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An attempt among several; the next follows soon.
+    Attempt,
+    /// The retries are used up: to be told, once. It goes on, with a growing backoff.
+    Begins,
+    /// It was told already.
+    GoesOn,
+}
+
+impl Schedule {
+    /// Nothing committed yet.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            records: 0,
+            urgent: false,
+            last: None,
+            in_flight: false,
+            failures: 0,
+            failing_since: None,
+            backoff_until: None,
+        }
+    }
+
+    /// More records are done.
+    pub fn done(&mut self, records: u64) {
+        self.records += records;
+    }
+
+    /// Commit as soon as the backoff allows.
+    pub fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Whether an answer is outstanding.
+    pub fn in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    /// When the next attempt is due, given that there is something to commit. `None` while one is
+    /// under way.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if self.in_flight {
+            return None;
+        }
+        let regular = match self.last {
+            _ if self.urgent => now,
+            None => now,
+            Some(last) if self.records >= self.pace.batch_size => last + self.pace.min_interval,
+            Some(last) => last + self.pace.interval.max(self.pace.min_interval),
+        };
+        Some(self.backoff_until.map_or(regular, |until| until.max(regular)))
+    }
+
+    /// Until when a failed attempt holds the next one back.
+    pub fn backoff_until(&self) -> Option<Instant> {
+        self.backoff_until
+    }
+
+    /// An attempt is under way.
+    pub fn sent(&mut self) {
+        self.in_flight = true;
+        self.records = 0;
+        self.urgent = false;
+    }
+
+    /// It succeeded. Returns since when it had been failing, if that was told.
+    pub fn succeeded(&mut self, now: Instant) -> Option<Instant> {
+        let told = (self.failures > self.pace.max_retries).then_some(self.failing_since).flatten();
+        self.in_flight = false;
+        self.last = Some(now);
+        self.failures = 0;
+        self.failing_since = None;
+        self.backoff_until = None;
+        told
+    }
+
+    /// It failed.
+    pub fn failed(&mut self, now: Instant) -> Failure {
+        self.in_flight = false;
+        self.urgent = true;
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        let beyond = self.failures.saturating_sub(self.pace.max_retries + 1);
+        let delay = self.pace.retry_delay.saturating_mul(1 << beyond.min(8)).min(MAX_BACKOFF.max(self.pace.retry_delay));
+        self.backoff_until = Some(now + delay);
+        match self.failures.cmp(&(self.pace.max_retries + 1)) {
+            std::cmp::Ordering::Less => Failure::Attempt,
+            std::cmp::Ordering::Equal => Failure::Begins,
+            std::cmp::Ordering::Greater => Failure::GoesOn,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn schedule() -> Schedule {
+        Schedule::new(Pace {
+            interval: 5000 * MS,
+            batch_size: 100,
+            min_interval: 100 * MS,
+            max_retries: 2,
+            retry_delay: 1000 * MS,
+        })
+    }
+
+    #[test]
+    fn by_time_by_count_and_not_too_often() {
+        let (mut s, t) = (schedule(), Instant::now());
+        assert_eq!(s.due(t), Some(t), "the first one waits for nothing");
+        s.sent();
+        assert_eq!(s.due(t), None);
+        s.succeeded(t);
+        s.done(99);
+        assert_eq!(s.due(t), Some(t + 5000 * MS));
+        s.done(1);
+        assert_eq!(s.due(t), Some(t + 100 * MS));
+        s.hurry();
+        assert_eq!(s.due(t), Some(t));
+    }
+
+    #[test]
+    fn retries_are_told_once_and_never_given_up() {
+        let (mut s, t) = (schedule(), Instant::now());
+        let mut told = Vec::new();
+        for _ in 0..12 {
+            s.sent();
+            told.push(s.failed(t));
+            assert!(s.due(t).unwrap() <= t + MAX_BACKOFF, "the backoff is bounded");
+        }
+        assert_eq!(told[..4], [Failure::Attempt, Failure::Attempt, Failure::Begins, Failure::GoesOn]);
+        assert_eq!(s.due(t), Some(t + MAX_BACKOFF));
+        assert_eq!(s.succeeded(t), Some(t));
+        assert_eq!(s.succeeded(t), None);
+    }
+}
