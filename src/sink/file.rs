@@ -18,7 +18,6 @@
 //! truncate it in place: `copytruncate` of logrotate loses what is written while it copies. Rename
 //! the file and send SIGHUP instead. A character device (`/dev/null`) is written without all that.
 
-use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -285,6 +284,7 @@ impl<D: Disk> FileSink<D> {
     /// Opens the path anew and goes on there. Only behind a good flush.
     fn begin_anew(&mut self) -> Result<(), String> {
         let out = open::open(&mut self.disk, &self.path).map_err(|error| error.to_string())?;
+        log::info!("file opened anew path={} length={}", self.path.display(), out.len);
         self.take(out);
         Ok(())
     }
@@ -301,8 +301,7 @@ impl<D: Disk> Sink for FileSink<D> {
         self.encoder.begin(partition);
         for (index, record) in records.iter().enumerate() {
             if self.buffer.len() >= self.buffer_limit {
-                self.drain()
-                    .map_err(|failure| Stopped { done: index, why: Why::Retry(self.explain(&failure)) })?;
+                self.drain().map_err(|failure| Stopped { done: index, why: Why::Retry(self.explain(&failure)) })?;
             }
             self.encoder.append(&mut self.buffer, &record);
         }
@@ -311,12 +310,12 @@ impl<D: Disk> Sink for FileSink<D> {
 
     fn flush(&mut self) -> Result<(), String> {
         if let Err(failure) = self.settle() {
-            let mut text = self.explain(&failure);
+            let text = self.explain(&failure);
             self.go_back();
             if matches!(failure, Failure::Deleted)
                 && let Err(why) = self.begin_anew()
             {
-                add(&mut text, "no new file", why);
+                return Err(format!("{text}; a new file can't be made: {why}"));
             }
             return Err(text);
         }
@@ -333,13 +332,6 @@ impl<D: Disk> Sink for FileSink<D> {
             return Err(format!("{}: not opened anew between a write and its flush; {old}", self.path.display()));
         }
         self.mend().map_err(|failure| format!("{}; {old}", self.explain(&failure)))?;
-        self.begin_anew().map_err(|why| format!("{why}; {old}"))?;
-        log::info!("file opened anew path={}", self.path.display());
-        Ok(())
+        self.begin_anew().map_err(|why| format!("{why}; {old}"))
     }
-}
-
-/// Adds a second reason to a text.
-fn add(text: &mut String, what: &str, why: impl Display) {
-    *text = format!("{text}; {what}: {why}");
 }

@@ -101,7 +101,8 @@ mod tests {
         let mut encoder = Encoder::new(Format::Raw);
         let mut out = Vec::new();
         encoder.begin(&partition);
-        let records = records_from(7, vec![(None, Some(b"\xff\0a".to_vec()), Some(1)), (Some(b"k".to_vec()), None, None)]);
+        let records =
+            records_from(7, vec![(None, Some(b"\xff\0a".to_vec()), Some(1)), (Some(b"k".to_vec()), None, None)]);
         records.iter().for_each(|record| encoder.append(&mut out, &record));
         assert_eq!(out, b"\xff\0a\n\n");
     }

@@ -109,10 +109,7 @@ mod tests {
     #[test]
     fn a_record_cannot_forge_a_line_or_a_detail() {
         let line = line(None, Some(b"x\r\n[ERROR] \x1b[2J\" offset=99\xff\xc2\x85\xe2\x80\xae"), 100);
-        assert!(
-            line.ends_with(r#"key=null value="x\r\n[ERROR] \u{1b}[2J\" offset=99�\u{85}\u{202e}""#),
-            "{line}"
-        );
+        assert!(line.ends_with(r#"key=null value="x\r\n[ERROR] \u{1b}[2J\" offset=99�\u{85}\u{202e}""#), "{line}");
     }
 
     #[test]

@@ -71,7 +71,11 @@ impl fmt::Display for OpenError {
                 directory.display()
             ),
             Self::NotAFile { path, what } => {
-                write!(f, "{}: is {what}, not a file that lines can be appended to; choose another path", path.display())
+                write!(
+                    f,
+                    "{}: is {what}, not a file that lines can be appended to; choose another path, or the sink stdout",
+                    path.display()
+                )
             }
             Self::Locked { path } => write!(
                 f,
