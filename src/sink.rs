@@ -5,15 +5,20 @@
 //! - `write` takes records in order and says how many of them it took;
 //! - what it took counts only after the next successful `flush`: after a failed one the lane gives
 //!   everything since the last good flush again, and the sink must be ready for that;
+//! - what a stopped `write` took before it stopped stays taken: the lane goes on behind it, and need
+//!   not flush in between;
 //! - it never blocks without a bound that its own documentation states.
 
 use crate::record::{Records, TopicPartition};
 
 pub mod drop;
 pub mod file;
+pub mod format;
 pub mod json;
 pub mod log;
 pub mod stdout;
+
+pub use format::Format;
 
 /// A destination of records.
 pub trait Sink: Send {
