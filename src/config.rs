@@ -1,0 +1,282 @@
+//! The configuration: from the text of one file to a [`Config`], or to everything that is wrong with it.
+//!
+//! Owns the names, defaults, units and limits of all settings. [`load`] is the only I/O; [`parse`] is
+//! a pure function of a text and an environment.
+//!
+//! A value is looked for in layers, and the uppermost that has it wins:
+//!
+//! 1. the program's defaults (`config/defaults.toml`)
+//! 2. the profile that `[consumer]` names (`config/profiles.toml`)
+//! 3. `[consumer]`
+//! 4. the profile that the topic's `[[topic]]` names, if it names one
+//! 5. the topic's `[[topic]]`
+//!
+//! The other tables have the first layer and their own. What always holds of a [`Config`]: at least
+//! one topic and no topic twice, so that no two consumers have the same group and topic; every sink
+//! that a topic names is in `sinks`; no two file sinks write to one path; what goes to Kafka as a
+//! 32-bit number fits; in [`Mode::Single`] all topics agree in what belongs to the client.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+
+use crate::client::{Connection, FetchSettings};
+
+mod errors;
+mod read;
+mod report;
+mod resolve;
+mod sinks;
+mod topics;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use errors::{Error, Errors, LoadError};
+pub use report::{Scope, Setting, Source};
+
+/// The largest configuration that is read, in bytes: thousands of topics fit.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// Everything that an operator can set, checked and complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[kafka]`
+    pub kafka: KafkaSettings,
+    /// `consumer.multi_consumer_mode`
+    pub mode: Mode,
+    /// The topics in the order of `consumer.topics`, each once, with all its layers resolved.
+    pub topics: Vec<TopicSettings>,
+    /// `[commit]`
+    pub commit: CommitSettings,
+    /// `shutdown.drain_timeout_ms`: how long a stop waits for records that are under way.
+    pub drain_timeout: Duration,
+    /// `[gate]`
+    pub gate: Option<GateSettings>,
+    /// `memory.limit`: bytes of all records in flight, fetches included.
+    pub memory_limit: usize,
+    /// `log.level`: a level, or a filter as `env_logger` reads it.
+    pub log_level: String,
+    /// The sinks that are used or have a table, by name.
+    pub sinks: BTreeMap<String, SinkSettings>,
+    /// What is probably not meant, in words for the log; nothing that keeps the worker from running.
+    pub warnings: Vec<String>,
+    /// Every value with its source: the tables, then the topics.
+    pub report: Vec<Scope>,
+}
+
+/// How topics are shared out among consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A consumer, and a group, a topic.
+    Multi,
+    /// One consumer and one group for all of them.
+    Single,
+}
+
+/// How the brokers are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// `host:port` of brokers to ask first; at least one, none twice.
+    pub bootstrap_servers: Vec<String>,
+    /// The name under which the brokers' logs and quotas know this program.
+    pub client_id: String,
+    /// How long the opening of a connection may take.
+    pub connect_timeout: Duration,
+    /// How long any one request may take, beyond the time that a fetch is allowed to be held.
+    pub request_timeout: Duration,
+    /// How often topics and partitions are looked up anew.
+    pub metadata_max_age: Duration,
+}
+
+impl KafkaSettings {
+    /// In the words of the client.
+    pub fn connection(&self) -> Connection {
+        Connection {
+            bootstrap_servers: self.bootstrap_servers.clone(),
+            client_id: self.client_id.clone(),
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            metadata_max_age: self.metadata_max_age,
+        }
+    }
+}
+
+/// All that holds for one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The whole name of the group that consumes it.
+    pub group: String,
+    /// Where a group without committed offset starts.
+    pub auto_offset_reset: AutoOffsetReset,
+    /// Where to go on when the position no longer exists.
+    pub on_out_of_range: OnOutOfRange,
+    /// Records in one batch, at most.
+    pub max_poll_records: usize,
+    /// How long a poll round lasts, at most.
+    pub timeout: Duration,
+    /// How long the broker may hold one fetch.
+    pub fetch_max_wait: Duration,
+    /// How many bytes have to be there before the broker answers earlier.
+    pub fetch_min_bytes: i32,
+    /// Upper limit of one partition's part of a fetch, in bytes; fits in 32 bits with sign.
+    pub max_partition_fetch_bytes: usize,
+    /// Upper limit of a fetch, in bytes; fits in 32 bits with sign.
+    pub fetch_max_bytes: usize,
+    /// Whether the records' checksums are verified.
+    pub check_crcs: bool,
+    /// The name of the sink, a key of [`Config::sinks`].
+    pub sink: String,
+}
+
+impl TopicSettings {
+    /// The part that a client needs, in its words.
+    pub fn fetch(&self) -> FetchSettings {
+        FetchSettings {
+            max_wait: self.fetch_max_wait,
+            min_bytes: self.fetch_min_bytes,
+            max_partition_bytes: self.max_partition_fetch_bytes,
+            max_bytes: self.fetch_max_bytes,
+            check_crcs: self.check_crcs,
+        }
+    }
+}
+
+/// Where a group without committed offset starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoOffsetReset {
+    /// At the log end.
+    Latest,
+    /// At the log start.
+    Earliest,
+}
+
+/// Where to go on when the position is outside of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOutOfRange {
+    /// As `auto_offset_reset` says.
+    AutoOffsetReset,
+    /// At the log start.
+    Earliest,
+    /// At the log end.
+    Latest,
+    /// At the end that is nearer to the lost position.
+    Nearest,
+    /// Nowhere: the topic stops, for somebody to decide.
+    Stop,
+}
+
+/// When offsets are committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitSettings {
+    /// At the latest after this time.
+    pub interval: Duration,
+    /// Or as soon as this many records are done,
+    pub batch_size: usize,
+    /// but not more often than this. Never above `interval`.
+    pub min_interval: Duration,
+    /// How many failed attempts in a row before a warning.
+    pub max_retries: u32,
+    /// The wait after a failed attempt.
+    pub retry_delay: Duration,
+}
+
+/// Holds the first records back until every one of some topics has some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateSettings {
+    /// The topics, all of them consumed here; at least one.
+    pub required_topics: Vec<Arc<str>>,
+    /// How many rounds to wait.
+    pub max_attempts: u32,
+    /// How long a round lasts.
+    pub timeout: Duration,
+    /// What to do when they are over.
+    pub on_timeout: OnTimeout,
+}
+
+/// What to do when the gate has waited in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// Let the records through.
+    Proceed,
+    /// Stop the worker.
+    Exit,
+}
+
+/// One destination of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkSettings {
+    /// Nowhere.
+    Drop,
+    /// The log.
+    Log {
+        /// The level of the lines.
+        level: Level,
+        /// How many bytes of a value are shown.
+        max_value_bytes: usize,
+    },
+    /// Standard output.
+    Stdout {
+        /// The form of a record.
+        format: Format,
+    },
+    /// A file that is appended to.
+    File {
+        /// The file. If relative, to the directory in which the worker was started.
+        path: PathBuf,
+        /// The form of a record.
+        format: Format,
+        /// At how many bytes a new file is begun; absent: never.
+        rotate_size: Option<u64>,
+        /// How many full files are kept; absent: all.
+        rotate_keep: Option<usize>,
+    },
+}
+
+/// The form of a record in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line, with topic, partition, offset, key and value.
+    Json,
+    /// The bytes of the value and a newline.
+    Raw,
+}
+
+/// Reads a configuration. `env` gives the value of an environment variable, if it is set.
+///
+/// # Errors
+/// Everything that is wrong with the text, each with its line and key.
+pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Errors> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(Errors::one(format!("is larger than {MAX_FILE_BYTES} bytes, which no configuration is")));
+    }
+    resolve::resolve(text, env)
+}
+
+/// Reads the configuration in the file `path`, with the environment of this process.
+///
+/// # Errors
+/// The file can't be read, or everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let failed = |error: io::Error| LoadError::Read { path: path.to_owned(), error };
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    // A device never ends: no more is read than is allowed, and one byte to know that there is more.
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(LoadError::TooLarge { path: path.to_owned() });
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|b| **b == b'\n').count();
+        LoadError::NotUtf8 { path: path.to_owned(), line }
+    })?;
+    parse(text, &|name| std::env::var(name).ok()).map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })
+}

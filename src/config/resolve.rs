@@ -1,0 +1,252 @@
+//! From the text to the configuration: the tables one after the other.
+//!
+//! Owns the order of reading, the limits of the global settings, and what has to hold between
+//! tables. Topics and sinks have modules of their own.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::errors::{Errors, Faults, Lines, TableName};
+use super::read::{Context, Layer, Origin, Reader};
+use super::value::{self, Choice};
+use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, TopicSettings, sinks, topics};
+
+pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
+pub(super) const PROFILES: &str = include_str!("profiles.toml");
+
+/// No time is longer than a day. That fits in the 32 bits that Kafka has for milliseconds.
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// What Kafka's protocol and its clients count in 32 bits with sign.
+pub(super) const KAFKA_INT_MAX: u64 = i32::MAX as u64;
+/// Below this there is no room for a few topics' fetches side by side.
+const MEMORY_MIN: u64 = 16 << 20;
+/// More than any machine has for this; keeps a slip of the hand from becoming a limit.
+const MEMORY_MAX: u64 = 1 << 40;
+/// Metadata is asked at most ten times a second.
+const METADATA_AGE_MIN_MS: u64 = 100;
+
+const TABLES: [&str; 9] = ["kafka", "consumer", "topic", "commit", "shutdown", "gate", "memory", "log", "sink"];
+
+impl Choice for OnTimeout {
+    const ALL: &'static [(&'static str, Self)] = &[("proceed", Self::Proceed), ("exit", Self::Exit)];
+}
+
+/// The parsed texts that the layers are taken from.
+pub(super) struct Tables<'a> {
+    pub(super) file: &'a DeTable<'a>,
+    pub(super) defaults: &'a DeTable<'a>,
+    pub(super) profiles: &'a DeTable<'a>,
+}
+
+impl<'a> Tables<'a> {
+    /// The embedded table at `path`; none for a name that has no defaults.
+    pub(super) fn default_layer(&self, path: &[&str]) -> Option<Layer<'a>> {
+        let mut table = self.defaults;
+        for name in path {
+            table = table.get(*name)?.get_ref().as_table()?;
+        }
+        Some(Layer { origin: Origin::Default, table })
+    }
+
+    /// The file's table `name` and its place. An error if it is there and no table.
+    pub(super) fn in_file(&self, context: &mut Context<'a>, name: &str) -> Option<(usize, &'a DeTable<'a>)> {
+        let entry = self.file.get(name)?;
+        let table = entry.get_ref().as_table();
+        if table.is_none() {
+            let text = value::wrong(entry.get_ref(), &format!("its keys under [{name}], once"));
+            context.faults.add(entry.span().start, name.to_owned(), text);
+        }
+        Some((entry.span().start, table?))
+    }
+
+    /// A reader of the global table `name`: the defaults, and the file over them.
+    fn reader<'c>(&self, context: &'c mut Context<'a>, name: &str) -> Reader<'c, 'a> {
+        let found = self.in_file(context, name);
+        let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: false }, table });
+        let layers = self.default_layer(&[name]).into_iter().chain(file).collect();
+        Reader::new(context, TableName::new(name), found.map_or(0, |(at, _)| at), layers)
+    }
+}
+
+/// Reads the text.
+pub(super) fn resolve(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Errors> {
+    let (file, syntax) = DeTable::parse_recoverable(text);
+    // That the embedded texts have no errors is proved by a test.
+    let (defaults, _) = DeTable::parse_recoverable(DEFAULTS);
+    let (profiles, _) = DeTable::parse_recoverable(PROFILES);
+    let tables = Tables { file: file.get_ref(), defaults: defaults.get_ref(), profiles: profiles.get_ref() };
+    let mut context =
+        Context { lines: Lines::new(text), env, faults: Faults::default(), warnings: vec![], report: vec![] };
+    for error in &syntax {
+        let at = error.span().map_or(text.len(), |span| span.start);
+        context.faults.syntax(at, format!("can't be read as TOML: {}", error.message()));
+    }
+    unknown_tables(&tables, &mut context);
+    let config = read(&tables, &mut context);
+    match (context.faults.finish(&context.lines), config) {
+        (None, Some(mut config)) => {
+            (config.warnings, config.report) = (context.warnings, context.report);
+            Ok(config)
+        }
+        (Some(errors), _) => Err(errors),
+        (None, None) => {
+            Err(Errors::one("gave no configuration, and no error: this is a bug of the program".to_owned()))
+        }
+    }
+}
+
+fn unknown_tables<'a>(tables: &Tables<'a>, context: &mut Context<'a>) {
+    let top = TableName { path: String::new(), header: String::new() };
+    for key in tables.file.keys().filter(|key| !TABLES.contains(&key.get_ref().as_ref())) {
+        context.faults.unknown(key.span().start, &top, key.get_ref(), &TABLES);
+    }
+}
+
+/// Reads all tables before the first missing value ends it, so that all errors are found.
+fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
+    let kafka = kafka(tables, context);
+    let consumer_scope = context.report.len();
+    let declared = sinks::names(tables, context);
+    let consumer = topics::read(tables, context, &declared);
+    let commit = commit(tables, context);
+    let drain_timeout = {
+        let mut shutdown = tables.reader(context, "shutdown");
+        let timeout = shutdown.millis("drain_timeout_ms", 0..=DAY_MS);
+        finish(shutdown, "[shutdown]");
+        timeout
+    };
+    let gate = gate(tables, context, consumer.topics.as_deref());
+    let memory_limit = {
+        let mut memory = tables.reader(context, "memory");
+        let limit = memory.size("limit", MEMORY_MIN..=MEMORY_MAX);
+        finish(memory, "[memory]");
+        limit
+    };
+    let log_level = {
+        let mut log = tables.reader(context, "log");
+        let level = log.text("level", value::log_filter);
+        finish(log, "[log]");
+        level
+    };
+    let used: BTreeSet<&str> = consumer.topics.iter().flatten().map(|t| t.sink.as_str()).collect();
+    let sinks = sinks::read(tables, context, &used);
+    // The base first, the topics last: they are many.
+    context.report.splice(consumer_scope..consumer_scope, consumer.base);
+    context.report.extend(consumer.scopes);
+    Some(Config {
+        kafka: kafka?,
+        mode: consumer.mode?,
+        topics: consumer.topics?,
+        commit: commit?,
+        drain_timeout: drain_timeout?,
+        gate: gate.ok()?,
+        memory_limit: memory_limit?,
+        log_level: log_level?,
+        sinks: sinks?,
+        warnings: vec![],
+        report: vec![],
+    })
+}
+
+fn finish(reader: Reader<'_, '_>, title: &str) {
+    let (context, scope) = reader.finish(title.to_owned());
+    context.report.push(scope);
+}
+
+fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSettings> {
+    const EXAMPLE: &str = "[\"127.0.0.1:9092\"]";
+    let mut kafka = tables.reader(context, "kafka");
+    let servers = kafka.list("bootstrap_servers", EXAMPLE, true, value::server);
+    let servers = kafka.required("bootstrap_servers", servers, EXAMPLE);
+    let client_id = kafka.text("client_id", value::plain_name);
+    let connect_timeout = kafka.millis("connect_timeout_ms", 1..=DAY_MS);
+    let request_timeout = kafka.millis("request_timeout_ms", 1..=DAY_MS);
+    let metadata_max_age = kafka.millis("metadata_max_age_ms", METADATA_AGE_MIN_MS..=DAY_MS);
+    finish(kafka, "[kafka]");
+    let mut seen = HashSet::new();
+    let servers = servers?.into_iter().map(Spanned::into_inner).filter(|server| seen.insert(server.clone()));
+    Some(KafkaSettings {
+        bootstrap_servers: servers.collect(),
+        client_id: client_id?,
+        connect_timeout: connect_timeout?,
+        request_timeout: request_timeout?,
+        metadata_max_age: metadata_max_age?,
+    })
+}
+
+fn commit<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<CommitSettings> {
+    let mut commit = tables.reader(context, "commit");
+    let interval = commit.millis("interval_ms", 1..=DAY_MS);
+    let batch_size = commit.number("batch_size", 1..=KAFKA_INT_MAX);
+    let min_interval = commit.millis("min_interval_ms", 0..=DAY_MS);
+    let max_retries = commit.number("max_retries", 0..=KAFKA_INT_MAX);
+    let retry_delay = commit.millis("retry_delay_ms", 1..=DAY_MS);
+    if let (Some(min), Some(max)) = (min_interval, interval)
+        && min > max
+    {
+        let (min, max) = (min.as_millis(), max.as_millis());
+        // At the one of the two that the file has.
+        let key = if commit.own("min_interval_ms").is_some() { "min_interval_ms" } else { "interval_ms" };
+        let text = format!("min_interval_ms is {min}, interval_ms is {max}; write a min_interval_ms of at most {max}");
+        commit.wrong(key, text);
+    }
+    finish(commit, "[commit]");
+    Some(CommitSettings {
+        interval: interval?,
+        batch_size: batch_size?,
+        min_interval: min_interval?,
+        max_retries: max_retries?,
+        retry_delay: retry_delay?,
+    })
+}
+
+/// `Ok(None)` without the table; `Err` if it is wrong, which has been told.
+fn gate<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    topics: Option<&[TopicSettings]>,
+) -> Result<Option<GateSettings>, ()> {
+    const EXAMPLE: &str = "[\"orders\", \"prices\"]";
+    if tables.in_file(context, "gate").is_none() {
+        return Ok(None);
+    }
+    let mut gate = tables.reader(context, "gate");
+    let required = gate.list("required_topics", EXAMPLE, false, value::topic_name);
+    let required = gate.required("required_topics", required, EXAMPLE);
+    let max_attempts = gate.number("max_attempts", 1..=KAFKA_INT_MAX);
+    let timeout = gate.millis("timeout_ms", 1..=DAY_MS);
+    let on_timeout = gate.choice("on_timeout");
+    let mut known = Some(vec![]);
+    if let (Some(required), Some(topics)) = (&required, topics) {
+        let by_name: std::collections::HashMap<&str, &Arc<str>> = topics.iter().map(|t| (&*t.name, &t.name)).collect();
+        for name in required {
+            match (by_name.get(name.get_ref().as_str()), &mut known) {
+                (Some(topic), Some(known)) if !known.contains(*topic) => known.push(Arc::clone(topic)),
+                (Some(_), _) => {}
+                (None, _) => {
+                    let text = topics::not_consumed(name.get_ref(), by_name.keys().copied());
+                    gate.wrong_at(name.span().start, "required_topics", text);
+                    known = None;
+                }
+            }
+        }
+    }
+    finish(gate, "[gate]");
+    let settings = || {
+        Some(GateSettings {
+            required_topics: required.and(known)?,
+            max_attempts: max_attempts?,
+            timeout: timeout?,
+            on_timeout: on_timeout?,
+        })
+    };
+    settings().map(Some).ok_or(())
+}
+
+/// The tables inside the file's table `name`, each with the place of its name.
+pub(super) fn entries<'a>(table: &'a DeTable<'a>) -> impl Iterator<Item = (usize, &'a str, &'a Spanned<DeValue<'a>>)> {
+    table.iter().map(|(key, value)| (key.span().start, key.get_ref().as_ref(), value))
+}

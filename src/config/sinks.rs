@@ -1,0 +1,166 @@
+//! The tables `[sink.NAME]`.
+//!
+//! Owns the keys of each type of sink. The sinks `drop`, `log` and `stdout` exist without a table; one
+//! in the file changes their settings, not their type.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use super::errors::TableName;
+use super::read::{Context, Layer, Origin, Reader};
+use super::resolve::{KAFKA_INT_MAX, Tables, entries};
+use super::value::{self, Choice};
+use super::{Format, SinkSettings};
+
+/// The sinks that exist without a table.
+const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
+/// Of one value in a log line; more belongs into a file.
+const SHOWN_MAX: u64 = 1 << 20;
+/// Below this a file would be begun every few records.
+const ROTATE_MIN: u64 = 1 << 10;
+const ROTATE_MAX: u64 = 1 << 50;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Drop,
+    Log,
+    Stdout,
+    File,
+}
+
+impl Choice for Type {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("drop", Self::Drop), ("log", Self::Log), ("stdout", Self::Stdout), ("file", Self::File)];
+}
+
+impl Choice for Format {
+    const ALL: &'static [(&'static str, Self)] = &[("json", Self::Json), ("raw", Self::Raw)];
+}
+
+/// The names that a topic may give as its sink, whether their tables are right or not.
+pub(super) fn names<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> BTreeSet<&'a str> {
+    let table = tables.in_file(context, "sink").map(|(_, table)| table);
+    BUILT_IN.into_iter().chain(table.into_iter().flat_map(entries).map(|(_, name, _)| name)).collect()
+}
+
+/// Reads the sinks of the file, and the built-in ones that are used.
+pub(super) fn read<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    used: &BTreeSet<&str>,
+) -> Option<BTreeMap<String, SinkSettings>> {
+    let mut sinks = BTreeMap::new();
+    let mut paths: HashMap<PathBuf, &str> = HashMap::new();
+    let mut good = true;
+    let table = tables.file.get("sink").and_then(|sink| sink.get_ref().as_table());
+    for (at, name, value) in table.into_iter().flat_map(entries) {
+        if let Err(text) = value::sink_name(name) {
+            context.faults.add(at, "sink".to_owned(), text);
+            good = false;
+            continue;
+        }
+        let Some(table) = value.get_ref().as_table() else {
+            let text = value::wrong(value.get_ref(), &format!("its keys under [sink.{name}], once"));
+            context.faults.add(at, format!("sink.{name}"), text);
+            good = false;
+            continue;
+        };
+        let file = Layer { origin: Origin::File { inherited: false }, table };
+        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), &mut paths) else {
+            good = false;
+            continue;
+        };
+        if !used.contains(name) && !BUILT_IN.contains(&name) {
+            context.warnings.push(format!("[sink.{name}] is declared, but no topic has sink = \"{name}\""));
+        }
+        sinks.insert(name.to_owned(), settings);
+    }
+    for name in BUILT_IN {
+        if used.contains(name) && !sinks.contains_key(name) {
+            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, &mut paths)?);
+        }
+    }
+    good.then_some(sinks)
+}
+
+fn sink<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    name: &'a str,
+    at: usize,
+    file: Option<Layer<'a>>,
+    paths: &mut HashMap<PathBuf, &'a str>,
+) -> Option<SinkSettings> {
+    let built_in = BUILT_IN.contains(&name);
+    let default = |name| tables.default_layer(&["sink", name]);
+    let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
+    let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
+    let kind = sink.choice::<Type>("type");
+    // Without its type nobody knows which keys it has, so they are not judged.
+    let kind = sink.required("type", kind, "\"file\" (or drop, log, stdout)")?;
+    if built_in && kind.word() != name {
+        sink.wrong(
+            "type",
+            format!(
+                "is \"{}\", but a sink named {name} is always of type {name}; give this one another name",
+                kind.word()
+            ),
+        );
+        return None;
+    }
+    if !built_in && let Some(layer) = default(kind.word()) {
+        sink.insert_below_file(layer);
+    }
+    let settings = match kind {
+        Type::Drop => Some(SinkSettings::Drop),
+        Type::Log => {
+            let (level, max_value_bytes) = (sink.choice("level"), sink.size("max_value_bytes", 0..=SHOWN_MAX));
+            level.zip(max_value_bytes).map(|(level, max_value_bytes)| SinkSettings::Log { level, max_value_bytes })
+        }
+        Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
+        Type::File => file_sink(&mut sink, name, paths),
+    };
+    let (context, scope) = sink.finish(format!("[sink.{name}]"));
+    context.report.push(scope);
+    settings
+}
+
+fn file_sink<'a>(
+    sink: &mut Reader<'_, 'a>,
+    name: &'a str,
+    paths: &mut HashMap<PathBuf, &'a str>,
+) -> Option<SinkSettings> {
+    let path = sink.text("path", file_path);
+    let path = sink.required("path", path, &format!("\"/var/lib/worker/{name}.jsonl\""));
+    let format = sink.choice("format");
+    let rotate_size = sink.size("rotate_size", ROTATE_MIN..=ROTATE_MAX);
+    let rotate_keep = sink.number("rotate_keep", 1..=KAFKA_INT_MAX);
+    if sink.own("rotate_keep").is_some() && sink.own("rotate_size").is_none() {
+        let text = "does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"";
+        sink.wrong("rotate_keep", text.to_owned());
+    }
+    // Compared part by part, so that "a//b" and "a/./b" are "a/b".
+    let path: PathBuf = path.map(PathBuf::from)?.components().collect();
+    if let Some(other) = paths.insert(path.clone(), name) {
+        let text = format!(
+            "is \"{}\", to which [sink.{other}] writes already; give each its own file, or use one sink for both",
+            path.display()
+        );
+        sink.wrong("path", text);
+    }
+    Some(SinkSettings::File { path, format: format?, rotate_size, rotate_keep })
+}
+
+fn file_path(path: &str) -> Result<(), String> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if matches!(name, "" | "." | "..") {
+        return Err(format!(
+            "is {}, which names no file; write one such as \"/var/lib/worker/orders.jsonl\"",
+            value::show_text(path)
+        ));
+    }
+    if path.contains(char::is_control) {
+        return Err(format!("is {}, with control characters; leave them out", value::show_text(path)));
+    }
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! `[consumer]` and the tables `[[topic]]`: the layers of each topic.
+//!
+//! Owns the keys that can differ from topic to topic, their limits, and the names of groups.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use super::errors::{TableName, nearest, short};
+use super::read::{Context, Layer, Origin, Reader};
+use super::report::Scope;
+use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
+use super::value::{self, Choice};
+use super::{AutoOffsetReset, Mode, OnOutOfRange, TopicSettings};
+
+/// Less than this can't hold a batch worth fetching.
+const FETCH_BYTES_MIN: u64 = 1 << 10;
+
+impl Choice for AutoOffsetReset {
+    const ALL: &'static [(&'static str, Self)] = &[("latest", Self::Latest), ("earliest", Self::Earliest)];
+}
+
+impl Choice for OnOutOfRange {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("auto_offset_reset", Self::AutoOffsetReset),
+        ("earliest", Self::Earliest),
+        ("latest", Self::Latest),
+        ("nearest", Self::Nearest),
+        ("stop", Self::Stop),
+    ];
+}
+
+/// The names of the tables in `profiles.toml`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Profile(&'static str);
+
+impl Choice for Profile {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("balanced", Self("balanced")),
+        ("high-throughput", Self("high-throughput")),
+        ("real-time", Self("real-time")),
+    ];
+}
+
+impl Profile {
+    fn layer<'a>(self, tables: &Tables<'a>, topic: bool, chosen_at: Option<usize>) -> Option<Layer<'a>> {
+        let table = tables.profiles.get(self.0)?.get_ref().as_table()?;
+        Some(Layer { origin: Origin::Profile { name: self.0, topic, chosen_at }, table })
+    }
+}
+
+/// What `[consumer]` and `[[topic]]` give.
+pub(super) struct Consumer {
+    pub(super) mode: Option<Mode>,
+    /// `None` if anything is wrong.
+    pub(super) topics: Option<Vec<TopicSettings>>,
+    /// The report on `[consumer]`.
+    pub(super) base: Option<Scope>,
+    /// The reports on the topics.
+    pub(super) scopes: Vec<Scope>,
+}
+
+/// `[consumer]` as it holds for a topic that has no table of its own.
+struct Base<'a> {
+    layers: Vec<Layer<'a>>,
+    mode: Option<Mode>,
+    group_id: Option<String>,
+    settings: Option<TopicSettings>,
+}
+
+/// Reads `[consumer]` and all `[[topic]]`. `sinks` are the names that a topic may use.
+pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &BTreeSet<&str>) -> Consumer {
+    const EXAMPLE: &str = "[\"orders\"]";
+    let found = tables.in_file(context, "consumer");
+    let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: false }, table });
+    let layers = tables.default_layer(&["consumer"]).into_iter().chain(file).collect();
+    let mut reader = Reader::new(context, TableName::new("consumer"), found.map_or(0, |(at, _)| at), layers);
+    let group_id = reader.text("group_id", value::plain_name);
+    let group_id = reader.required("group_id", group_id, "\"my-service\"");
+    let mode = reader.flag("multi_consumer_mode").map(|multi| if multi { Mode::Multi } else { Mode::Single });
+    let names = reader.list("topics", EXAMPLE, false, value::topic_name);
+    let names = reader.required("topics", names, EXAMPLE);
+    if let Some(layer) = reader.choice::<Profile>("profile").and_then(|p| p.layer(tables, false, reader.own("profile")))
+    {
+        reader.insert_below_file(layer);
+    }
+    let settings = settings(&mut reader, sinks, None);
+    let mut layers = reader.layers().to_vec();
+    for layer in &mut layers {
+        if let Origin::File { inherited } = &mut layer.origin {
+            *inherited = true;
+        }
+    }
+    let (context, base_scope) = reader.finish("[consumer]".to_owned());
+    let base = Base { layers, mode, group_id, settings };
+
+    let mut of_table = topic_tables(tables, context, &base, sinks);
+    let mut topics = Some(vec![]);
+    let mut scopes = vec![];
+    let mut seen = HashSet::new();
+    for name in names.iter().flatten() {
+        let line = context.lines.line(name.span().start);
+        let name = name.get_ref().as_str();
+        if !seen.insert(name) {
+            context
+                .warnings
+                .push(format!("line {line}: topic {name} is listed twice in consumer.topics; it is consumed once"));
+            continue;
+        }
+        let (topic, scope) =
+            of_table.remove(name).map_or_else(|| base.topic(name, &base_scope), |t| (t.settings, t.scope));
+        scopes.push(scope);
+        match topic {
+            Some(topic) => topics.iter_mut().for_each(|topics| topics.push(topic.clone())),
+            None => topics = None,
+        }
+    }
+    if names.is_some() {
+        for (name, table) in of_table {
+            let text = not_consumed(&name, seen.iter().copied());
+            context.faults.add(table.at, "topic.name".to_owned(), text);
+        }
+    }
+    if let (Some(topics), Some(Mode::Multi)) = (&topics, mode) {
+        shared_groups(topics, &mut context.warnings);
+    }
+    Consumer { mode, topics: topics.filter(|_| names.is_some()), base: Some(base_scope), scopes }
+}
+
+/// The text of the error about a topic that is not in `consumer.topics`.
+pub(super) fn not_consumed<'n>(name: &str, topics: impl Iterator<Item = &'n str>) -> String {
+    nearest(name, topics).map_or_else(
+        || format!("is \"{}\", which is not in consumer.topics; add it there, or leave it out here", short(name)),
+        |offer| format!("is \"{}\", which is not in consumer.topics; did you mean \"{offer}\"?", short(name)),
+    )
+}
+
+impl Base<'_> {
+    fn group(&self, topic: &str) -> Option<String> {
+        let group = self.group_id.as_ref()?;
+        match self.mode? {
+            Mode::Multi => Some(format!("{group}-{topic}")),
+            Mode::Single => Some(group.clone()),
+        }
+    }
+
+    /// A topic without a table.
+    fn topic(&self, name: &str, base: &Scope) -> (Option<TopicSettings>, Scope) {
+        let group = self.group(name);
+        let mut scope = Scope { title: format!("topic {name}"), settings: base.settings.clone(), unset: vec![] };
+        scope.settings.retain(|setting| !matches!(setting.key, "topics" | "multi_consumer_mode"));
+        show_group(&mut scope, group.as_deref());
+        let settings = self.settings.clone().zip(group);
+        (settings.map(|(settings, group)| TopicSettings { name: name.into(), group, ..settings }), scope)
+    }
+}
+
+/// Puts the whole name of the group in place of `group_id`.
+fn show_group(scope: &mut Scope, group: Option<&str>) {
+    let setting = scope.settings.iter_mut().find(|setting| setting.key == "group_id");
+    if let (Some(setting), Some(group)) = (setting, group) {
+        setting.value = value::show_text(group);
+    }
+}
+
+struct TopicTable {
+    /// The place of its name.
+    at: usize,
+    /// `None` if anything in it is wrong.
+    settings: Option<TopicSettings>,
+    scope: Scope,
+}
+
+/// Reads every `[[topic]]`, whether `consumer.topics` has it or not, so that all errors are found.
+fn topic_tables<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    base: &Base<'a>,
+    sinks: &BTreeSet<&str>,
+) -> HashMap<String, TopicTable> {
+    let mut found: HashMap<String, TopicTable> = HashMap::new();
+    let Some(entry) = tables.file.get("topic") else { return found };
+    let Some(list) = entry.get_ref().as_array() else {
+        let text = value::wrong(entry.get_ref(), "[[topic]] in two brackets, once for each topic");
+        context.faults.add(entry.span().start, "topic".to_owned(), text);
+        return found;
+    };
+    for element in list {
+        let Some(table) = element.get_ref().as_table() else {
+            let text = value::wrong(element.get_ref(), "[[topic]] in two brackets, once for each topic");
+            context.faults.add(element.span().start, "topic".to_owned(), text);
+            continue;
+        };
+        let Some((name, topic)) = topic_table(tables, context, base, sinks, (element.span().start, table)) else {
+            continue;
+        };
+        if let Some(first) = found.get(&name) {
+            let line = context.lines.line(first.at);
+            let text = format!("is \"{name}\", which has a [[topic]] on line {line} already; write all its keys there");
+            context.faults.add(topic.at, "topic.name".to_owned(), text);
+        } else {
+            found.insert(name, topic);
+        }
+    }
+    found
+}
+
+fn topic_table<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    base: &Base<'a>,
+    sinks: &BTreeSet<&str>,
+    (at, table): (usize, &'a DeTable<'a>),
+) -> Option<(String, TopicTable)> {
+    let own = Layer { origin: Origin::File { inherited: false }, table };
+    let layers = base.layers.iter().copied().chain([own]).collect();
+    let mut reader = Reader::new(context, TableName::topic(), at, layers);
+    let name = reader.text("name", value::topic_name);
+    let name = reader.required("name", name, "\"orders\"");
+    let name_at = reader.place("name");
+    let group_id = reader.text("group_id", value::plain_name);
+    let group = match reader.own("group_id") {
+        Some(_) => group_id,
+        None => name.as_deref().and_then(|name| base.group(name)),
+    };
+    let profile = reader.choice::<Profile>("profile").filter(|_| reader.own("profile").is_some());
+    if let Some(layer) = profile.and_then(|p| p.layer(tables, true, reader.own("profile"))) {
+        reader.insert_below_file(layer);
+    }
+    let settings = settings(&mut reader, sinks, base.settings.as_ref());
+    if base.mode == Some(Mode::Single) {
+        one_client(&mut reader, base, group.as_deref(), settings.as_ref());
+    }
+    let (_, mut scope) = reader.finish(format!("topic {}", name.as_deref().unwrap_or_default()));
+    scope.settings.retain(|setting| setting.key != "name");
+    show_group(&mut scope, group.as_deref());
+    let name = name?;
+    let settings = settings.zip(group).map(|(s, group)| TopicSettings { name: name.as_str().into(), group, ..s });
+    Some((name, TopicTable { at: name_at, settings, scope }))
+}
+
+/// Reads the keys that `[consumer]` and `[[topic]]` have in common; name and group are the caller's.
+/// `below` are those of `[consumer]`, if this is a topic.
+fn settings(
+    reader: &mut Reader<'_, '_>,
+    sinks: &BTreeSet<&str>,
+    below: Option<&TopicSettings>,
+) -> Option<TopicSettings> {
+    let auto_offset_reset = reader.choice("auto_offset_reset");
+    let on_out_of_range = reader.choice("on_out_of_range");
+    let max_poll_records = reader.number("max_poll_records", 1..=KAFKA_INT_MAX);
+    let timeout = reader.millis("timeout_ms", 1..=DAY_MS);
+    let fetch_max_wait = reader.millis("fetch_max_wait_ms", 1..=DAY_MS);
+    let fetch_min_bytes = reader.size("fetch_min_bytes", 1..=KAFKA_INT_MAX);
+    let max_partition_fetch_bytes = reader.size("max_partition_fetch_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
+    let fetch_max_bytes = reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
+    let check_crcs = reader.flag("check_crcs");
+    let sink = reader.text("sink", |_| Ok(()));
+    if let Some(name) = sink.as_deref().filter(|name| !sinks.contains(name)) {
+        let offer = nearest(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
+        let advice = offer.unwrap_or_else(|| "declare it as [sink.NAME], or use drop, log or stdout".to_owned());
+        reader.wrong("sink", format!("is \"{}\", and there is no such sink; {advice}", short(name)));
+    }
+    let settings = TopicSettings {
+        name: Arc::default(),
+        group: String::new(),
+        auto_offset_reset: auto_offset_reset?,
+        on_out_of_range: on_out_of_range?,
+        max_poll_records: max_poll_records?,
+        timeout: timeout?,
+        fetch_max_wait: fetch_max_wait?,
+        fetch_min_bytes: fetch_min_bytes?,
+        max_partition_fetch_bytes: max_partition_fetch_bytes?,
+        fetch_max_bytes: fetch_max_bytes?,
+        check_crcs: check_crcs?,
+        sink: sink?,
+    };
+    between(reader, &settings, below);
+    Some(settings)
+}
+
+/// What has to hold between the values of one topic.
+fn between(reader: &mut Reader<'_, '_>, settings: &TopicSettings, below: Option<&TopicSettings>) {
+    let most = settings.max_partition_fetch_bytes.min(settings.fetch_max_bytes);
+    let min = settings.fetch_min_bytes;
+    if usize::try_from(min).is_ok_and(|min| min > most) {
+        let text = format!(
+            "is {min}, more than a fetch may bring ({most}, by max_partition_fetch_bytes and fetch_max_bytes), so that every fetch would wait in vain; write at most {most}"
+        );
+        reader.wrong("fetch_min_bytes", text);
+    }
+    let pair = |s: &TopicSettings| (s.timeout, s.fetch_max_wait);
+    let news = below.is_none_or(|below| pair(below) != pair(settings));
+    if settings.fetch_max_wait > settings.timeout && news {
+        let (line, table) = (reader.context.lines.line(reader.place("fetch_max_wait_ms")), reader.table());
+        let (wait, timeout) = (settings.fetch_max_wait.as_millis(), settings.timeout.as_millis());
+        reader.context.warnings.push(format!(
+            "line {line}: {table}: fetch_max_wait_ms ({wait}) is longer than timeout_ms ({timeout}): rounds end before the broker answers, and look empty"
+        ));
+    }
+}
+
+/// In single mode one client fetches all topics: what belongs to it can't differ.
+fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_>, group: Option<&str>, settings: Option<&TopicSettings>) {
+    let (Some(base_settings), Some(topic)) = (&base.settings, settings) else { return };
+    let differs = [
+        ("group_id", group != base.group_id.as_deref()),
+        ("timeout_ms", topic.timeout != base_settings.timeout),
+        ("fetch_max_wait_ms", topic.fetch_max_wait != base_settings.fetch_max_wait),
+        ("fetch_min_bytes", topic.fetch_min_bytes != base_settings.fetch_min_bytes),
+        ("max_partition_fetch_bytes", topic.max_partition_fetch_bytes != base_settings.max_partition_fetch_bytes),
+        ("fetch_max_bytes", topic.fetch_max_bytes != base_settings.fetch_max_bytes),
+        ("check_crcs", topic.check_crcs != base_settings.check_crcs),
+    ];
+    for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
+        let by_profile = if reader.own(key).is_some() { "" } else { " (here by its profile)" };
+        reader.wrong(key, format!(
+            "can't differ from topic to topic{by_profile} while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true"
+        ));
+    }
+}
+
+/// Two consumers with one group have different topics, so they do not take each other's offsets; but
+/// they are one group to Kafka, which is what the mode is meant to avoid.
+fn shared_groups(topics: &[TopicSettings], warnings: &mut Vec<String>) {
+    let mut first: HashMap<&str, &str> = HashMap::new();
+    for topic in topics {
+        if let Some(other) = first.insert(&topic.group, &topic.name) {
+            let (group, name) = (&topic.group, &topic.name);
+            warnings.push(format!("topics {other} and {name} share the group {group}: Kafka's tools show them as one, and members of one disturb the other; give each a group_id of its own"));
+        }
+    }
+}
