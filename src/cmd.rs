@@ -2,6 +2,7 @@
 //! output, and returns the exit code.
 
 pub mod check;
+pub mod run;
 
 /// Exit code: the command did what it was asked.
 pub const OK: u8 = 0;

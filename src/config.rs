@@ -41,6 +41,11 @@ mod tests;
 pub use errors::{Error, Errors, LoadError};
 pub use report::{Scope, Setting, Source};
 
+pub use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange};
+pub use crate::consumer::schedule::Pace as CommitSettings;
+pub use crate::dispatch::gate::OnTimeout;
+pub use crate::sink::Format;
+
 /// The largest configuration that is read, in bytes: thousands of topics fit.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 
@@ -138,9 +143,10 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// The part that a client needs, in its words.
-    pub fn fetch(&self) -> FetchSettings {
+    /// The part that a client needs, in its words. `memory`: the consumer's share, in bytes.
+    pub fn fetch(&self, memory: usize) -> FetchSettings {
         FetchSettings {
+            memory,
             max_wait: self.fetch_max_wait,
             min_bytes: self.fetch_min_bytes,
             max_partition_bytes: self.max_partition_fetch_bytes,
@@ -148,45 +154,6 @@ impl TopicSettings {
             check_crcs: self.check_crcs,
         }
     }
-}
-
-/// Where a group without committed offset starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoOffsetReset {
-    /// At the log end.
-    Latest,
-    /// At the log start.
-    Earliest,
-}
-
-/// Where to go on when the position is outside of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnOutOfRange {
-    /// As `auto_offset_reset` says.
-    AutoOffsetReset,
-    /// At the log start.
-    Earliest,
-    /// At the log end.
-    Latest,
-    /// At the end that is nearer to the lost position.
-    Nearest,
-    /// Nowhere: the topic stops, for somebody to decide.
-    Stop,
-}
-
-/// When offsets are committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommitSettings {
-    /// At the latest after this time.
-    pub interval: Duration,
-    /// Or as soon as this many records are done,
-    pub batch_size: usize,
-    /// but not more often than this. Never above `interval`.
-    pub min_interval: Duration,
-    /// How many failed attempts in a row before a warning.
-    pub max_retries: u32,
-    /// The wait after a failed attempt.
-    pub retry_delay: Duration,
 }
 
 /// Holds the first records back until every one of some topics has some.
@@ -200,15 +167,6 @@ pub struct GateSettings {
     pub timeout: Duration,
     /// What to do when they are over.
     pub on_timeout: OnTimeout,
-}
-
-/// What to do when the gate has waited in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnTimeout {
-    /// Let the records through.
-    Proceed,
-    /// Stop the worker.
-    Exit,
 }
 
 /// One destination of records.
@@ -239,15 +197,6 @@ pub enum SinkSettings {
         /// How many full files are kept; absent: all.
         rotate_keep: Option<usize>,
     },
-}
-
-/// The form of a record in a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object a line, with topic, partition, offset, key and value.
-    Json,
-    /// The bytes of the value and a newline.
-    Raw,
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set.

@@ -101,7 +101,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
         for ack in acks.try_iter() {
             outputs.extend(core.apply(Input::Ack(ack), Instant::now()));
         }
-        if gone || stop.try_recv() == Err(TryRecvError::Disconnected) {
+        if gone || matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
             stop = never();
             gone = false;
             outputs.extend(core.apply(Input::Stop, Instant::now()));

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
@@ -31,7 +31,7 @@ pub struct Ends {
     pub reopen: Receiver<()>,
 }
 
-/// Drives `sink`, called `name` in the log, until its queue is closed and empty.
+/// Drives `sink`, called `name` in the log, until its queue is closed and empty, or `abort` is dropped.
 pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
     let mut lane = Lane { name, sink, abort: &ends.abort, trouble: None };
     let mut taken = Vec::new();
@@ -54,6 +54,9 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         {
             records += batch.records.len();
             taken.push(batch);
+        }
+        if lane.is_aborted() {
+            return;
         }
         if !taken.is_empty() && lane.deliver(&taken).is_ok() {
             for batch in taken.drain(..) {
@@ -124,6 +127,11 @@ impl Lane<'_> {
             }
             Ok(never) => match never {},
         }
+    }
+
+    /// Nobody waits for a delivery any more.
+    fn is_aborted(&self) -> bool {
+        matches!(self.abort.try_recv(), Err(TryRecvError::Disconnected))
     }
 
     fn well(&mut self) {

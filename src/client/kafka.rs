@@ -31,6 +31,7 @@ mod survey;
 use control::{Control, Survey};
 use fetch::DataLink;
 use link::Link;
+pub(crate) use link::panic_text;
 use partition::Partition;
 use survey::Known;
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Assignment, Bounds, Event, Room};
 use crate::consumer::part::{Part, Place};
-use crate::consumer::resolve::{OnOutOfRange, Reset};
+use crate::consumer::resolve::{OnOutOfRange, AutoOffsetReset};
 use crate::consumer::schedule::{Pace, Schedule};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::ticket::{Ack, Slot};
@@ -31,7 +31,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// `auto_offset_reset`
-    pub reset: Reset,
+    pub reset: AutoOffsetReset,
     /// `on_out_of_range`
     pub on_out_of_range: OnOutOfRange,
     /// `max_poll_records`: records in one batch, at most.

@@ -10,7 +10,7 @@ use crate::record::Offset;
 
 /// Where a group without a committed offset starts (`auto_offset_reset`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reset {
+pub enum AutoOffsetReset {
     /// Behind the last record: only what is written from now on is read.
     Latest,
     /// At the log start: everything that still exists is read.
@@ -21,7 +21,7 @@ pub enum Reset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOutOfRange {
     /// As `auto_offset_reset` says.
-    AsReset,
+    AutoOffsetReset,
     /// At the log start.
     Earliest,
     /// At the log end.
@@ -60,23 +60,23 @@ impl Jump {
 ///
 /// `is_new`: the partition appeared after its group had started, or came back. Nothing that was
 /// written before we noticed it is skipped, whatever `reset` says.
-pub fn first_start(bounds: Bounds, reset: Reset, is_new: bool) -> Jump {
+pub fn first_start(bounds: Bounds, reset: AutoOffsetReset, is_new: bool) -> Jump {
     match reset {
-        Reset::Latest if !is_new => Jump {
+        AutoOffsetReset::Latest if !is_new => Jump {
             to: bounds.log_end,
             expired: None,
             reset: (bounds.log_start < bounds.log_end).then_some(bounds.log_start..bounds.log_end),
         },
-        Reset::Latest | Reset::Earliest => Jump::to(bounds.log_start),
+        AutoOffsetReset::Latest | AutoOffsetReset::Earliest => Jump::to(bounds.log_start),
     }
 }
 
 /// Where to go on from `lost`, which is outside `bounds`. `None`: the partition stops.
-pub fn out_of_range(lost: Offset, bounds: Bounds, policy: OnOutOfRange, reset: Reset) -> Option<Jump> {
+pub fn out_of_range(lost: Offset, bounds: Bounds, policy: OnOutOfRange, reset: AutoOffsetReset) -> Option<Jump> {
     let below = lost < bounds.log_start;
     let latest = match policy {
         OnOutOfRange::Stop => return None,
-        OnOutOfRange::AsReset => reset == Reset::Latest,
+        OnOutOfRange::AutoOffsetReset => reset == AutoOffsetReset::Latest,
         OnOutOfRange::Earliest => false,
         OnOutOfRange::Latest => true,
         OnOutOfRange::Nearest => !below,
@@ -103,30 +103,31 @@ mod tests {
 
     #[test]
     fn a_first_start_at_latest_names_what_it_does_not_read() {
-        let jump = first_start(bounds(5, 9), Reset::Latest, false);
+        let jump = first_start(bounds(5, 9), AutoOffsetReset::Latest, false);
         assert_eq!(jump, Jump { to: at(9), expired: None, reset: Some(at(5)..at(9)) });
-        assert_eq!(first_start(bounds(9, 9), Reset::Latest, false).reset, None);
+        assert_eq!(first_start(bounds(9, 9), AutoOffsetReset::Latest, false).reset, None);
     }
 
     #[test]
     fn a_new_partition_is_read_from_its_start_whatever_the_reset() {
-        for reset in [Reset::Latest, Reset::Earliest] {
+        for reset in [AutoOffsetReset::Latest, AutoOffsetReset::Earliest] {
             assert_eq!(first_start(bounds(5, 9), reset, true), Jump::to(at(5)));
         }
     }
 
     #[test]
     fn every_policy_in_both_directions() {
-        use OnOutOfRange::*;
+        use OnOutOfRange as O;
+        use AutoOffsetReset as R;
         let range = bounds(100, 200);
         let go = |lost, policy, reset| out_of_range(at(lost), range, policy, reset).map(|j| (j.to.get(), j.skipped()));
         for (policy, reset, below, beyond) in [
-            (AsReset, Reset::Latest, Some((200, 140)), Some((200, 0))),
-            (AsReset, Reset::Earliest, Some((100, 40)), Some((100, 0))),
-            (Earliest, Reset::Latest, Some((100, 40)), Some((100, 0))),
-            (Latest, Reset::Earliest, Some((200, 140)), Some((200, 0))),
-            (Nearest, Reset::Latest, Some((100, 40)), Some((200, 0))),
-            (Stop, Reset::Latest, None, None),
+            (O::AutoOffsetReset, R::Latest, Some((200, 140)), Some((200, 0))),
+            (O::AutoOffsetReset, R::Earliest, Some((100, 40)), Some((100, 0))),
+            (O::Earliest, R::Latest, Some((100, 40)), Some((100, 0))),
+            (O::Latest, R::Earliest, Some((200, 140)), Some((200, 0))),
+            (O::Nearest, R::Latest, Some((100, 40)), Some((200, 0))),
+            (O::Stop, R::Latest, None, None),
         ] {
             assert_eq!(go(60, policy, reset), below, "{policy:?} below the log start");
             assert_eq!(go(260, policy, reset), beyond, "{policy:?} beyond the log end");

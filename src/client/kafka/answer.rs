@@ -46,6 +46,11 @@ fn messages(response: &Response, topic: usize, partition: usize) -> &[Message<'_
     part.and_then(|p| p.data().ok()).map_or(&[], |data| data.messages())
 }
 
+/// The crate cannot tell null from empty, and null is what is meant nearly always.
+fn some(bytes: &[u8]) -> Option<&[u8]> {
+    (!bytes.is_empty()).then_some(bytes)
+}
+
 impl Arena for Messages {
     fn record(&self, index: usize) -> Record<'_> {
         let index = match &self.kept {
@@ -53,7 +58,6 @@ impl Arena for Messages {
             Kept::These(list) => list[index],
         };
         let message = &messages(&self.response, self.topic, self.partition)[index];
-        let some = |bytes: &'_ [u8]| -> Option<&'_ [u8]> { (!bytes.is_empty()).then_some(bytes) };
         Record {
             // Negative ones were left out when the run was made.
             offset: Offset::new(message.offset).unwrap_or_default(),

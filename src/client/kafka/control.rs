@@ -109,7 +109,7 @@ impl Control {
         for host in hosts {
             match self.connect(&host).and_then(|mut wire| wire.metadata(topics)) {
                 Ok(view) => {
-                    self.brokers = view.brokers.values().cloned().collect();
+                    self.brokers = view.brokers.iter().map(|(_, address)| address.clone()).collect();
                     return Ok(view);
                 }
                 Err(fault) => faults.push(fault),

@@ -143,7 +143,7 @@ impl Data {
 
 /// Whether, as the crate's metadata has it, `broker` leads the partition.
 fn leads(client: &KafkaClient, broker: &str, partition: &TopicPartition) -> bool {
-    let partitions = client.topics().partitions(&partition.topic);
-    let leader = partitions.and_then(|p| p.partition(partition.partition)?.leader());
+    let topics = client.topics();
+    let leader = topics.partitions(&partition.topic).and_then(|p| p.partition(partition.partition)?.leader());
     leader.is_some_and(|leader| leader.host() == broker)
 }

@@ -201,7 +201,8 @@ impl KafkaClient {
                 part.step = Step::Fetch;
                 part.retry(now);
             }),
-            Header::Inconclusive => self.with_part(asked, |part, _| part.retry(now)),
+            Header::Inconclusive { .. } => self.with_part(asked, |part, _| part.retry(now)),
+            Header::OutOfRange => self.with_part(asked, |part, _| part.step = Step::Bounds),
             Header::Refused(fault) => {
                 self.survey_soon(now);
                 let fault = fault.clone();

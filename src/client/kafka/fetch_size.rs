@@ -34,10 +34,6 @@ impl FetchSize {
         self.size
     }
 
-    /// Whether the data was found to be compressed.
-    pub(super) fn is_compressed(&self) -> bool {
-        self.compressed
-    }
 
     /// An answer to `asked` bytes held records worth `used` bytes, and there was `more` behind it.
     /// Returns whether to look at the next batch's header.
@@ -106,7 +102,7 @@ mod tests {
         let checks = (0..CHECK_EVERY).filter(|_| size.answered(20 << 10, 60 << 10, true)).count();
         assert_eq!(checks, 1, "now and then the header is looked at again");
         size.header(16 << 10, false);
-        assert_eq!((size.is_compressed(), size.ask()), (false, 20 << 10));
+        assert_eq!((size.compressed, size.ask()), (false, 20 << 10));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::fetch_size::FetchSize;
 use crate::backoff::Backoff;
 use crate::client::{Bounds, Event, Fault};
 use crate::record::{Offset, Records, Span, TopicPartition};
-use crate::wire::Batch;
+use crate::wire::{Batch, Codec};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
@@ -160,23 +160,28 @@ impl Partition {
             Step::Header(why) => why,
             _ => Why::Suspicion,
         };
-        if batch.last < position {
+        // Before magic 2 a compressed batch bears the offset of its last record, and a plain one that
+        // of its only record: so it ends there, and where it begins only its records tell.
+        let last = batch.details.map_or(batch.base, |details| details.last);
+        let begins_behind = batch.details.is_some() && batch.base > position;
+        let control = batch.details.is_some_and(|details| details.control);
+        let codec = batch.details.map_or(Codec::None, |details| details.codec);
+        if last < position {
             // An answer to something else, or a log that was cut meanwhile: no proof of anything.
             self.retry(now);
-        } else if batch.base > position {
+        } else if begins_behind {
             self.advance(batch.base, events);
-        } else if batch.control {
-            self.advance(batch.last.next(), events);
-        } else if !batch.codec.is_none() && !matches!(batch.codec.name(), "gzip" | "snappy") {
-            let what = format!("codec={}", batch.codec.name());
-            self.fail(Fault::Unreadable { offset: position, what }, now, events);
+        } else if control {
+            self.advance(last.next(), events);
+        } else if !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy) {
+            self.fail(Fault::Unreadable { offset: position, what: format!("codec={codec}") }, now, events);
         } else if let Some(&(limit, setting)) = limits.iter().find(|(limit, _)| batch.size > *limit) {
             self.fail(Fault::TooLarge { offset: position, size: batch.size, limit, setting }, now, events);
         } else {
-            self.size.header(batch.size, !batch.codec.is_none());
+            self.size.header(batch.size, codec != Codec::None);
             self.step = match why {
                 Why::Size => Step::Fetch,
-                Why::Suspicion | Why::Undecodable => Step::Exact { size: batch.size, last: batch.last },
+                Why::Suspicion | Why::Undecodable => Step::Exact { size: batch.size, last },
             };
         }
     }

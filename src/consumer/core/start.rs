@@ -53,7 +53,7 @@ impl Core {
     }
 
     /// Chooses the first position, and holds it until it is committed.
-    fn start_first(&mut self, index: usize, bounds: Bounds, reset: Reset, is_new: bool) {
+    fn start_first(&mut self, index: usize, bounds: Bounds, reset: AutoOffsetReset, is_new: bool) {
         let jump = first_start(bounds, reset, is_new);
         let part = &mut self.parts[index];
         part.past.jumped(None, jump.reset.as_ref());

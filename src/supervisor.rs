@@ -1,0 +1,232 @@
+//! The supervisor: starts every thread above the client, sees every one of them end, stops them in
+//! order.
+//!
+//! Owns the channels' far ends and the signals. Invariants:
+//! - a thread that panics or ends early is an event here; none is swallowed;
+//! - the order at the end: consumers drain and commit, then the dispatcher and the lanes end by
+//!   their channels; `stop` and `abort` are channels that are dropped, not messages;
+//! - it waits for nothing without a bound.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+
+use crate::config::Config;
+use crate::consumer::{Never, Notice, Report};
+use crate::plan::Plan;
+use crate::sink::Sink;
+
+mod signals;
+mod start;
+mod sums;
+mod threads;
+
+pub use signals::{Signal, signals};
+pub use start::StartError;
+use threads::{Exit, Role};
+
+/// The process ended as it was asked to.
+pub const CLEAN: u8 = 0;
+/// It could not do its work.
+pub const FAILURE: u8 = 1;
+/// Something inside broke that must not: the init system should start it again.
+pub const INTERNAL: u8 = 70;
+
+/// How long threads may take to end after the drain's deadline: a last commit, a last write.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// Runs until a signal or a failure ends it. Returns the exit code.
+pub fn run(config: &Config, signals: &Receiver<Signal>) -> u8 {
+    for warning in &config.warnings {
+        log::warn!("configuration: {warning}");
+    }
+    let plan = Plan::new(config);
+    let sinks = match start::open_sinks(config, &plan) {
+        Ok(sinks) => sinks,
+        Err(error) => {
+            log::error!("cannot start error=\"{error}\"");
+            return FAILURE;
+        }
+    };
+    match Supervisor::start(config, &plan, sinks) {
+        Ok(supervisor) => supervisor.run(signals),
+        Err(error) => {
+            log::error!("cannot start error=\"{error}\"");
+            FAILURE
+        }
+    }
+}
+
+/// The running threads and the channels that end them.
+struct Supervisor {
+    exits: Receiver<Exit>,
+    notices: Receiver<Notice>,
+    /// Dropped: consumers drain.
+    stop: Option<Sender<Never>>,
+    /// Dropped: lanes give up retrying.
+    abort: Option<Sender<Never>>,
+    reopen: Vec<Sender<()>>,
+    drain_timeout: Duration,
+    /// What has not ended yet.
+    running: BTreeSet<Role>,
+    topics: BTreeSet<Arc<str>>,
+    started: BTreeSet<Arc<str>>,
+    missing: BTreeSet<Arc<str>>,
+    told_all_started: bool,
+    reports: Vec<Report>,
+    code: u8,
+    deadline: Option<Instant>,
+}
+
+impl Supervisor {
+    fn run(mut self, signals: &Receiver<Signal>) -> u8 {
+        while !self.running.is_empty() {
+            let alarm = self.deadline.map_or_else(never, crossbeam_channel::at);
+            select! {
+                recv(signals) -> signal => match signal {
+                    Ok(Signal::Reopen) => self.reopen(),
+                    Ok(Signal::Stop { name, .. }) if self.deadline.is_none() => {
+                        log::info!("stopping signal={name} drain_timeout_ms={}", self.drain_timeout.as_millis());
+                        self.drain();
+                    }
+                    Ok(Signal::Stop { name, number }) => {
+                        log::warn!("stopping at once signal={name} meaning=\"what was not committed is delivered again\"");
+                        return 128_u8.saturating_add(number);
+                    }
+                    // The signals' threads live as long as the process; without them only a failure ends it.
+                    Err(_) => {
+                        log::error!("signals are no longer received; stopping");
+                        self.fail();
+                    }
+                },
+                recv(self.exits) -> exit => match exit {
+                    Ok(exit) => self.ended(exit),
+                    Err(_) => return INTERNAL,
+                },
+                recv(self.notices) -> notice => match notice {
+                    Ok(notice) => self.notice(notice),
+                    Err(_) => self.notices = never(),
+                },
+                recv(alarm) -> _ => {
+                    let names: Vec<String> = self.running.iter().map(ToString::to_string).collect();
+                    log::warn!(
+                        "threads did not end in time threads=\"{}\" meaning=\"what they hold is not committed, and delivered again\"",
+                        names.join(", ")
+                    );
+                    break;
+                }
+            }
+        }
+        sums::log(&self.reports);
+        log::info!("stopped exit_code={}", self.code);
+        self.code
+    }
+
+    fn drain(&mut self) {
+        self.stop = None;
+        self.deadline = Some(Instant::now() + self.drain_timeout + GRACE);
+    }
+
+    fn fail(&mut self) {
+        self.code = self.code.max(INTERNAL);
+        if self.deadline.is_none() {
+            self.drain();
+        }
+    }
+
+    fn ended(&mut self, exit: Exit) {
+        self.running.remove(&exit.role);
+        let stopping = self.deadline.is_some();
+        match exit.result {
+            Err(panic) => {
+                log::error!("thread panicked, stopping thread={} panic=\"{panic}\"", exit.role);
+                self.fail();
+            }
+            Ok(threads::End::Consumer(reports)) => {
+                self.reports.extend(reports);
+                if !stopping {
+                    log::error!("consumer ended by itself, stopping thread={}", exit.role);
+                    self.fail();
+                }
+            }
+            Ok(threads::End::Dispatch(Err(failure))) => {
+                log::error!("dispatcher ended, stopping error=\"{failure}\"");
+                self.code = self.code.max(FAILURE);
+                if !stopping {
+                    self.drain();
+                }
+            }
+            Ok(threads::End::Dispatch(Ok(())) | threads::End::Lane) => {
+                if !stopping {
+                    log::error!("thread ended by itself, stopping thread={}", exit.role);
+                    self.fail();
+                }
+            }
+        }
+        if !self.running.iter().any(|role| matches!(role, Role::Consumer(_))) {
+            // Nobody is left who would hear of a delivery.
+            self.abort = None;
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Started { topic, group } => {
+                log::info!("consumer started topic={topic} group_id={group}");
+                self.missing.remove(&topic);
+                self.started.insert(topic);
+            }
+            Notice::Missing { topic } => {
+                log::warn!(
+                    "topic missing topic={topic} meaning=\"it is not created by asking for it, and looked for again\""
+                );
+                self.missing.insert(topic);
+            }
+        }
+        let seen = self.topics.iter().all(|topic| self.started.contains(topic) || self.missing.contains(topic));
+        if seen && !self.told_all_started {
+            self.told_all_started = true;
+            log::info!("all consumers started topics={} missing={}", self.started.len(), self.missing.len());
+        }
+    }
+
+    fn reopen(&self) {
+        log::info!("reopening files signal=SIGHUP");
+        for lane in &self.reopen {
+            // Full: a request is already waiting, and serves for this one too.
+            let _ = lane.try_send(());
+        }
+    }
+
+    /// Starts every thread of `plan`.
+    fn start(config: &Config, plan: &Plan, sinks: BTreeMap<String, Box<dyn Sink>>) -> Result<Self, StartError> {
+        let threads = 1 + sinks.len() + plan.consumers.len();
+        let (exits_tx, exits) = bounded(threads);
+        let (notices_tx, notices) = bounded(256);
+        let (stop, stop_rx) = bounded(0);
+        let (abort, abort_rx) = bounded(0);
+        let mut supervisor = Self {
+            exits,
+            notices,
+            stop: Some(stop),
+            abort: Some(abort),
+            reopen: Vec::new(),
+            drain_timeout: config.drain_timeout,
+            running: BTreeSet::new(),
+            topics: plan.routes.keys().cloned().collect(),
+            started: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            told_all_started: false,
+            reports: Vec::new(),
+            code: CLEAN,
+            deadline: None,
+        };
+        start::log_start(config, plan);
+        let lanes = start::lanes(&mut supervisor, plan, sinks, &abort_rx, &exits_tx)?;
+        let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes, &exits_tx)?;
+        start::consumers(&mut supervisor, config, plan, &deliveries, &stop_rx, &notices_tx, &exits_tx)?;
+        Ok(supervisor)
+    }
+}

@@ -1,0 +1,191 @@
+//! From a plan to running threads.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Supervisor;
+use super::threads::{End, Exit, Role, spawn};
+use crate::client::kafka::KafkaClient;
+use crate::config::{Config, Mode, SinkSettings};
+use crate::consumer::{self, Batch, Never, Notice};
+use crate::dispatch::{self, gate::Gate};
+use crate::lane;
+use crate::plan::Plan;
+use crate::sink::Sink;
+use crate::sink::drop::DropSink;
+use crate::sink::file::{FileSink, OpenError, Rotation};
+use crate::sink::log::LogSink;
+use crate::sink::stdout::StdoutSink;
+
+/// Batches that wait for the dispatcher, which never waits itself.
+const DELIVERIES: usize = 256;
+/// Below this share of the memory a consumer can't hold one record of Kafka's default maximum.
+const SMALL_SHARE: usize = 2 << 20;
+
+/// Why the process can't start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A file sink.
+    File {
+        /// Its name in the configuration.
+        sink: String,
+        /// What is wrong.
+        error: OpenError,
+    },
+    /// A stdout sink.
+    Stdout {
+        /// Its name in the configuration.
+        sink: String,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// A thread.
+    Thread {
+        /// Its name.
+        name: String,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
+            Self::Thread { name, error } => write!(
+                f,
+                "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax), \
+                 every topic needs some four threads"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Opens every sink that a topic uses.
+pub(super) fn open_sinks(config: &Config, plan: &Plan) -> Result<BTreeMap<String, Box<dyn Sink>>, StartError> {
+    let used = |name: &&String| plan.routes.values().any(|sink| sink == *name);
+    let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
+    for name in config.sinks.keys().filter(used) {
+        let sink: Box<dyn Sink> = match &config.sinks[name] {
+            SinkSettings::Drop => Box::new(DropSink::new()),
+            SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
+            SinkSettings::Stdout { format } => Box::new(
+                StdoutSink::stdout(*format).map_err(|error| StartError::Stdout { sink: name.clone(), error })?,
+            ),
+            SinkSettings::File { path, format, rotate_size, rotate_keep } => {
+                let keep = rotate_keep.and_then(NonZeroUsize::new);
+                let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
+                let file = FileSink::open(path, *format, rotation);
+                Box::new(file.map_err(|error| StartError::File { sink: name.clone(), error })?)
+            }
+        };
+        sinks.insert(name.clone(), sink);
+    }
+    Ok(sinks)
+}
+
+pub(super) fn log_start(config: &Config, plan: &Plan) {
+    let mode = match config.mode {
+        Mode::Multi => "multi",
+        Mode::Single => "single",
+    };
+    log::info!(
+        "worker starting version={} topics={} mode={mode} bootstrap_servers={} memory_limit={}",
+        env!("CARGO_PKG_VERSION"),
+        config.topics.len(),
+        config.kafka.bootstrap_servers.join(","),
+        config.memory_limit
+    );
+    if let Some(share) = plan.consumers.first().map(|c| c.settings.bytes).filter(|share| *share < SMALL_SHARE) {
+        log::warn!(
+            "little memory a consumer share={share} consumers={} meaning=\"a batch of records that is larger can't be fetched; raise memory.limit\"",
+            plan.consumers.len()
+        );
+    }
+}
+
+pub(super) fn lanes(
+    supervisor: &mut Supervisor,
+    plan: &Plan,
+    sinks: BTreeMap<String, Box<dyn Sink>>,
+    abort: &Receiver<Never>,
+    exits: &Sender<Exit>,
+) -> Result<HashMap<String, Sender<Batch>>, StartError> {
+    let mut queues = HashMap::new();
+    for (name, mut sink) in sinks {
+        let (queue_tx, queue) = bounded(plan.queue(&name));
+        let (reopen_tx, reopen) = bounded(1);
+        let ends = lane::Ends { queue, abort: abort.clone(), reopen };
+        let own_name = name.clone();
+        start(supervisor, Role::Lane(name.clone()), exits, move || {
+            lane::run(&own_name, &mut *sink, &ends);
+            End::Lane
+        })?;
+        supervisor.reopen.push(reopen_tx);
+        queues.insert(name, queue_tx);
+    }
+    Ok(queues)
+}
+
+pub(super) fn dispatcher(
+    supervisor: &mut Supervisor,
+    config: &Config,
+    plan: &Plan,
+    lanes: &HashMap<String, Sender<Batch>>,
+    exits: &Sender<Exit>,
+) -> Result<Sender<Batch>, StartError> {
+    let lane_of = |(topic, sink): (&Arc<str>, &String)| Some((Arc::clone(topic), lanes.get(sink)?.clone()));
+    let routes: dispatch::Routes = plan.routes.iter().filter_map(lane_of).collect();
+    let gate = config.gate.as_ref().map(|gate| {
+        let required = gate.required_topics.iter().cloned();
+        Gate::new(required, gate.max_attempts, gate.timeout, gate.on_timeout, Instant::now())
+    });
+    let round = config.topics.iter().map(|topic| topic.timeout).min().unwrap_or(Duration::from_secs(1));
+    let (deliveries_tx, deliveries) = bounded(DELIVERIES);
+    start(supervisor, Role::Dispatch, exits, move || End::Dispatch(dispatch::run(&deliveries, &routes, gate, round)))?;
+    Ok(deliveries_tx)
+}
+
+pub(super) fn consumers(
+    supervisor: &mut Supervisor,
+    config: &Config,
+    plan: &Plan,
+    deliveries: &Sender<Batch>,
+    stop: &Receiver<Never>,
+    notices: &Sender<Notice>,
+    exits: &Sender<Exit>,
+) -> Result<(), StartError> {
+    let connection = Arc::new(config.kafka.connection());
+    for consumer in &plan.consumers {
+        let ends = consumer::Ends { deliveries: deliveries.clone(), stop: stop.clone(), notices: notices.clone() };
+        let (settings, fetch, name) = (consumer.settings.clone(), Arc::new(consumer.fetch.clone()), consumer.name.clone());
+        let connection = Arc::clone(&connection);
+        start(supervisor, Role::Consumer(consumer.name.clone()), exits, move || {
+            let topics = settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
+            let mut client = KafkaClient::new(&name, &settings.group, topics, connection, fetch);
+            End::Consumer(consumer::run(settings, &mut client, &ends))
+        })?;
+    }
+    Ok(())
+}
+
+fn start(
+    supervisor: &mut Supervisor,
+    role: Role,
+    exits: &Sender<Exit>,
+    body: impl FnOnce() -> End + Send + 'static,
+) -> Result<(), StartError> {
+    let name = role.to_string();
+    spawn(role.clone(), exits, body).map_err(|error| StartError::Thread { name, error })?;
+    supervisor.running.insert(role);
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! Threads with a name, whose end is always told.
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use crossbeam_channel::Sender;
+
+use crate::consumer::Report;
+use crate::dispatch;
+
+/// What a thread is for. Its `Display` is the thread's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Consumer(String),
+    Dispatch,
+    Lane(String),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Consumer(name) => write!(f, "consumer:{name}"),
+            Self::Dispatch => f.write_str("dispatch"),
+            Self::Lane(name) => write!(f, "sink:{name}/0"),
+        }
+    }
+}
+
+/// How a thread ended that did not panic.
+pub(super) enum End {
+    Consumer(Vec<Report>),
+    Dispatch(Result<(), dispatch::Failure>),
+    Lane,
+}
+
+/// The end of a thread.
+pub(super) struct Exit {
+    pub(super) role: Role,
+    /// `Err`: it panicked, with these words.
+    pub(super) result: Result<End, String>,
+}
+
+/// Starts a thread; its end goes to `exits`, whatever way it ends.
+pub(super) fn spawn(role: Role, exits: &Sender<Exit>, body: impl FnOnce() -> End + Send + 'static) -> io::Result<()> {
+    let exits = exits.clone();
+    thread::Builder::new().name(role.to_string()).spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(body)).map_err(|panic| crate::client::kafka::panic_text(&*panic));
+        // The channel has a place for every thread; a supervisor that is gone needs no word.
+        let _ = exits.try_send(Exit { role, result });
+    })?;
+    Ok(())
+}
