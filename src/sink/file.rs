@@ -39,8 +39,7 @@ pub use open::OpenError;
 use open::{Opened, advice, directory_of, is_at};
 pub use rotate::Rotation;
 
-/// How much is gathered before it is written, in bytes. Larger writes measured no faster, and this
-/// much memory a lane is nothing.
+/// How much is gathered before it is written, in bytes: some thousand records of 100 B a system call.
 const BUFFER: usize = 256 << 10;
 
 /// Appends records to a file.
