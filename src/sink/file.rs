@@ -39,9 +39,9 @@ pub use open::OpenError;
 use open::{Opened, advice, directory_of, is_at};
 pub use rotate::Rotation;
 
-/// How much is gathered before it is written, in bytes. Larger writes measured no faster, and this
-/// much memory a lane is nothing.
-const BUFFER: usize = 256 << 10;
+/// How much is gathered before it is written, in bytes: some hundred records of 100 B a system call.
+/// From 16 KiB to 4 MiB the sink measured equally fast, and each lane has one of these.
+const BUFFER: usize = 64 << 10;
 
 /// Appends records to a file.
 #[derive(Debug)]
@@ -68,7 +68,8 @@ pub struct FileSink<D: Disk = Os> {
 }
 
 impl FileSink {
-    /// Opens `path`, or makes it, and locks it. Half a line at its end is cut off.
+    /// Opens `path`, or makes it with the rights that the process's umask leaves, and locks it. Half a
+    /// line at its end is cut off.
     ///
     /// # Errors
     /// It can't be opened, is no file, or is written by somebody else.

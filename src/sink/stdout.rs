@@ -21,7 +21,7 @@ use super::{Format, Sink, Stopped, Why};
 use crate::record::{Records, TopicPartition};
 
 /// How much is gathered before it goes out, in bytes; a batch that is smaller goes out at its end.
-/// Four times the buffer of a Linux pipe: larger writes gain nothing.
+/// It bounds the memory for a batch of large records. Linux gives a pipe a buffer of 64 KiB.
 const CHUNK: usize = 256 << 10;
 
 /// Writes records to a stream.

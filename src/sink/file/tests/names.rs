@@ -76,6 +76,21 @@ fn a_rotation_that_fails_is_tried_again_later() {
 }
 
 #[test]
+fn a_rotation_leaves_alone_what_somebody_else_put_there() {
+    let (directory, path) = place();
+    let mut sink = small(Faulty::default(), &path, rotation(10, None));
+    put(&mut sink, 0);
+    fs::rename(&path, directory.path().join("moved")).unwrap();
+    fs::write(&path, "foreign\n").unwrap();
+    sink.write(&orders(), &numbered(1, 2)).unwrap();
+    sink.flush().unwrap();
+    assert_eq!(read(&directory.path().join("moved")), lines(3));
+    assert_eq!((names(&directory), read(&path)), (vec!["moved".into(), "orders.jsonl".into()], "foreign\n".into()));
+    put(&mut sink, 3);
+    assert_eq!(read(&directory.path().join("orders.jsonl.1")), "foreign\n".to_owned() + &value(3) + "\n");
+}
+
+#[test]
 fn the_old_name_comes_back_if_no_new_file_can_be_made() {
     let (directory, path) = place();
     let disk = Faulty::default();
