@@ -98,7 +98,7 @@ impl Lane<'_> {
         for batch in batches {
             let mut done = 0;
             while done < batch.records.len() {
-                match self.sink.write(&batch.partition, &batch.records.slice(done..usize::MAX)) {
+                match self.sink.write(&batch.partition, &batch.records.skip(done)) {
                     Ok(()) => break,
                     Err(stopped) => {
                         done += stopped.done;

@@ -132,11 +132,17 @@ impl Records {
         self.arena.as_deref().into_iter().flat_map(move |arena| range.clone().map(|index| arena.record(index)))
     }
 
+    /// The same fetch, without its first `count` records.
+    #[must_use]
+    pub fn skip(&self, count: usize) -> Self {
+        self.slice(count..self.len())
+    }
+
     /// The same fetch, but only the records `range` of this run. What lies beyond its end is left out.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
-        let start = (self.range.start + range.start).min(self.range.end);
-        let end = (self.range.start + range.end).min(self.range.end).max(start);
+        let cut = |index: usize| self.range.start.saturating_add(index).min(self.range.end);
+        let (start, end) = (cut(range.start), cut(range.end).max(cut(range.start)));
         Self { arena: self.arena.clone(), range: start..end }
     }
 }
@@ -189,6 +195,8 @@ mod tests {
         assert_eq!(part.get(0).map(|r| r.offset), Some(Offset(13)));
         assert!(part.get(2).is_none());
         assert!(all.slice(10..12).is_empty());
+        assert_eq!(all.slice(8..usize::MAX).len(), 2);
+        assert_eq!((all.skip(7).len(), all.skip(11).len()), (3, 0));
         assert_eq!(Records::none().iter().count(), 0);
     }
 }

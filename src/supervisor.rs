@@ -59,6 +59,10 @@ pub fn run(config: &Config, signals: &Receiver<Signal>) -> u8 {
     }
 }
 
+/// A stop that follows another within this is the same one: `timeout` and some shells send it to
+/// the process and then to its group. Nobody presses Ctrl-C twice so fast.
+const SAME_STOP: Duration = Duration::from_millis(200);
+
 /// The running threads and the channels that end them.
 struct Supervisor {
     exits: Receiver<Exit>,
@@ -82,15 +86,18 @@ struct Supervisor {
 
 impl Supervisor {
     fn run(mut self, signals: &Receiver<Signal>) -> u8 {
+        let mut asked = None;
         while !self.running.is_empty() {
             let alarm = self.deadline.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(signals) -> signal => match signal {
                     Ok(Signal::Reopen) => self.reopen(),
                     Ok(Signal::Stop { name, .. }) if self.deadline.is_none() => {
+                        asked = Some(Instant::now());
                         log::info!("stopping signal={name} drain_timeout_ms={}", self.drain_timeout.as_millis());
                         self.drain();
                     }
+                    Ok(Signal::Stop { .. }) if asked.is_some_and(|at| at.elapsed() < SAME_STOP) => {}
                     Ok(Signal::Stop { name, number }) => {
                         log::warn!("stopping at once signal={name} meaning=\"what was not committed is delivered again\"");
                         return 128_u8.saturating_add(number);

@@ -306,7 +306,7 @@ impl Core {
                 self.waiting.pop_front();
             } else {
                 front.offsets.start = end;
-                front.records = front.records.slice(count..usize::MAX);
+                front.records = front.records.skip(count);
                 front.bytes -= bytes;
             }
         }

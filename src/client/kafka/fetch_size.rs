@@ -34,7 +34,6 @@ impl FetchSize {
         self.size
     }
 
-
     /// An answer to `asked` bytes held records worth `used` bytes, and there was `more` behind it.
     /// Returns whether to look at the next batch's header.
     pub(super) fn answered(&mut self, asked: usize, used: usize, more: bool) -> bool {
