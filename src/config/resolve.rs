@@ -82,7 +82,10 @@ pub(super) fn resolve(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         Context { lines: Lines::new(text), env, faults: Faults::default(), warnings: vec![], report: vec![] };
     for error in &syntax {
         let at = error.span().map_or(text.len(), |span| span.start);
-        context.faults.syntax(at, format!("can't be read as TOML: {}", error.message()));
+        context.faults.syntax(
+            at,
+            format!("can't be read as TOML: {}; correct it here, or what is open above it", error.message()),
+        );
     }
     unknown_tables(&tables, &mut context);
     let config = read(&tables, &mut context);
@@ -189,8 +192,11 @@ fn commit<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<CommitSe
     {
         let (min, max) = (min.as_millis(), max.as_millis());
         // At the one of the two that the file has.
-        let key = if commit.own("min_interval_ms").is_some() { "min_interval_ms" } else { "interval_ms" };
-        let text = format!("min_interval_ms is {min}, interval_ms is {max}; write a min_interval_ms of at most {max}");
+        let (key, text) = if commit.own("min_interval_ms").is_some() {
+            ("min_interval_ms", format!("is {min}, more than interval_ms ({max}); write at most {max}"))
+        } else {
+            ("interval_ms", format!("is {max}, less than min_interval_ms ({min}); write at least {min}"))
+        };
         commit.wrong(key, text);
     }
     finish(commit, "[commit]");
@@ -228,7 +234,9 @@ fn gate<'a>(
                 (Some(_), _) => {}
                 (None, _) => {
                     let text = topics::not_consumed(name.get_ref(), by_name.keys().copied());
-                    gate.wrong_at(name.span().start, "required_topics", text);
+                    if !gate.context.faults.incomplete() {
+                        gate.wrong_at(name.span().start, "required_topics", text);
+                    }
                     known = None;
                 }
             }

@@ -119,7 +119,7 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
     if names.is_some() {
         for (name, table) in of_table {
             let text = not_consumed(&name, seen.iter().copied());
-            context.faults.add(table.at, "topic.name".to_owned(), text);
+            context.faults.missing(table.at, "topic.name".to_owned(), text);
         }
     }
     if let (Some(topics), Some(Mode::Multi)) = (&topics, mode) {
@@ -257,7 +257,8 @@ fn settings(
     let fetch_max_bytes = reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
     let check_crcs = reader.flag("check_crcs");
     let sink = reader.text("sink", |_| Ok(()));
-    if let Some(name) = sink.as_deref().filter(|name| !sinks.contains(name)) {
+    let complete = !reader.context.faults.incomplete();
+    if let Some(name) = sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
         let offer = nearest(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
         let advice = offer.unwrap_or_else(|| "declare it as [sink.NAME], or use drop, log or stdout".to_owned());
         reader.wrong("sink", format!("is \"{}\", and there is no such sink; {advice}", short(name)));
@@ -286,9 +287,12 @@ fn between(reader: &mut Reader<'_, '_>, settings: &TopicSettings, below: Option<
     let min = settings.fetch_min_bytes;
     if usize::try_from(min).is_ok_and(|min| min > most) {
         let text = format!(
-            "is {min}, more than a fetch may bring ({most}, by max_partition_fetch_bytes and fetch_max_bytes), so that every fetch would wait in vain; write at most {most}"
+            "every fetch would wait in vain: fetch_min_bytes is {min}, and max_partition_fetch_bytes and fetch_max_bytes let it bring {most}; write a fetch_min_bytes of at most {most}"
         );
-        reader.wrong("fetch_min_bytes", text);
+        // At the one of the three that this table has.
+        let keys = ["fetch_min_bytes", "max_partition_fetch_bytes", "fetch_max_bytes"];
+        let key = keys.into_iter().find(|key| reader.own(key).is_some()).unwrap_or("fetch_min_bytes");
+        reader.wrong(key, text);
     }
     let pair = |s: &TopicSettings| (s.timeout, s.fetch_max_wait);
     let news = below.is_none_or(|below| pair(below) != pair(settings));

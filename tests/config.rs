@@ -1,0 +1,511 @@
+//! The configuration from outside: the example file, what a user reads, and any text at all.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use worker::cmd::check::check;
+use worker::config::{self, Config, Errors, LoadError, MAX_FILE_BYTES, Scope, Source, TopicSettings};
+
+const EXAMPLE: &str = include_str!("../etc/consumer.toml");
+
+fn parse(text: &str) -> Result<Config, Errors> {
+    config::parse(text, &|name| (name == "HOST").then(|| "kafka1".to_owned()))
+}
+
+fn good(text: &str) -> Config {
+    parse(text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+fn bad(text: &str) -> String {
+    parse(text).expect_err("wrong").to_string()
+}
+
+/// The setting in a line that is "#" without a blank behind it.
+fn commented_out(line: &str) -> Option<&str> {
+    line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+}
+
+/// The example with every setting made that it shows.
+fn example_with_all_settings() -> String {
+    EXAMPLE.lines().flat_map(|line| [commented_out(line).unwrap_or(line), "\n"]).collect()
+}
+
+#[test]
+fn the_example_is_right_as_it_is() {
+    let config = good(EXAMPLE);
+    assert_eq!(config.warnings, Vec::<String>::new());
+    let topics: Vec<_> = config.topics.iter().map(|t| &*t.name).collect();
+    assert_eq!(
+        topics,
+        [
+            "SCHEDULE-STATION-PARAM",
+            "SCHEDULE-CAR-ORDER",
+            "SCHEDULE-CAR-PRICE",
+            "SCHEDULE-DEVICE-HOST-DCDC",
+            "SCHEDULE-DEVICE-STORAGE",
+            "MODULE-OUTPUT-PV_PREDICTION",
+        ]
+    );
+    assert_eq!(config.topics[5].group, "stack-charge-tcp-command-xfy-MODULE-OUTPUT-PV_PREDICTION");
+    assert_eq!(config.gate, None);
+}
+
+/// Its keys are exactly the program's: none is unknown, and none that could be set is missing.
+#[test]
+fn the_example_has_every_key() {
+    let config = good(&example_with_all_settings());
+    let own = "topic SCHEDULE-CAR-ORDER";
+    for scope in config.report.iter().filter(|scope| !scope.title.starts_with("topic ") || scope.title == own) {
+        assert_eq!(scope.unset, Vec::<&str>::new(), "{}", scope.title);
+        for setting in &scope.settings {
+            let here = match &setting.source {
+                Source::File { table, .. } => scope.title != own || table == "[[topic]]",
+                Source::Default | Source::Profile { .. } => false,
+            };
+            assert!(here, "{}: {} comes from {}", scope.title, setting.key, setting.source);
+        }
+    }
+    let titles: BTreeSet<_> =
+        config.report.iter().map(|scope| scope.title.as_str()).filter(|t| t.starts_with('[')).collect();
+    let all = [
+        "[kafka]",
+        "[consumer]",
+        "[commit]",
+        "[shutdown]",
+        "[gate]",
+        "[memory]",
+        "[log]",
+        "[sink.drop]",
+        "[sink.log]",
+        "[sink.stdout]",
+        "[sink.orders]",
+    ];
+    assert_eq!(titles, BTreeSet::from(all));
+}
+
+/// Its values are the program's defaults: with all of them, or with none but those without default,
+/// the configuration is the same.
+#[test]
+fn the_example_shows_the_defaults() {
+    let mut shown = good(&example_with_all_settings());
+    let topics: Vec<_> = shown.topics.iter().map(|t| format!("{:?}", t.name)).collect();
+    let bare = format!(
+        "[kafka]\nbootstrap_servers = '127.0.0.1:9092'\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\ntopics = [{}]\n\
+         [gate]\nrequired_topics = ['SCHEDULE-STATION-PARAM', 'SCHEDULE-CAR-PRICE']\n[sink.drop]\n[sink.log]\n[sink.stdout]\n\
+         [sink.orders]\ntype = 'file'\npath = '/var/lib/worker/orders.jsonl'\nrotate_size = '100MiB'\nrotate_keep = 10\n",
+        topics.join(",")
+    );
+    let mut bare = good(&bare);
+    let unused = |warning: &String| warning.contains("[sink.orders] is used by no topic");
+    for config in [&mut shown, &mut bare] {
+        assert!(config.warnings.iter().all(unused), "{:?}", config.warnings);
+        config.warnings.clear();
+        config.report.clear();
+    }
+    assert_eq!(shown, bare);
+}
+
+/// A text, and the errors that it gives.
+#[test]
+fn errors_say_what_where_and_what_to_do() {
+    let head = "[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\ngroup_id = 'g'\ntopics = ['t', 'u']\n";
+    let cases = [
+        (
+            "",
+            "1:1: kafka.bootstrap_servers: is missing; write bootstrap_servers = [\"127.0.0.1:9092\"] under [kafka]\n\
+              1:1: consumer.group_id: is missing; write group_id = \"my-service\" under [consumer]\n\
+              1:1: consumer.topics: is missing; write topics = [\"orders\"] under [consumer]",
+        ),
+        (
+            "[kafka]\nbootstrap_servers = 'a:1, b'\n[consumer]\ngroup_id = ''\ntopics = []\n",
+            "2:21: kafka.bootstrap_servers: \"b\" has no port; write host:port, such as \"broker1:9092\"\n\
+          4:12: consumer.group_id: is empty; write a name\n\
+          5:10: consumer.topics: is empty; write a list such as [\"orders\"]",
+        ),
+        (
+            "[kafka]\nbootstrap_servers = ['PLAINTEXT://a:1', 'a:0']\n[consumer]\ngroup_id = 'g'\ntopics = ['a b', 't', '..']\n",
+            "2:22: kafka.bootstrap_servers: \"PLAINTEXT://a:1\" has a protocol in front; leave out PLAINTEXT://, write host:port, such as \"broker1:9092\"\n\
+          2:41: kafka.bootstrap_servers: \"a:0\" has no valid port; ports go from 1 to 65535: write host:port, such as \"broker1:9092\"\n\
+          5:11: consumer.topics: is \"a b\", which is no topic's name: it has ' '; names are made of a-z, A-Z, 0-9, '.', '_' and '-'\n\
+          5:23: consumer.topics: is \"..\", which Kafka does not allow as a topic's name; write another",
+        ),
+        (
+            "max_poll_records = -5\ntimeout_ms = '3s'\ncheck_crcs = 1\nfetch_max_bytes = '3GiB'\nfetch_min_bytes = 0\n",
+            "6:20: consumer.max_poll_records: is -5; write a whole number from 1 to 2147483647\n\
+          7:14: consumer.timeout_ms: is \"3s\"; write a whole number from 1 to 86400000\n\
+          8:14: consumer.check_crcs: is 1; write true or false, without quotes\n\
+          9:19: consumer.fetch_max_bytes: is \"3GiB\"; write bytes, or a text such as \"1MiB\" (B, KB, MB, GB, KiB, MiB, GiB), from \"1KiB\" to 2147483647\n\
+          10:19: consumer.fetch_min_bytes: is 0; write bytes, or a text such as \"1MiB\" (B, KB, MB, GB, KiB, MiB, GiB), from 1 to 2147483647",
+        ),
+        (
+            "fetch_min_byte = 1\nbatch_size = 5\ncolour = 1\nauto_offset_reset = 'latst'\nprofile = 1\n",
+            "6:1: consumer.fetch_min_byte: is no key of [consumer]; did you mean fetch_min_bytes?\n\
+          7:1: consumer.batch_size: is no key of [consumer]; it belongs under [commit]; move it there\n\
+          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, profile, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, sink\n\
+          9:21: consumer.auto_offset_reset: is \"latst\"; did you mean \"latest\"? It is one of \"latest\", \"earliest\"\n\
+          10:11: consumer.profile: is 1; write \"balanced\", \"high-throughput\" or \"real-time\"",
+        ),
+        (
+            "[[topic]]\nname = 'x'\n[[topic]]\nname = 't'\ntopics = ['t']\nsink = 'ordesr'\n[[topic]]\nname = 't'\n[[topic]]\n[sink.orders]\ntype = 'fil'\n",
+            "7:8: topic.name: is \"x\", which is not in consumer.topics; did you mean \"t\"?\n\
+          10:1: topic.topics: is no key of [[topic]]; it belongs under [consumer]; move it there\n\
+          11:8: topic.sink: is \"ordesr\", and there is no such sink; did you mean \"orders\"?\n\
+          13:8: topic.name: is \"t\", which has a [[topic]] on line 9 already; write all its keys there\n\
+          14:1: topic.name: is missing; write name = \"orders\" under [[topic]]\n\
+          16:8: sink.orders.type: is \"fil\"; did you mean \"file\"? It is one of \"drop\", \"log\", \"stdout\", \"file\"",
+        ),
+        (
+            "[sink.a]\ntype = 'file'\npath = '/x/a'\n[sink.b]\ntype = 'file'\npath = '/x//a'\nrotate_keep = 0\n[sink.c]\ntype = 'file'\nrotate_keep = 1\n[sink.log]\ntype = 'file'\n[sink.'d e']\ntype = 'drop'\n[sink.f]\n",
+            "11:8: sink.b.path: is \"/x/a\", to which [sink.a] writes already; give each its own file, or use one sink for both\n\
+          12:15: sink.b.rotate_keep: is 0; write a whole number from 1 to 2147483647\n\
+          12:15: sink.b.rotate_keep: does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"\n\
+          13:1: sink.c.path: is missing; write path = \"/var/lib/worker/c.jsonl\" under [sink.c]\n\
+          15:15: sink.c.rotate_keep: does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"\n\
+          17:8: sink.log.type: is \"file\", but a sink named log is always of type log; give this one another name\n\
+          18:7: sink: \"d e\" can't be a sink's name; write 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-'\n\
+          20:1: sink.f.type: is missing; write type = \"file\" (or drop, log, stdout) under [sink.f]",
+        ),
+        (
+            "[gate]\nrequired_topics = ['t', 'uu']\non_timeout = 'stop'\n[commit]\nmin_interval_ms = 6000\n[memory]\nlimit = '1MiB'\n[log]\nlevel = 'warn,worker=inf'\n",
+            "7:25: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
+          8:14: gate.on_timeout: is \"stop\"; write \"proceed\" or \"exit\"\n\
+          10:19: commit.min_interval_ms: is 6000, more than interval_ms (5000); write at most 5000\n\
+          12:9: memory.limit: is \"1MiB\"; write bytes, or a text such as \"1MiB\" (B, KB, MB, GB, KiB, MiB, GiB), from \"16MiB\" to \"1024GiB\"\n\
+          14:9: log.level: has \"inf\" for a level; did you mean info? write error, warn, info, debug, trace or off, or a list such as \"warn,worker=debug\"",
+        ),
+        (
+            "multi_consumer_mode = false\n[[topic]]\nname = 't'\nfetch_min_bytes = 7\n",
+            "9:19: topic.fetch_min_bytes: can't differ from topic to topic while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true",
+        ),
+        (
+            "fetch_min_bytes = '2MiB'\n[[topic]]\nname = 't'\nmax_partition_fetch_bytes = '1MiB'\n",
+            "9:29: topic.max_partition_fetch_bytes: every fetch would wait in vain: fetch_min_bytes is 2097152, and max_partition_fetch_bytes and fetch_max_bytes let it bring 1048576; write a fetch_min_bytes of at most 1048576",
+        ),
+        (
+            "sink = '${SINK}'\n[topic]\nname = 't'\n[log]\nlevel = '${'\n",
+            "6:8: consumer.sink: needs the environment variable SINK, which is not set; set it, or write $$ for a plain $\n\
+          7:1: topic: is a table; write [[topic]] in two brackets, once for each topic\n\
+          10:9: log.level: has a \"${\" without \"}\"; write ${NAME}, or $$ for a plain $",
+        ),
+        (
+            "sink = log\nsink = 'log'\n[commit\n",
+            "6:8: can't be read as TOML: string values must be quoted, expected literal string; correct it here, or what is open above it\n\
+          7:1: can't be read as TOML: duplicate key; correct it here, or what is open above it\n\
+          8:8: can't be read as TOML: unclosed table, expected `]`; correct it here, or what is open above it",
+        ),
+    ];
+    for (text, errors) in cases {
+        let text =
+            if text.is_empty() || text.starts_with("[kafka]") { text.to_owned() } else { format!("{head}{text}") };
+        assert_eq!(bad(&text), errors, "\n{text}");
+    }
+}
+
+#[test]
+fn the_environment_fills_in_texts() {
+    let config = good(
+        "[kafka]\nbootstrap_servers = '${HOST}:1, ${HOST}:2'\nclient_id = '$${HOST}'\n[consumer]\ngroup_id = 'g'\ntopics = ['${HOST}.t']\n",
+    );
+    assert_eq!(config.kafka.bootstrap_servers, ["kafka1:1", "kafka1:2"]);
+    assert_eq!(config.kafka.client_id, "${HOST}");
+    assert_eq!(&*config.topics[0].name, "kafka1.t");
+}
+
+/// A file of its own for one test.
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("config-{}-{name}.toml", std::process::id()));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn checked(path: &Path) -> (u8, String, String) {
+    let (mut out, mut err) = (vec![], vec![]);
+    let code = check(path, &mut out, &mut err);
+    let text = |bytes| String::from_utf8(bytes).unwrap().replace(&path.display().to_string(), "FILE");
+    (code, text(out), text(err))
+}
+
+#[test]
+fn files_that_are_no_configuration() {
+    let cases: [(&str, Vec<u8>, &str); 4] = [
+        ("empty", vec![], "FILE:1:1: kafka.bootstrap_servers: is missing"),
+        (
+            "binary",
+            b"\x7fELF\n\x02\xff\xfe".to_vec(),
+            "FILE:2:1: has a byte that is no UTF-8; save it as UTF-8, or check the file's name",
+        ),
+        ("zeros", vec![0; 4096], "FILE:1:1: can't be read as TOML: invalid unquoted key"),
+        (
+            "large",
+            vec![b'#'; 10 << 20],
+            "FILE: is larger than 1048576 bytes, which no configuration is; check the file's name",
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        let path = file(name, &bytes);
+        let (code, out, err) = checked(&path);
+        fs::remove_file(&path).unwrap();
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.starts_with(expected), "{name}: {err}");
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    assert_eq!(checked(directory), (2, String::new(), "FILE: is a directory; name the file in it\n".to_owned()));
+    let missing = directory.join("nothing.toml");
+    assert_eq!(checked(&missing).2, "FILE: there is no such file; name the configuration with -c FILE\n");
+    assert!(matches!(config::load(&missing), Err(LoadError::Read { .. })));
+}
+
+#[test]
+fn a_file_of_the_largest_size_is_read() {
+    let mut text = EXAMPLE.to_owned();
+    text.push_str(&"#".repeat(MAX_FILE_BYTES - text.len()));
+    let path = file("largest", text.as_bytes());
+    let config = config::load(&path);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(config.unwrap().topics.len(), 6);
+    text.push('#');
+    assert_eq!(bad(&text), "1:1: is larger than 1048576 bytes, which no configuration is");
+}
+
+#[test]
+fn check_prints_every_value_with_its_source() {
+    let text = "[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\ngroup_id = 'g'\ntopics = ['t', 'u', 't']\nfetch_min_bytes = 4096\n\
+                [[topic]]\nname = 'u'\nprofile = 'real-time'\nsink = 'orders'\n[sink.orders]\ntype = 'file'\npath = 'o.jsonl'\n";
+    let path = file("check", text.as_bytes());
+    let (code, out, err) = checked(&path);
+    fs::remove_file(&path).unwrap();
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, include_str!("config.check.txt"));
+}
+
+/// Six hundred topics with a table each: a reading whose time grows with their square would take
+/// longer than this by far.
+#[test]
+fn many_topics_are_read_at_once() {
+    const TOPICS: usize = 600;
+    let names: Vec<_> = (0..TOPICS).map(|i| format!("'topic-{i}'")).collect();
+    let mut text =
+        format!("[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\ngroup_id = 'g'\ntopics = [{}]\n", names.join(","));
+    for (i, name) in names.iter().enumerate() {
+        writeln!(text, "[[topic]]\nname = {name}\nmax_poll_records = {}\nprofile = 'real-time'", i + 1).unwrap();
+    }
+    let start = Instant::now();
+    let config = good(&text);
+    let took = start.elapsed();
+    assert_eq!(config.topics.len(), TOPICS);
+    assert_eq!(config.topics[TOPICS - 1].max_poll_records, TOPICS);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    println!("{TOPICS} topics in {took:?}");
+}
+
+/// What a layer of the model says: key and value, both as in the file.
+type Model = HashMap<&'static str, String>;
+
+fn model(values: &[(&'static str, &str)]) -> Model {
+    values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect()
+}
+
+const PROFILES: [&str; 3] = ["balanced", "high-throughput", "real-time"];
+
+/// What the three profiles set, written down a second time.
+fn profile(name: &str) -> Model {
+    let (records, timeout, wait, bytes) = match name {
+        "balanced" => ("500", "3000", "500", "1024"),
+        "high-throughput" => ("1000", "5000", "1000", "10240"),
+        "real-time" => ("100", "1000", "100", "1"),
+        other => panic!("{other}"),
+    };
+    model(&[
+        ("max_poll_records", records),
+        ("timeout_ms", timeout),
+        ("fetch_max_wait_ms", wait),
+        ("fetch_min_bytes", bytes),
+    ])
+}
+
+fn defaults() -> Model {
+    model(&[
+        ("auto_offset_reset", "'latest'"),
+        ("on_out_of_range", "'auto_offset_reset'"),
+        ("max_partition_fetch_bytes", "104857600"),
+        ("fetch_max_bytes", "524288000"),
+        ("check_crcs", "true"),
+        ("sink", "'log'"),
+    ])
+}
+
+fn as_model(topic: &TopicSettings) -> Model {
+    use worker::config::{AutoOffsetReset, OnOutOfRange};
+    let reset = match topic.auto_offset_reset {
+        AutoOffsetReset::Latest => "'latest'",
+        AutoOffsetReset::Earliest => "'earliest'",
+    };
+    let range = match topic.on_out_of_range {
+        OnOutOfRange::AutoOffsetReset => "'auto_offset_reset'",
+        OnOutOfRange::Earliest => "'earliest'",
+        OnOutOfRange::Latest => "'latest'",
+        OnOutOfRange::Nearest => "'nearest'",
+        OnOutOfRange::Stop => "'stop'",
+    };
+    HashMap::from([
+        ("auto_offset_reset", reset.to_owned()),
+        ("on_out_of_range", range.to_owned()),
+        ("max_poll_records", topic.max_poll_records.to_string()),
+        ("timeout_ms", topic.timeout.as_millis().to_string()),
+        ("fetch_max_wait_ms", topic.fetch_max_wait.as_millis().to_string()),
+        ("fetch_min_bytes", topic.fetch_min_bytes.to_string()),
+        ("max_partition_fetch_bytes", topic.max_partition_fetch_bytes.to_string()),
+        ("fetch_max_bytes", topic.fetch_max_bytes.to_string()),
+        ("check_crcs", topic.check_crcs.to_string()),
+        ("sink", format!("'{}'", topic.sink)),
+    ])
+}
+
+/// Any of the keys, each with any of its right values.
+fn layer() -> impl Strategy<Value = Model> {
+    let number = |from: u32| (from..100_000).prop_map(|n| n.to_string());
+    let one_of = |words: &'static [&'static str]| proptest::sample::select(words).prop_map(str::to_owned);
+    let values = (
+        proptest::option::of(one_of(&["'latest'", "'earliest'"])),
+        proptest::option::of(one_of(&["'auto_offset_reset'", "'latest'", "'earliest'", "'nearest'", "'stop'"])),
+        proptest::option::of(one_of(&["true", "false"])),
+        proptest::option::of(one_of(&["'drop'", "'log'", "'stdout'"])),
+        proptest::collection::vec(proptest::option::of(number(1)), 4),
+        // Above any fetch_min_bytes, below which every fetch would wait in vain.
+        proptest::collection::vec(proptest::option::of(number(1).prop_map(|n| format!("1{n:0>6}"))), 2),
+    );
+    values.prop_map(|(reset, range, crcs, sink, numbers, sizes)| {
+        let keys = [
+            "auto_offset_reset",
+            "on_out_of_range",
+            "check_crcs",
+            "sink",
+            "max_poll_records",
+            "timeout_ms",
+            "fetch_max_wait_ms",
+            "fetch_min_bytes",
+            "max_partition_fetch_bytes",
+            "fetch_max_bytes",
+        ];
+        let values = [reset, range, crcs, sink].into_iter().chain(numbers).chain(sizes);
+        keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect()
+    })
+}
+
+fn write(text: &mut String, table: &str, layer: &Model) {
+    text.push_str(table);
+    for (key, value) in layer {
+        writeln!(text, "{key} = {value}").unwrap();
+    }
+}
+
+fn source(scope: &Scope, key: &str) -> String {
+    let source = &scope.settings.iter().find(|setting| setting.key == key).unwrap().source;
+    source.to_string().split(" line ").next().unwrap().to_owned()
+}
+
+/// Text that resembles a configuration: the example, cut up and sewn together wrongly.
+fn scraps() -> impl Strategy<Value = String> {
+    let at = 0..EXAMPLE.len();
+    let scrap = prop_oneof![
+        4 => (at, 1usize..200).prop_map(|(at, len)| {
+            let whole = example_with_all_settings();
+            whole.chars().skip(at).take(len).collect::<String>()
+        }),
+        2 => proptest::sample::select(&["[", "]", "[[topic]]\n", "[sink.x]\n", "name = 't'\n", "\"", "'''", "=", ".", "{", "}", "\n", "${", "$$", "#", "\u{feff}", "é", "\r", "\0", "1e400", "0x", "-0", "1979-05-27", "topics = [", "profile = 'real-time'\n"][..]).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ];
+    proptest::collection::vec(scrap, 0..12).prop_map(|scraps| scraps.concat())
+}
+
+fn a_config_or_errors_with_lines(text: &str) {
+    if let Err(errors) = parse(text) {
+        let lines = text.lines().count().max(1);
+        assert!(errors.iter().count() > 0);
+        for error in errors.iter() {
+            assert!((1..=lines).contains(&error.line), "{error} of {lines} lines in {text:?}");
+            assert!(error.column > 0 && !error.text.is_empty());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A naive merge, the lowest layer first, gives the same values, from the same places.
+    #[test]
+    fn layers_lie_as_documented(
+        consumer in layer(), topic in layer(),
+        chosen in proptest::option::of(proptest::sample::select(&PROFILES[..])),
+        own in proptest::option::of(proptest::sample::select(&PROFILES[..])),
+    ) {
+        let profile_line = |name: &Option<&str>| name.map_or(String::new(), |name| format!("profile = '{name}'\n"));
+        let mut text = "[kafka]\nbootstrap_servers = 'a:1'\n".to_owned();
+        write(&mut text, &format!("[consumer]\ngroup_id = 'g'\ntopics = ['bare', 'own']\n{}", profile_line(&chosen)), &consumer);
+        write(&mut text, &format!("[[topic]]\nname = 'own'\n{}", profile_line(&own)), &topic);
+
+        let chosen = chosen.unwrap_or("balanced");
+        let mut layers = vec![
+            (defaults(), "default".to_owned()),
+            (profile(chosen), format!("profile {chosen}")),
+            (consumer, "[consumer]".to_owned()),
+        ];
+        let config = good(&text);
+        let scope = |title: &str| config.report.iter().find(|scope| scope.title == title).unwrap();
+        for index in [0, 1] {
+            if index == 1 {
+                layers.extend(own.map(|name| (profile(name), format!("profile {name}, [[topic]]"))));
+                layers.push((topic.clone(), "[[topic]]".to_owned()));
+            }
+            let mut merged: BTreeMap<&str, (String, String)> = BTreeMap::new();
+            for (layer, from) in &layers {
+                merged.extend(layer.iter().map(|(key, value)| (*key, (value.clone(), from.clone()))));
+            }
+            let values: Model = merged.iter().map(|(key, (value, _))| (*key, value.clone())).collect();
+            prop_assert_eq!(as_model(&config.topics[index]), values, "{}", text);
+            let scope = scope(["topic bare", "topic own"][index]);
+            for (key, (_, from)) in &merged {
+                prop_assert_eq!(&source(scope, key), from, "{} in {}", key, text);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_config_or_errors(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        a_config_or_errors_with_lines(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn scraps_of_a_config_are_a_config_or_errors(text in scraps()) {
+        a_config_or_errors_with_lines(&text);
+    }
+
+    /// One change in a right file is enough to reach what wholly wrong ones don't.
+    #[test]
+    fn a_damaged_config_is_a_config_or_errors(from in 0..8000usize, len in 0..60usize, patch in "[\\PC\n]{0,6}") {
+        let whole = example_with_all_settings();
+        let chars: Vec<char> = whole.chars().collect();
+        let from = from.min(chars.len());
+        let rest = &chars[(from + len).min(chars.len())..];
+        let text: String = chars[..from].iter().copied().chain(patch.chars()).chain(rest.iter().copied()).collect();
+        a_config_or_errors_with_lines(&text);
+    }
+
+    /// No topic is consumed twice by one group, however the names of groups collide.
+    #[test]
+    fn a_group_has_a_topic_once(names in proptest::collection::vec("[ab-]{1,3}", 1..6), own in proptest::option::of("[ab-]{1,3}"), multi: bool) {
+        let list: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
+        let own = own.filter(|_| multi).map_or(String::new(), |group| format!("[[topic]]\nname = '{}'\ngroup_id = '{group}'\n", names[0]));
+        let config = good(&format!("[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\nmulti_consumer_mode = {multi}\ngroup_id = 'a'\ntopics = [{}]\n{own}", list.join(",")));
+        let pairs: BTreeSet<_> = config.topics.iter().map(|t| (t.group.clone(), t.name.clone())).collect();
+        prop_assert_eq!(pairs.len(), config.topics.len());
+        let distinct: BTreeSet<_> = names.iter().collect();
+        prop_assert_eq!(distinct.len(), config.topics.len());
+    }
+}
