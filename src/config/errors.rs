@@ -228,6 +228,8 @@ pub(super) struct Faults {
     unknown: Vec<Unknown>,
     /// Which tables read a key, so that one in the wrong table can be shown the way.
     homes: BTreeMap<&'static str, BTreeSet<String>>,
+    /// How many similar names were looked for.
+    offers: usize,
     /// Part of the text could not be read as TOML. What is missing may stand in that part.
     incomplete: bool,
 }
@@ -249,6 +251,13 @@ impl Faults {
         if !self.incomplete {
             self.add(at, key, text);
         }
+    }
+
+    /// The name that `name` was most likely meant to be. Not looked for once there are more errors
+    /// than are told, as thousands of wrong names among thousands of right ones take long.
+    pub(super) fn offer<'n>(&mut self, name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        self.offers += 1;
+        if self.offers > MAX_ERRORS { None } else { nearest(name, candidates) }
     }
 
     /// Whether part of the file could not be read, so that nothing can be said to be missing.

@@ -94,9 +94,10 @@ impl<'c, 'a> Reader<'c, 'a> {
         }
     }
 
-    /// The place of `key` if the topmost layer itself has it.
+    /// The place of `key` if the file's table itself has it.
     pub(super) fn own(&self, key: &str) -> Option<usize> {
-        Some(self.layers.last()?.table.get(key)?.span().start)
+        let top = self.layers.last().filter(|layer| matches!(layer.origin, Origin::File { .. }))?;
+        Some(top.table.get(key)?.span().start)
     }
 
     fn source(&self, origin: Origin, key: &Spanned<DeString<'a>>) -> Source {
