@@ -1,1 +1,3 @@
 //! The integration tests: one binary, its modules by what they prove.
+
+mod config;

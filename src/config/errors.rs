@@ -228,6 +228,8 @@ pub(super) struct Faults {
     unknown: Vec<Unknown>,
     /// Which tables read a key, so that one in the wrong table can be shown the way.
     homes: BTreeMap<&'static str, BTreeSet<String>>,
+    /// How many similar names were looked for.
+    offers: usize,
     /// Part of the text could not be read as TOML. What is missing may stand in that part.
     incomplete: bool,
 }
@@ -251,6 +253,18 @@ impl Faults {
         }
     }
 
+    /// The name that `name` was most likely meant to be. Not looked for once there are more errors
+    /// than are told, as thousands of wrong names among thousands of right ones take long.
+    pub(super) fn offer<'n>(&mut self, name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        self.offers += 1;
+        if self.offers > MAX_ERRORS { None } else { nearest(name, candidates) }
+    }
+
+    /// Whether part of the file could not be read, so that nothing can be said to be missing.
+    pub(super) fn incomplete(&self) -> bool {
+        self.incomplete
+    }
+
     /// The table `header` reads these keys.
     pub(super) fn home(&mut self, header: &str, known: &[&'static str]) {
         for key in known {
@@ -263,13 +277,33 @@ impl Faults {
         self.unknown.push(Unknown { at, table: table.clone(), key: key.to_owned(), known: known.to_vec() });
     }
 
+    /// The table that `key` belongs to, if one reads it. Keys of sinks belong to many.
+    fn home_of(&self, path: &str, key: &str) -> Option<&str> {
+        let homes = self.homes.get(key).filter(|_| !path.starts_with("sink."))?;
+        // A key of [[topic]] is one of [consumer] too, and that is where most belong.
+        homes.iter().find(|home| *home != "[[topic]]").or_else(|| homes.first()).map(String::as_str)
+    }
+
+    /// Leaves one error on a line that could not be read: what else is said about it is about what
+    /// the parser made of it.
+    fn drop_consequences(&mut self, lines: &Lines<'_>) {
+        if !self.incomplete {
+            return;
+        }
+        self.list.sort_by_key(|fault| (fault.at, !fault.key.is_empty()));
+        let syntax = |fault: &Fault| fault.key.is_empty();
+        let broken: BTreeSet<usize> = self.list.iter().filter(|f| syntax(f)).map(|f| lines.line(f.at)).collect();
+        let mut told = BTreeSet::new();
+        self.list.retain(|fault| {
+            let line = lines.line(fault.at);
+            !broken.contains(&line) || (syntax(fault) && told.insert(line))
+        });
+    }
+
     /// All of them with their places; `None` if there are none.
     pub(super) fn finish(mut self, lines: &Lines<'_>) -> Option<Errors> {
         for Unknown { at, table: TableName { path, header }, key, known } in std::mem::take(&mut self.unknown) {
-            let homes = self.homes.get(key.as_str());
-            // A key of [[topic]] is one of [consumer] too, and that is where most belong.
-            let home = homes.and_then(|homes| homes.iter().find(|h| *h != "[[topic]]").or_else(|| homes.first()));
-            let advice = if let Some(home) = home {
+            let advice = if let Some(home) = self.home_of(&path, &key) {
                 format!("it belongs under {home}; move it there")
             } else if let Some(offer) = nearest(&key, known.iter().copied()) {
                 format!("did you mean {offer}?")
@@ -280,14 +314,18 @@ impl Faults {
             let full = if path.is_empty() { short(&key) } else { format!("{path}.{}", short(&key)) };
             self.add(at, full, format!("is no key{place}; {advice}"));
         }
-        // The same value is read again for every topic that inherits it: told once.
-        self.list.sort_by(|a, b| (a.at, &a.key, &a.text).cmp(&(b.at, &b.key, &b.text)));
-        self.list.dedup_by(|a, b| (a.at, &a.key, &a.text) == (b.at, &b.key, &b.text));
-        if self.list.is_empty() {
+        self.drop_consequences(lines);
+        // The same value is read again for every topic that inherits it: told once. At one place the
+        // errors stay in the order in which they were found.
+        let mut list: Vec<_> = self.list.into_iter().enumerate().collect();
+        list.sort_by(|(i, a), (j, b)| (a.at, &a.key, &a.text, i).cmp(&(b.at, &b.key, &b.text, j)));
+        list.dedup_by(|(_, a), (_, b)| (a.at, &a.key, &a.text) == (b.at, &b.key, &b.text));
+        list.sort_by_key(|(found, fault)| (fault.at, *found));
+        if list.is_empty() {
             return None;
         }
-        let more = self.list.len().saturating_sub(MAX_ERRORS);
-        let list = self.list.into_iter().take(MAX_ERRORS).map(|Fault { at, key, text }| {
+        let more = list.len().saturating_sub(MAX_ERRORS);
+        let list = list.into_iter().take(MAX_ERRORS).map(|(_, Fault { at, key, text })| {
             let (line, column) = (lines.line(at), lines.column(at));
             Error { line, column, key, text }
         });

@@ -94,9 +94,10 @@ impl<'c, 'a> Reader<'c, 'a> {
         }
     }
 
-    /// The place of `key` if the topmost layer itself has it.
+    /// The place of `key` if the file's table itself has it.
     pub(super) fn own(&self, key: &str) -> Option<usize> {
-        Some(self.layers.last()?.table.get(key)?.span().start)
+        let top = self.layers.last().filter(|layer| matches!(layer.origin, Origin::File { .. }))?;
+        Some(top.table.get(key)?.span().start)
     }
 
     fn source(&self, origin: Origin, key: &Spanned<DeString<'a>>) -> Source {
@@ -120,13 +121,16 @@ impl<'c, 'a> Reader<'c, 'a> {
 
     /// Adds an error about a part of `key`'s value.
     pub(super) fn wrong_at(&mut self, at: usize, key: &str, text: String) {
-        self.context.faults.add(at, format!("{}.{key}", self.name.path), text);
+        // Told under the table that has it, so that it is the same error for all topics.
+        let inherited = matches!(self.find(key), Some((Origin::File { inherited: true }, ..)));
+        let path = if inherited { "consumer" } else { &self.name.path };
+        self.context.faults.add(at, format!("{path}.{key}"), text);
     }
 
     /// `None`, and an error that says what to write.
     pub(super) fn required<T>(&mut self, key: &str, value: Option<T>, example: &str) -> Option<T> {
         if value.is_none() && self.find(key).is_none() {
-            let text = format!("is missing; write {key} = {example}");
+            let text = format!("is missing; write {key} = {example} under {}", self.name.header);
             self.context.faults.missing(self.at, format!("{}.{key}", self.name.path), text);
         }
         value
@@ -242,7 +246,9 @@ impl<'c, 'a> Reader<'c, 'a> {
     /// Ends the reading: what is left in the topmost layer is unknown if that one is the file's.
     /// `title` names the scope in the report.
     pub(super) fn finish(self, title: String) -> (&'c mut Context<'a>, Scope) {
-        self.context.faults.home(&self.name.header, &self.known);
+        if !self.name.path.starts_with("sink.") {
+            self.context.faults.home(&self.name.header, &self.known);
+        }
         if let Some(Layer { origin: Origin::File { .. }, table }) = self.layers.last() {
             for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
                 self.context.faults.unknown(key.span().start, &self.name, key.get_ref(), &self.known);

@@ -63,7 +63,7 @@ pub struct Scope {
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A list of many topics must not push everything else to the right.
-        const WIDEST: usize = 40;
+        const WIDEST: usize = 64;
         writeln!(f, "{}", self.title)?;
         let keys = self.settings.iter().map(|s| s.key.len()).chain(self.unset.iter().map(|key| key.len() + 2));
         let key_width = keys.max().unwrap_or(0);

@@ -3,7 +3,7 @@
 //! Owns the order of reading, the limits of the global settings, and what has to hold between
 //! tables. Topics and sinks have modules of their own.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -24,7 +24,7 @@ pub(super) const KAFKA_INT_MAX: u64 = i32::MAX as u64;
 /// Below this there is no room for a few topics' fetches side by side.
 const MEMORY_MIN: u64 = 16 << 20;
 /// More than any machine has for this; keeps a slip of the hand from becoming a limit.
-const MEMORY_MAX: u64 = 1 << 40;
+const MEMORY_MAX: u64 = if usize::BITS < 64 { 1 << 31 } else { 1 << 40 };
 /// Metadata is asked at most ten times a second.
 const METADATA_AGE_MIN_MS: u64 = 100;
 
@@ -82,7 +82,10 @@ pub(super) fn resolve(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         Context { lines: Lines::new(text), env, faults: Faults::default(), warnings: vec![], report: vec![] };
     for error in &syntax {
         let at = error.span().map_or(text.len(), |span| span.start);
-        context.faults.syntax(at, format!("can't be read as TOML: {}", error.message()));
+        context.faults.syntax(
+            at,
+            format!("can't be read as TOML: {}; correct it here, or what is open above it", error.message()),
+        );
     }
     unknown_tables(&tables, &mut context);
     let config = read(&tables, &mut context);
@@ -134,7 +137,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     let used: BTreeSet<&str> = consumer.topics.iter().flatten().map(|t| t.sink.as_str()).collect();
     let sinks = sinks::read(tables, context, &used);
     // The base first, the topics last: they are many.
-    context.report.splice(consumer_scope..consumer_scope, consumer.base);
+    context.report.splice(consumer_scope..consumer_scope, [consumer.base]);
     context.report.extend(consumer.scopes);
     Some(Config {
         kafka: kafka?,
@@ -189,8 +192,11 @@ fn commit<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<CommitSe
     {
         let (min, max) = (min.as_millis(), max.as_millis());
         // At the one of the two that the file has.
-        let key = if commit.own("min_interval_ms").is_some() { "min_interval_ms" } else { "interval_ms" };
-        let text = format!("min_interval_ms is {min}, interval_ms is {max}; write a min_interval_ms of at most {max}");
+        let (key, text) = if commit.own("min_interval_ms").is_some() {
+            ("min_interval_ms", format!("is {min}, more than interval_ms ({max}); write at most {max}"))
+        } else {
+            ("interval_ms", format!("is {max}, less than min_interval_ms ({min}); write at least {min}"))
+        };
         commit.wrong(key, text);
     }
     finish(commit, "[commit]");
@@ -221,14 +227,17 @@ fn gate<'a>(
     let on_timeout = gate.choice("on_timeout");
     let mut known = Some(vec![]);
     if let (Some(required), Some(topics)) = (&required, topics) {
-        let by_name: std::collections::HashMap<&str, &Arc<str>> = topics.iter().map(|t| (&*t.name, &t.name)).collect();
+        let by_name: BTreeMap<&str, &Arc<str>> = topics.iter().map(|t| (&*t.name, &t.name)).collect();
         for name in required {
             match (by_name.get(name.get_ref().as_str()), &mut known) {
                 (Some(topic), Some(known)) if !known.contains(*topic) => known.push(Arc::clone(topic)),
                 (Some(_), _) => {}
                 (None, _) => {
-                    let text = topics::not_consumed(name.get_ref(), by_name.keys().copied());
-                    gate.wrong_at(name.span().start, "required_topics", text);
+                    let names = by_name.keys().copied();
+                    let text = topics::not_consumed(&mut gate.context.faults, name.get_ref(), names);
+                    if !gate.context.faults.incomplete() {
+                        gate.wrong_at(name.span().start, "required_topics", text);
+                    }
                     known = None;
                 }
             }

@@ -4,7 +4,7 @@
 //! in the file changes their settings, not their type.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
@@ -71,7 +71,10 @@ pub(super) fn read<'a>(
             continue;
         };
         if !used.contains(name) && !BUILT_IN.contains(&name) {
-            context.warnings.push(format!("[sink.{name}] is declared, but no topic has sink = \"{name}\""));
+            let line = context.lines.line(at);
+            context.warnings.push(format!(
+                "line {line}: [sink.{name}] is used by no topic; write sink = \"{name}\" where it is meant"
+            ));
         }
         sinks.insert(name.to_owned(), settings);
     }
@@ -140,7 +143,7 @@ fn file_sink<'a>(
         sink.wrong("rotate_keep", text.to_owned());
     }
     // Compared part by part, so that "a//b" and "a/./b" are "a/b".
-    let path: PathBuf = path.map(PathBuf::from)?.components().collect();
+    let path: PathBuf = path.map(PathBuf::from)?.components().filter(|part| *part != Component::CurDir).collect();
     if let Some(other) = paths.insert(path.clone(), name) {
         let text = format!(
             "is \"{}\", to which [sink.{other}] writes already; give each its own file, or use one sink for both",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use super::errors::{TableName, nearest, short};
+use super::errors::{Faults, TableName, short};
 use super::read::{Context, Layer, Origin, Reader};
 use super::report::Scope;
 use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
@@ -56,7 +56,7 @@ pub(super) struct Consumer {
     /// `None` if anything is wrong.
     pub(super) topics: Option<Vec<TopicSettings>>,
     /// The report on `[consumer]`.
-    pub(super) base: Option<Scope>,
+    pub(super) base: Scope,
     /// The reports on the topics.
     pub(super) scopes: Vec<Scope>,
 }
@@ -111,26 +111,28 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
         let (topic, scope) =
             of_table.remove(name).map_or_else(|| base.topic(name, &base_scope), |t| (t.settings, t.scope));
         scopes.push(scope);
-        match topic {
-            Some(topic) => topics.iter_mut().for_each(|topics| topics.push(topic.clone())),
-            None => topics = None,
-        }
+        topics = topics.zip(topic).map(|(mut topics, topic): (Vec<_>, _)| {
+            topics.push(topic);
+            topics
+        });
     }
     if names.is_some() {
-        for (name, table) in of_table {
-            let text = not_consumed(&name, seen.iter().copied());
-            context.faults.add(table.at, "topic.name".to_owned(), text);
+        let mut left: Vec<_> = of_table.into_iter().collect();
+        left.sort_by_key(|(_, table)| table.at);
+        for (name, table) in left {
+            let text = not_consumed(&mut context.faults, &name, seen.iter().copied());
+            context.faults.missing(table.at, "topic.name".to_owned(), text);
         }
     }
     if let (Some(topics), Some(Mode::Multi)) = (&topics, mode) {
         shared_groups(topics, &mut context.warnings);
     }
-    Consumer { mode, topics: topics.filter(|_| names.is_some()), base: Some(base_scope), scopes }
+    Consumer { mode, topics: topics.filter(|_| names.is_some()), base: base_scope, scopes }
 }
 
 /// The text of the error about a topic that is not in `consumer.topics`.
-pub(super) fn not_consumed<'n>(name: &str, topics: impl Iterator<Item = &'n str>) -> String {
-    nearest(name, topics).map_or_else(
+pub(super) fn not_consumed<'n>(faults: &mut Faults, name: &str, topics: impl Iterator<Item = &'n str>) -> String {
+    faults.offer(name, topics).map_or_else(
         || format!("is \"{}\", which is not in consumer.topics; add it there, or leave it out here", short(name)),
         |offer| format!("is \"{}\", which is not in consumer.topics; did you mean \"{offer}\"?", short(name)),
     )
@@ -257,8 +259,10 @@ fn settings(
     let fetch_max_bytes = reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
     let check_crcs = reader.flag("check_crcs");
     let sink = reader.text("sink", |_| Ok(()));
-    if let Some(name) = sink.as_deref().filter(|name| !sinks.contains(name)) {
-        let offer = nearest(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
+    let complete = !reader.context.faults.incomplete();
+    if let Some(name) = sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
+        let offer =
+            reader.context.faults.offer(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
         let advice = offer.unwrap_or_else(|| "declare it as [sink.NAME], or use drop, log or stdout".to_owned());
         reader.wrong("sink", format!("is \"{}\", and there is no such sink; {advice}", short(name)));
     }
@@ -286,9 +290,12 @@ fn between(reader: &mut Reader<'_, '_>, settings: &TopicSettings, below: Option<
     let min = settings.fetch_min_bytes;
     if usize::try_from(min).is_ok_and(|min| min > most) {
         let text = format!(
-            "is {min}, more than a fetch may bring ({most}, by max_partition_fetch_bytes and fetch_max_bytes), so that every fetch would wait in vain; write at most {most}"
+            "every fetch would wait in vain: fetch_min_bytes is {min}, and max_partition_fetch_bytes and fetch_max_bytes let it bring {most}; write a fetch_min_bytes of at most {most}"
         );
-        reader.wrong("fetch_min_bytes", text);
+        // At the one of the three that this table has.
+        let keys = ["fetch_min_bytes", "max_partition_fetch_bytes", "fetch_max_bytes"];
+        let key = keys.into_iter().find(|key| reader.own(key).is_some()).unwrap_or("fetch_min_bytes");
+        reader.wrong(key, text);
     }
     let pair = |s: &TopicSettings| (s.timeout, s.fetch_max_wait);
     let news = below.is_none_or(|below| pair(below) != pair(settings));
