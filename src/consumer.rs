@@ -178,7 +178,9 @@ fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
                 );
             }
         }
-        Event::Failing(partition, fault) => log::warn!("partition fails {partition} group_id={group} error=\"{fault}\""),
+        Event::Failing(partition, fault) => {
+            log::warn!("partition fails {partition} group_id={group} error=\"{fault}\"")
+        }
         Event::Recovered(partition) => log::info!("partition is read again {partition} group_id={group}"),
         Event::Lost(partitions) => {
             for partition in partitions {

@@ -1,15 +1,15 @@
 //! `worker`: consumes many Kafka topics at once and delivers their records to sinks.
 
-pub mod config;
-pub mod plan;
-pub mod record;
-pub mod ticket;
+pub mod backoff;
 pub mod client;
-pub mod wire;
+pub mod cmd;
+pub mod config;
 pub mod consumer;
 pub mod dispatch;
 pub mod lane;
+pub mod plan;
+pub mod record;
 pub mod sink;
 pub mod supervisor;
-pub mod backoff;
-pub mod cmd;
+pub mod ticket;
+pub mod wire;

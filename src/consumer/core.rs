@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Assignment, Bounds, Event, Room};
 use crate::consumer::part::{Part, Place};
-use crate::consumer::resolve::{OnOutOfRange, AutoOffsetReset};
+use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange};
 use crate::consumer::schedule::{Pace, Schedule};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::ticket::{Ack, Slot};
@@ -272,7 +272,9 @@ impl Core {
     fn hand_over(&mut self, out: &mut Vec<Output>) {
         while let Some(front) = self.waiting.front_mut() {
             let part = &mut self.parts[front.part];
-            let Place::Reading(tracker) = &mut part.place else { unreachable!("a slot's end takes what waits with it") };
+            let Place::Reading(tracker) = &mut part.place else {
+                unreachable!("a slot's end takes what waits with it")
+            };
             if front.records.is_empty() {
                 tracker.pass(&front.offsets);
                 self.bytes_in_flight -= front.bytes;

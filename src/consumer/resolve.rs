@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn every_policy_in_both_directions() {
-        use OnOutOfRange as O;
         use AutoOffsetReset as R;
+        use OnOutOfRange as O;
         let range = bounds(100, 200);
         let go = |lost, policy, reset| out_of_range(at(lost), range, policy, reset).map(|j| (j.to.get(), j.skipped()));
         for (policy, reset, below, beyond) in [

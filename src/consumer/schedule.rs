@@ -123,7 +123,8 @@ impl Schedule {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         let beyond = self.failures.saturating_sub(self.pace.max_retries + 1);
-        let delay = self.pace.retry_delay.saturating_mul(1 << beyond.min(8)).min(MAX_BACKOFF.max(self.pace.retry_delay));
+        let delay =
+            self.pace.retry_delay.saturating_mul(1 << beyond.min(8)).min(MAX_BACKOFF.max(self.pace.retry_delay));
         self.backoff_until = Some(now + delay);
         match self.failures.cmp(&(self.pace.max_retries + 1)) {
             std::cmp::Ordering::Less => Failure::Attempt,

@@ -78,9 +78,9 @@ pub(super) fn open_sinks(config: &Config, plan: &Plan) -> Result<BTreeMap<String
         let sink: Box<dyn Sink> = match &config.sinks[name] {
             SinkSettings::Drop => Box::new(DropSink::new()),
             SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
-            SinkSettings::Stdout { format } => Box::new(
-                StdoutSink::stdout(*format).map_err(|error| StartError::Stdout { sink: name.clone(), error })?,
-            ),
+            SinkSettings::Stdout { format } => {
+                Box::new(StdoutSink::stdout(*format).map_err(|error| StartError::Stdout { sink: name.clone(), error })?)
+            }
             SinkSettings::File { path, format, rotate_size, rotate_keep } => {
                 let keep = rotate_keep.and_then(NonZeroUsize::new);
                 let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
@@ -167,7 +167,8 @@ pub(super) fn consumers(
     let connection = Arc::new(config.kafka.connection());
     for consumer in &plan.consumers {
         let ends = consumer::Ends { deliveries: deliveries.clone(), stop: stop.clone(), notices: notices.clone() };
-        let (settings, fetch, name) = (consumer.settings.clone(), Arc::new(consumer.fetch.clone()), consumer.name.clone());
+        let (settings, fetch, name) =
+            (consumer.settings.clone(), Arc::new(consumer.fetch.clone()), consumer.name.clone());
         let connection = Arc::clone(&connection);
         start(supervisor, Role::Consumer(consumer.name.clone()), exits, move || {
             let topics = settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();

@@ -29,13 +29,8 @@ fn line(topic: &str, parts: &[&Report]) -> String {
             _ => write!(line, "{comma}{}:{offset}", report.partition.partition),
         };
     }
-    let _ = write!(
-        line,
-        " in_flight={} expired={} reset={}",
-        sum(|r| r.in_flight),
-        sum(|r| r.expired),
-        sum(|r| r.reset)
-    );
+    let _ =
+        write!(line, " in_flight={} expired={} reset={}", sum(|r| r.in_flight), sum(|r| r.expired), sum(|r| r.reset));
     line
 }
 

@@ -92,14 +92,21 @@ impl KafkaClient {
                     self.link_well(&broker);
                     self.with_part(&asked, |part, events| part.bounds(bounds, now, events));
                 }
-                (Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))), Asked::Header(asked) | Asked::Bounds(asked)) => {
+                (
+                    Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))),
+                    Asked::Header(asked) | Asked::Bounds(asked),
+                ) => {
                     if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
                         self.survey_soon(now);
                     }
                     self.with_part(&asked, |part, events| part.fail(fault, now, events));
                 }
-                (Ok(DataReply::Records(Err(Failed::Fault(fault)))) | Err(fault), _) => self.link_failed(&broker, fault, now),
-                (Ok(_), _) => self.link_failed(&broker, Fault::Broken { call: "Fetch", why: "mixed up".to_owned() }, now),
+                (Ok(DataReply::Records(Err(Failed::Fault(fault)))) | Err(fault), _) => {
+                    self.link_failed(&broker, fault, now)
+                }
+                (Ok(_), _) => {
+                    self.link_failed(&broker, Fault::Broken { call: "Fetch", why: "mixed up".to_owned() }, now)
+                }
             }
         }
     }
@@ -171,11 +178,16 @@ impl KafkaClient {
             // Every code above 35 becomes Unknown in the crate; the one for a codec that old
             // fetches can't have is 76, and the header tells.
             KafkaCode::Unknown => self.with_part(asked, |part, events| {
-                part.fail(Fault::Refused { call: "Fetch", code: "a code that this client does not know".to_owned() }, now, events);
+                part.fail(
+                    Fault::Refused { call: "Fetch", code: "a code that this client does not know".to_owned() },
+                    now,
+                    events,
+                );
                 part.step = Step::Header(Why::Undecodable);
             }),
             KafkaCode::UnsupportedVersion => self.with_part(asked, |part, events| {
-                let what = "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
+                let what =
+                    "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
                 part.fail(Fault::Unreadable { offset: asked.position, what }, now, events);
                 part.step = Step::Fetch;
             }),
@@ -313,9 +325,8 @@ impl KafkaClient {
     fn ask(&mut self, broker: &str, asked: Asked, now: Instant) -> Result<(), Fault> {
         let timeout = self.connection.request_timeout;
         let held = self.settings.max_wait;
-        let exact = |part: &AskedPart| {
-            self.parts.iter().any(|p| p.name == part.name && matches!(p.step, Step::Exact { .. }))
-        };
+        let exact =
+            |part: &AskedPart| self.parts.iter().any(|p| p.name == part.name && matches!(p.step, Step::Exact { .. }));
         let at_once = matches!(&asked, Asked::Records(parts) if parts.iter().any(exact));
         let Some(data) = self.data.get_mut(broker) else { return Ok(()) };
         match &asked {

@@ -20,11 +20,7 @@ impl Core {
                 // What a group has of a topic that was gone in between means nothing any more.
                 Some(_) if assignment.is_new => self.start_first(index, assignment.bounds, policy.reset, true),
                 Some(committed) if assignment.bounds.contain(committed) => {
-                    log::info!(
-                        "continuing {} offset={committed} {}",
-                        assignment.partition,
-                        assignment.bounds
-                    );
+                    log::info!("continuing {} offset={committed} {}", assignment.partition, assignment.bounds);
                     self.begin_slot(index, committed, Some(committed), out);
                 }
                 Some(committed) => self.leave(index, committed, assignment.bounds, out),
