@@ -14,7 +14,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use convert::{Compression, UnsupportedCompression, read_message_set};
+pub use convert::{Malformed, UnsupportedCompression, read_message_set};
 
 /// How the records of a batch are compressed. The number is Kafka's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,11 +137,12 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange;
 
-/// No batch has that size: even an empty record is larger.
+/// No batch of one record has that size: even an empty one is larger, or the size is one of the few
+/// that are jumped over because the record's length needs a byte more (126, 8255, …).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooSmall {
-    /// The smallest size in bytes that there is.
-    pub least: usize,
+pub struct NoSuchSize {
+    /// The next larger size that there is, in bytes.
+    pub next: usize,
 }
 
 /// How much of the log a fetch takes at least.
@@ -245,8 +246,8 @@ impl Log {
     /// Appends one uncompressed record whose batch has exactly `size` bytes, and returns its offset.
     ///
     /// # Errors
-    /// No batch is that small.
-    pub fn append_sized(&mut self, size: usize, timestamp_ms: i64) -> Result<i64, TooSmall> {
+    /// There is no such batch.
+    pub fn append_sized(&mut self, size: usize, timestamp_ms: i64) -> Result<i64, NoSuchSize> {
         let (key, value) = encode::filling(size)?;
         Ok(self.append([NewRecord { timestamp_ms, key, value: Some(value) }], Codec::None).start)
     }

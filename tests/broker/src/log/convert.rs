@@ -26,9 +26,6 @@ pub struct UnsupportedCompression;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// How a produced message set was compressed.
-pub type Compression = Codec;
-
 impl Slice {
     /// The slice as a message set of magic 0, for a fetch at `position`.
     ///
@@ -155,7 +152,7 @@ fn put_overflow(out: &mut Vec<u8>, missing: usize) {
 ///
 /// # Errors
 /// The set is cut off, damaged, not of magic 0, or in a codec that old producers do not use.
-pub fn read_message_set(set: &[u8], timestamp_ms: i64) -> Result<(Vec<NewRecord>, Compression), Malformed> {
+pub fn read_message_set(set: &[u8], timestamp_ms: i64) -> Result<(Vec<NewRecord>, Codec), Malformed> {
     let (mut records, mut used) = (Vec::new(), Codec::None);
     for message in messages(set)? {
         if message.codec == Codec::None {

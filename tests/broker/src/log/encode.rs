@@ -2,7 +2,7 @@
 //!
 //! Source: <https://kafka.apache.org/documentation/#recordbatch>.
 
-use super::{Codec, Kind, Marker, Record, TooSmall, codec};
+use super::{Codec, Kind, Marker, NoSuchSize, Record, codec};
 
 /// Bytes of a batch before its records.
 const HEADER: usize = 61;
@@ -55,25 +55,28 @@ pub(super) fn marker(marker: Marker) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Key and value of the record that fills a batch of `size` bytes.
-pub(super) fn filling(size: usize) -> Result<(Option<Vec<u8>>, Vec<u8>), TooSmall> {
+pub(super) fn filling(size: usize) -> Result<(Option<Vec<u8>>, Vec<u8>), NoSuchSize> {
     let total = |key: usize, value: usize| {
         // attributes, timestamp, offset and header count are one byte each, and so is the key's length
         let body = 5 + key + varint_len(value) + value;
         HEADER + varint_len(body) + body
     };
-    let least = total(0, 0);
-    // Where a length grows by a byte, one size is left out; a key of one byte then meets it.
+    // Where the value's length needs a byte more, one size is left out; a key of one byte meets it.
+    let mut next = usize::MAX;
     for key in [0, 1] {
-        let overhead = total(key, size).saturating_sub(size);
-        for value in size.saturating_sub(overhead)..size {
-            match total(key, value) {
-                found if found == size => return Ok(((key > 0).then(|| vec![b'k'; key]), vec![b'x'; value])),
-                found if found > size => break,
-                _ => {}
+        let overhead = total(key, size) - size;
+        for value in size.saturating_sub(overhead)..=size {
+            let found = total(key, value);
+            if found == size {
+                return Ok(((key > 0).then(|| vec![b'k'; key]), vec![b'x'; value]));
+            }
+            if found > size {
+                next = next.min(found);
+                break;
             }
         }
     }
-    Err(TooSmall { least })
+    Err(NoSuchSize { next })
 }
 
 fn put_record(out: &mut Vec<u8>, record: &Record, base: i64, first_timestamp: i64) {

@@ -115,6 +115,7 @@ impl Connection<'_> {
         self.before(&struck)?;
 
         let mut out = Writer::new(api.is_flexible(header.version));
+        out.tags(); // those of the header
         let asked = answer::Asked { shared: self.shared, life: self.life, version: header.version, struck: &struck };
         let wants_answer = answer::write(&asked, &body, &mut out).map_err(|answer::Interrupted| Closed)?;
         if struck.has(&Fault::CloseServed) {
