@@ -207,9 +207,9 @@ impl Writer {
         self.nullable_string(Some(text));
     }
 
-    pub(crate) fn byte_string(&mut self, bytes: &[u8]) {
-        self.count(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
-        self.bytes.extend_from_slice(bytes);
+    pub(crate) fn nullable_bytes(&mut self, bytes: Option<&[u8]>) {
+        self.count(bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(i32::MAX)));
+        self.bytes.extend_from_slice(bytes.unwrap_or_default());
     }
 
     /// The count of an array; its elements follow.
@@ -217,6 +217,11 @@ impl Writer {
         let start = self.bytes.len();
         self.count(i32::try_from(elements).unwrap_or(i32::MAX));
         self.first_count.get_or_insert(start..self.bytes.len());
+    }
+
+    /// An array that is null.
+    pub(crate) fn null_array(&mut self) {
+        self.count(-1);
     }
 
     /// An array of numbers.

@@ -2,6 +2,7 @@
 //! requests encoded by `kafka-protocol`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod against_kafka;
 mod faults;
 mod groups;
 mod lifecycle;

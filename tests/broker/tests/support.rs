@@ -139,8 +139,9 @@ impl Wire {
 
     /// Sends a frame.
     pub fn send(&mut self, frame: &[u8]) {
-        self.0.write_all(&i32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
-        self.0.write_all(frame).unwrap();
+        // In one piece: two would wait for each other's acknowledgement.
+        let length = i32::try_from(frame.len()).unwrap().to_be_bytes();
+        self.0.write_all(&[&length, frame].concat()).unwrap();
     }
 
     /// A frame, or `None` if the connection was closed.

@@ -131,19 +131,19 @@ fn read(
 /// Writes one partition. Only here are bytes made, after the lock was given back.
 fn partition(asked: &Asked<'_>, topic: &str, wanted: &FetchPartition, read: Read, out: &mut Writer) {
     let old = asked.version < BATCHES_AS_THEY_ARE;
-    let bytes = read.result.and_then(|slice| {
-        if !read.down_conversion {
-            return Err(code::UNSUPPORTED_VERSION);
-        }
-        if !old {
-            return Ok(slice.raw());
-        }
-        slice.down_convert(wanted.position).map_err(|_| code::UNSUPPORTED_COMPRESSION_TYPE)
-    });
+    let unknown = read.result.as_ref().err() == Some(&code::UNKNOWN_TOPIC_OR_PARTITION);
+    let bytes = match read.result {
+        // This is said before anything else, even of a position out of range.
+        _ if !read.down_conversion && !unknown => Err(code::UNSUPPORTED_VERSION),
+        Ok(slice) if old => slice.down_convert(wanted.position).map_err(|_| code::UNSUPPORTED_COMPRESSION_TYPE),
+        result => result.map(|slice| slice.raw()),
+    };
     let (error, high_watermark, mut bytes) = match bytes {
         Ok(bytes) => (0, read.high_watermark, bytes),
         Err(error) => (error, -1, Vec::new()),
     };
+    // Where the conversion fails, the records are null; where the reading fails, there are none.
+    let unconverted = [code::UNSUPPORTED_COMPRESSION_TYPE, code::UNSUPPORTED_VERSION].contains(&error);
     if asked.struck.has_for(&Fault::Checksum, topic, wanted.partition) {
         let at = if old { MESSAGE_CHECKSUM } else { BATCH_CHECKSUM };
         if let Some(byte) = bytes.get_mut(at) {
@@ -155,7 +155,8 @@ fn partition(asked: &Asked<'_>, topic: &str, wanted: &FetchPartition, read: Read
     out.i64(high_watermark);
     if !old {
         out.i64(high_watermark); // last stable offset: no transaction is ever open here
-        out.array(0); // aborted transactions, which only committed readers ask for
+        // Aborted transactions: null but for committed readers, and for what does not exist.
+        if unknown { out.array(0) } else { out.null_array() }
     }
-    out.byte_string(&bytes);
+    out.nullable_bytes((!unconverted).then_some(&bytes));
 }

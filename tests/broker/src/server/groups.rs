@@ -110,8 +110,8 @@ pub(super) fn describe(asked: &Asked<'_>, groups: &[String], out: &mut Writer) {
             out.string(&member.id);
             out.string(&member.client_id);
             out.string(&member.host);
-            out.byte_string(&[]); // subscription
-            out.byte_string(&[]); // assignment
+            out.nullable_bytes(Some(&[])); // subscription
+            out.nullable_bytes(Some(&[])); // assignment
         }
     }
 }
