@@ -298,3 +298,45 @@ fn against_kafka_control_batches_are_dropped_alike() {
     // Producer ids and the times of markers differ, so the batches themselves are not compared.
     assert!(compare(&server, &mut kafka, &[0]) > 500);
 }
+
+/// The complete messages of an answer to Fetch 0: offset, codec, and what is in it where that can
+/// be told.
+fn messages(answer: &[u8]) -> Vec<(i64, u8, Vec<NewRecord>)> {
+    let (mut found, mut rest) = (Vec::new(), &answer[18..]);
+    while let Some((head, behind)) = rest.split_first_chunk::<12>() {
+        let size = usize::try_from(i32::from_be_bytes(head[8..].try_into().unwrap())).unwrap();
+        let Some(message) = behind.get(..size) else { break };
+        let inner = broker::log::read_message_set(&rest[..12 + size], 0).map_or_else(|_| Vec::new(), |read| read.0);
+        found.push((i64::from_be_bytes(head[..8].try_into().unwrap()), message[5], inner));
+        rest = &behind[size..];
+    }
+    found
+}
+
+#[test]
+#[ignore = "needs an Apache Kafka 3.9 at $KAFKA_BOOTSTRAP"]
+fn against_kafka_compressed_batches_are_converted_alike() {
+    let (server, mut kafka) = (server(), Kafka::create("converted", &[]));
+    for codec in [Codec::Gzip, Codec::None, Codec::Snappy, Codec::Lz4, Codec::None, Codec::Gzip, Codec::None] {
+        append(&server, &mut kafka, records(4, 60), codec);
+    }
+    let sizes: Vec<usize> =
+        server.with_log("t", 0, |log| log.batches().iter().map(|batch| batch.size()).collect()).unwrap();
+    let mut wire = Wire::to(&server, 0);
+    for position in 0..=28 {
+        let first = usize::try_from(position / 4).unwrap();
+        // With one batch fetched, and with all: in between, what is cut off depends on the compressor.
+        let one = sizes.get(first).copied().unwrap_or(100);
+        for max_bytes in [one - 1, one, 1 << 20] {
+            let max_bytes = i32::try_from(max_bytes).unwrap();
+            let ours = messages(&fetch(&mut wire, "t", 0, position, max_bytes));
+            let theirs = messages(&kafka.fetch(0, position, max_bytes));
+            let common = if max_bytes == 1 << 20 { ours.len().min(theirs.len()) } else { usize::MAX };
+            let head = |list: &[_]| list.iter().take(common).cloned().collect::<Vec<(i64, u8, Vec<NewRecord>)>>();
+            assert_eq!(head(&ours), head(&theirs), "at {position}, at most {max_bytes} bytes");
+            assert!(ours.len().abs_diff(theirs.len()) <= 1, "{} messages, {} in Kafka", ours.len(), theirs.len());
+            let empty = position == 28 || max_bytes == i32::try_from(one - 1).unwrap();
+            assert_eq!(ours.is_empty(), empty, "at {position}, at most {max_bytes} bytes");
+        }
+    }
+}
