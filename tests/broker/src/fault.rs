@@ -2,7 +2,7 @@
 //!
 //! An [`Order`] says which requests it is for, and how often. It strikes at arriving requests, the
 //! oldest order first; a request is struck by one order of each scope at most (the whole request, a
-//! topic, a partition), so that two orders of one scope strike two requests, one after the other.
+//! group, a topic, a partition), so that two orders of one scope strike two requests, one after the other.
 
 use std::time::Duration;
 
@@ -106,6 +106,7 @@ pub struct OrderId(pub(crate) u64);
 /// Which part of which requests an order is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Scope {
+    group: Option<String>,
     topic: Option<String>,
     partition: Option<i32>,
 }
@@ -155,6 +156,13 @@ impl Order {
         self.topic(topic)
     }
 
+    /// Only requests that name this group.
+    #[must_use]
+    pub fn group(mut self, group: &str) -> Self {
+        self.scope.group = Some(group.to_owned());
+        self
+    }
+
     /// Lets this many requests pass first.
     #[must_use]
     pub fn after(mut self, requests: u64) -> Self {
@@ -179,6 +187,7 @@ impl Order {
     fn fits(&self, broker: i32, api: Api, body: &Body) -> bool {
         self.api.is_none_or(|wanted| wanted == api)
             && self.broker.is_none_or(|wanted| wanted == broker)
+            && self.scope.group.as_ref().is_none_or(|group| body.mentions_group(group))
             && self.scope.topic.as_ref().is_none_or(|topic| body.mentions(topic, self.scope.partition))
     }
 }

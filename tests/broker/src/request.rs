@@ -59,6 +59,8 @@ pub(crate) struct CommitPartition {
 
 pub(crate) struct OffsetCommit {
     pub(crate) group: String,
+    /// Negative: from outside the group.
+    pub(crate) generation: i32,
     pub(crate) member: String,
     pub(crate) topics: Topics<CommitPartition>,
 }
@@ -105,6 +107,16 @@ impl Body {
             Api::DescribeGroups => Self::DescribeGroups { groups: reader.array(|reader| reader.string())? },
             Api::ApiVersions => Self::ApiVersions,
         })
+    }
+
+    /// Whether the request has to do with this group.
+    pub(crate) fn mentions_group(&self, name: &str) -> bool {
+        match self {
+            Self::OffsetCommit(request) => request.group == name,
+            Self::OffsetFetch { group, .. } | Self::FindCoordinator { group } => group == name,
+            Self::DescribeGroups { groups } => groups.iter().any(|group| group == name),
+            _ => false,
+        }
     }
 
     /// Whether the request has to do with this topic, and this partition of it where it names any.
@@ -185,11 +197,7 @@ fn metadata(version: i16, reader: &mut Reader<'_>) -> Result<Metadata, Malformed
 
 fn offset_commit(version: i16, reader: &mut Reader<'_>) -> Result<OffsetCommit, Malformed> {
     let group = reader.string()?;
-    let mut member = String::new();
-    if version >= 1 {
-        reader.i32()?; // generation
-        member = reader.string()?;
-    }
+    let (generation, member) = if version >= 1 { (reader.i32()?, reader.string()?) } else { (-1, String::new()) };
     if version >= 2 {
         reader.i64()?; // how long to keep it
     }
@@ -200,5 +208,5 @@ fn offset_commit(version: i16, reader: &mut Reader<'_>) -> Result<OffsetCommit, 
         }
         Ok(CommitPartition { partition, offset, metadata: reader.nullable_string()?.unwrap_or_default() })
     })?;
-    Ok(OffsetCommit { group, member, topics })
+    Ok(OffsetCommit { group, generation, member, topics })
 }

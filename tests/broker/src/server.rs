@@ -2,13 +2,13 @@
 //!
 //! Owns the listeners, the threads and the state. One accept thread a broker, one thread a
 //! connection, all named `broker-…`. All state is behind one lock, never held while bytes are
-//! converted, sent or received; whoever waits does so on a condition of [`Shared`] with a deadline.
+//! converted, sent or received; whoever waits does so on a condition with a deadline.
 //! Dropping the [`Server`] closes all sockets and waits for its threads.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::api::{Api, Versions};
@@ -22,8 +22,10 @@ mod groups;
 mod metadata;
 mod offsets;
 mod produce;
+mod shared;
 mod state;
 
+use shared::Shared;
 pub use state::Member;
 use state::{Life, State};
 
@@ -96,50 +98,6 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What all threads share.
-struct Shared {
-    state: Mutex<State>,
-    /// Signalled when logs, leaders or running brokers have changed: what a request waits for.
-    changed: Condvar,
-    /// Signalled after every change, requests that came in included: what a test waits for.
-    noted: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic of a test's closure in `with_log` must not fail every other thread.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until `done`, which is looked at after each `signal`, at most until `deadline`. Says
-    /// whether it was.
-    fn wait_until(&self, signal: &Condvar, deadline: Instant, done: impl Fn(&State) -> bool) -> bool {
-        let mut state = self.lock();
-        while !done(&state) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = signal.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    /// Changes logs, leaders or running brokers, and wakes everyone.
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let result = self.note(change);
-        self.changed.notify_all();
-        result
-    }
-
-    /// Changes what no request waits for.
-    fn note<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let result = change(&mut self.lock());
-        self.noted.notify_all();
-        result
-    }
-}
-
 /// A running cluster. Ends with all its threads and sockets when it is dropped.
 pub struct Server {
     shared: Arc<Shared>,
@@ -163,9 +121,7 @@ impl Server {
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(Error::Listen)?;
         let state = State::new(options, &addresses);
-        let server = Self {
-            shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), noted: Condvar::new() }),
-        };
+        let server = Self { shared: Arc::new(Shared::new(state)) };
         for (id, listener) in (0..).zip(listeners) {
             server.listen(id, listener)?;
         }
@@ -230,6 +186,11 @@ impl Server {
             return Ok(());
         }
         Err(Error::StillRunning { threads: threads(&self.shared.lock()) })
+    }
+
+    /// Breaks the open connections of a broker, which goes on (`connections.max.idle.ms`, a firewall).
+    pub fn disconnect(&self, broker: i32) {
+        self.shared.note(|state| state.disconnect_all(broker));
     }
 
     /// Creates a topic; its partitions are led by the brokers in turn.

@@ -209,7 +209,7 @@ fn records(count: usize, size: usize) -> Vec<NewRecord> {
     let timestamp_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let record = |index: usize| NewRecord {
         timestamp_ms: timestamp_ms + i64::try_from(index).unwrap(),
-        key: (index % 2 == 0).then(|| format!("key-{index}").into_bytes()),
+        key: index.is_multiple_of(2).then(|| format!("key-{index}").into_bytes()),
         value: Some(vec![b'v'; size]),
     };
     (0..count).map(record).collect()

@@ -227,3 +227,23 @@ fn an_answer_is_longer_than_it_should_be() {
     assert_eq!(length(), right + (1 << 20));
     assert_eq!(length(), right);
 }
+
+#[test]
+fn an_order_is_for_one_group() {
+    let server = with_a_record();
+    let mut client = client(&server);
+    client.set_retry_max_attempts(1);
+    server.order(Order::new(Api::FindCoordinator, Fault::Error(15)).group("g").always());
+    assert!(client.commit_offset("g", "t", 0, 1).is_err());
+    client.commit_offset("other", "t", 0, 1).unwrap();
+}
+
+#[test]
+fn connections_are_broken_while_the_broker_goes_on() {
+    let server = with_a_record();
+    let mut old = client(&server);
+    assert_eq!(fetch(&mut old, 0, ALL).unwrap(), [0]);
+    server.disconnect(0);
+    assert!(fetch(&mut old, 0, ALL).is_err());
+    assert_eq!(fetch(&mut client(&server), 0, ALL).unwrap(), [0]);
+}

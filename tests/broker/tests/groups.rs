@@ -76,3 +76,23 @@ fn errors_of_the_coordinator_are_ordered_by_code() {
     ));
     assert_eq!(server.committed("g", "t", 0), Some(2), "what was refused was not stored");
 }
+
+#[test]
+fn a_commit_of_a_generation_that_is_over_is_refused() {
+    let server = server();
+    let mut wire = crate::support::Wire::to(&server, 0);
+    // OffsetCommit 1 of partition 0 of t: generation, member "m", offset 9.
+    let mut commit = |generation: i8| {
+        let mut bytes = vec![0, 8, 0, 1, 0, 0, 0, 1, 255, 255, 0, 1, b'g'];
+        bytes.extend(i32::from(generation).to_be_bytes());
+        bytes.extend([0, 1, b'm', 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0]);
+        bytes.extend([0, 0, 0, 0, 0, 0, 0, 9, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]);
+        wire.send(&bytes);
+        let answer = wire.receive().unwrap();
+        answer[answer.len() - 2..].to_vec()
+    };
+    assert_eq!(commit(-1), [0, 0]);
+    assert_eq!(commit(3), [0, 25]);
+    server.set_members("g", vec![Member { id: "m".to_owned(), ..Member::default() }]);
+    assert_eq!(commit(3), [0, 0]);
+}

@@ -44,7 +44,7 @@ pub(super) fn commit(asked: &Asked<'_>, request: &OffsetCommit, out: &mut Writer
         let is_member = |member: &Member| member.id == request.member;
         let strange = state.group(group).is_some_and(|group| {
             let empty = group.members.is_empty();
-            if empty { !request.member.is_empty() } else { !group.members.iter().any(is_member) }
+            if empty { request.generation >= 0 } else { !group.members.iter().any(is_member) }
         });
         let refusal = refusal(asked, state, group).or(strange.then_some(code::UNKNOWN_MEMBER_ID));
         out.array(request.topics.len());

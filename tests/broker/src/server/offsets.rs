@@ -35,12 +35,13 @@ pub(super) fn list(asked: &Asked<'_>, topics: &Topics<ListPartition>, out: &mut 
     }
 }
 
-/// Version 0: where the last segment begins that was written before a time. This log is one segment.
+/// Version 0: where the last segment begins that was last written to at that time or before. This
+/// log is one segment.
 fn before(log: &Log, timestamp: i64) -> Option<i64> {
     match timestamp {
         LATEST => Some(log.high_watermark()),
         EARLIEST => Some(log.start()),
-        time => log.records().next().filter(|first| first.timestamp_ms <= time).map(|_| log.start()),
+        time => log.records().last().is_none_or(|last| last.timestamp_ms <= time).then(|| log.start()),
     }
 }
 

@@ -125,11 +125,17 @@ impl State {
             return Some(None);
         }
         node.up = false;
-        for (_, socket) in node.sockets.drain() {
+        let ended = (Life { broker: id, number: node.life }, node.address);
+        self.disconnect_all(id);
+        Some(Some(ended))
+    }
+
+    pub(super) fn disconnect_all(&mut self, id: i32) {
+        let sockets = self.node_mut(id).map(|node| std::mem::take(&mut node.sockets)).unwrap_or_default();
+        for socket in sockets.into_values() {
             // Fails only if the client was faster.
             drop(socket.shutdown(Shutdown::Both));
         }
-        Some(Some((Life { broker: id, number: node.life }, node.address)))
     }
 
     pub(super) fn end_all(&mut self) -> Vec<(Life, SocketAddr)> {
