@@ -1,0 +1,58 @@
+#!/bin/sh
+# Brings Apache Kafka into target/kafka/<version>/lib, and compiles Tool.java beside it; once.
+# Prints the two directories: that of the jars, and that of the compiled tool.
+# Two runs at the same time do no harm: each works in a directory of its own, the first rename wins.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
+target=${CARGO_TARGET_DIR:-$root/target}
+base=$target/kafka/$version
+lib=$base/lib
+tool=$base/tool-$(cksum < "$here/Tool.java" | tr ' ' '-')
+
+fail() {
+    echo "kafka for tests: $1" >&2
+    exit 1
+}
+
+if [ -e "$lib/.complete" ] && [ -e "$tool/Tool.class" ]; then
+    echo "$lib"
+    echo "$tool"
+    exit 0
+fi
+
+install='install a JDK, 17 or newer (Debian: apt-get install openjdk-17-jdk-headless; Fedora: dnf install java-17-openjdk-devel)'
+command -v java >/dev/null || fail "java is missing; $install"
+command -v javac >/dev/null || fail "javac is missing (a JRE is not enough); $install"
+major=$(javac -version 2>&1 | sed -n 's/^javac \([0-9]*\).*/\1/p')
+[ "${major:-0}" -ge 17 ] || fail "javac is version ${major:-unknown}; $install"
+
+mkdir -p "$base"
+base=$(cd "$base" && pwd)
+work=$base/.work.$$
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+mkdir "$work"
+
+if [ ! -e "$lib/.complete" ]; then
+    command -v mvn >/dev/null || fail "mvn is missing; install Maven (Debian: apt-get install maven; Fedora: dnf install maven)"
+    echo "kafka for tests: fetching Apache Kafka $version (56 MB, once)" >&2
+    mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$work/lib" >"$work/mvn.log" 2>&1 || {
+        cat "$work/mvn.log" >&2
+        fail "mvn could not fetch Apache Kafka $version; the lines above are its reason (network? proxy or mirror in ~/.m2/settings.xml?)"
+    }
+    : > "$work/lib/.complete"
+    mv "$work/lib" "$base/" 2>/dev/null || [ -e "$lib/.complete" ] ||
+        fail "$lib is in the way and incomplete; remove it"
+fi
+
+if [ ! -e "$tool/Tool.class" ]; then
+    name=$(basename "$tool")
+    javac -nowarn -d "$work/$name" -cp "$lib/*" "$here/Tool.java" || fail "Tool.java does not compile"
+    mv "$work/$name" "$base/" 2>/dev/null || [ -e "$tool/Tool.class" ] || fail "$tool is in the way; remove it"
+fi
+echo "$lib"
+echo "$tool"

@@ -1,0 +1,3 @@
+//! What only a real Apache Kafka can say.
+
+mod fixture;
