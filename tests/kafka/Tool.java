@@ -333,6 +333,7 @@ public class Tool {
         final KafkaConsumer<byte[], byte[]> consumer;
         final CountDownLatch assigned = new CountDownLatch(1);
         volatile boolean leaving;
+        volatile String id;
         volatile Exception failed;
 
         Member(String topic, Map<String, String> extra) {
@@ -341,7 +342,10 @@ public class Tool {
             consumer = consumer(extra);
             consumer.subscribe(List.of(topic.split(",")), new ConsumerRebalanceListener() {
                 public void onPartitionsRevoked(Collection<TopicPartition> gone) { }
-                public void onPartitionsAssigned(Collection<TopicPartition> mine) { assigned.countDown(); }
+                public void onPartitionsAssigned(Collection<TopicPartition> mine) {
+                    id = consumer.groupMetadata().memberId();
+                    assigned.countDown();
+                }
             });
         }
 
@@ -367,7 +371,7 @@ public class Tool {
         member.start();
         if (!member.assigned.await(LIMIT_S, TimeUnit.SECONDS)) throw new TimeoutException("got no assignment");
         if (member.failed != null) throw member.failed;
-        return List.of(member.consumer.groupMetadata().memberId());
+        return List.of(member.id);
     }
 
     static List<String> leave(String name) throws Exception {
@@ -415,7 +419,7 @@ public class Tool {
         return rows(all, p -> p.partition() + FIELD + starts.get(p).offset() + FIELD + ends.get(p).offset());
     }
 
-    // reassign TOPIC PARTITION REPLICAS: returns once it is done
+    // reassign TOPIC PARTITION REPLICAS: returns once the controller has done it; the brokers learn it a moment later
     static List<String> reassign(Deque<String> a) throws Exception {
         var partition = new TopicPartition(a.pop(), Integer.parseInt(a.pop()));
         get(admin.alterPartitionReassignments(

@@ -166,7 +166,7 @@ fn a_cluster_moves_its_leaders() {
     eventually("node 1 leads again", || leaders()[0] == Some(1));
     tool.reassign("moves", 0, "3,2");
     eventually("node 3 leads", || leaders()[0] == Some(3));
-    assert_eq!(tool.partitions("moves")[0].replicas, [3, 2]);
+    eventually("every broker knows", || tool.partitions("moves")[0].replicas == [3, 2]);
     assert_eq!(tool.bounds("moves")[0], (0, 10));
 }
 

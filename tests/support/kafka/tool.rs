@@ -370,7 +370,8 @@ impl Tool {
         rows.iter().map(|row| (row[1].parse().unwrap(), row[2].parse().unwrap())).collect()
     }
 
-    /// Moves a partition to these nodes (`2,3,1`); returns when it is there.
+    /// Moves a partition to these nodes (`2,3,1`); returns when it is there. The brokers' metadata follow a
+    /// moment later.
     #[track_caller]
     pub fn reassign(&self, topic: &str, partition: i32, replicas: &str) {
         self.ask("reassign", &[topic, &partition.to_string(), replicas]);
