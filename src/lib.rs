@@ -3,3 +3,4 @@
 pub mod client;
 pub mod record;
 pub mod sink;
+pub mod wire;

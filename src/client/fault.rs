@@ -55,6 +55,15 @@ pub enum Fault {
         /// How long was waited, in milliseconds.
         after_ms: u64,
     },
+    /// A broker accepted the connection, and did not answer a request in its time.
+    Silent {
+        /// `host:port`
+        broker: String,
+        /// What was asked.
+        call: &'static str,
+        /// How long was waited, in milliseconds.
+        after_ms: u64,
+    },
     /// The connection broke, or the answer made no sense.
     Broken {
         /// What was called.
@@ -114,6 +123,7 @@ impl Fault {
         match self {
             Self::Unreachable { .. }
             | Self::Deadline { .. }
+            | Self::Silent { .. }
             | Self::Broken { .. }
             | Self::Refused { .. }
             | Self::NoLeader => Retry::Soon,
@@ -148,6 +158,10 @@ impl fmt::Display for Fault {
             Self::Deadline { call, after_ms } => {
                 write!(f, "no answer to {call} within {after_ms} ms; the connection is replaced")
             }
+            Self::Silent { broker, call, after_ms } => write!(
+                f,
+                "broker {broker} did not answer {call} within {after_ms} ms: it hangs, is overloaded, or is no Kafka; the connection is replaced"
+            ),
             Self::Broken { call, why } => write!(f, "{call} failed: {why}; the connection is replaced"),
             Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),
             Self::NoLeader => write!(f, "the partition has no leader at present"),

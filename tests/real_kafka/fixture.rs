@@ -3,23 +3,14 @@
 use std::io::{BufRead, BufReader, Read as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::eventually;
 use crate::kafka_or_skip;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::tool::{End, GroupOffset, Message, Produce, Produced};
 
 const PLAIN: &str = "";
-
-/// Asks until it is so; fails loudly when it does not become so in a minute.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < until, "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 #[test]
 fn records_come_back_as_they_were_sent() {
