@@ -1,5 +1,6 @@
 //! `worker::wire` against a real broker.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use worker::wire::{Batch, Codec, Details, Header, Wire};
 
 use super::eventually;
 use crate::kafka_or_skip;
-use crate::support::kafka::Kafka;
 use crate::support::kafka::tool::{End, Message, Produce};
+use crate::support::kafka::{Kafka, free_ports};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -206,4 +207,48 @@ fn a_frozen_broker_is_silent_and_a_killed_one_closes() {
     assert!(matches!(idle.metadata(&[]), Err(Fault::Broken { .. })));
     let gone = Wire::connect(kafka.address(0), "wire-tests", LONG, LONG);
     assert!(matches!(gone, Err(Fault::Unreachable { .. })), "{gone:?}");
+}
+
+#[test]
+fn listeners_with_tls_and_sasl_are_told_apart() {
+    kafka_or_skip!(());
+    let store = std::env::temp_dir().join(format!("worker-tests-{}.p12", std::process::id()));
+    let made = Command::new("keytool")
+        .args("-genkeypair -alias a -keyalg EC -dname CN=localhost -storetype PKCS12 -storepass secret".split(' '))
+        .arg("-keystore")
+        .arg(&store)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let [tls, sasl] = free_ports(2).try_into().unwrap();
+    let own = "PLAINTEXT://127.0.0.1:@PORT@,CONTROLLER://127.0.0.1:@CONTROLLER_PORT@";
+    let listeners = format!("{own},SSL://127.0.0.1:{tls},SASL_PLAINTEXT://127.0.0.1:{sasl}");
+    let kafka = Kafka::node(&[
+        ("listeners", &listeners),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        ),
+        ("ssl.keystore.location", store.to_str().unwrap()),
+        ("ssl.keystore.password", "secret"),
+        ("ssl.keystore.type", "PKCS12"),
+        ("sasl.enabled.mechanisms", "PLAIN"),
+        (
+            "listener.name.sasl_plaintext.plain.sasl.jaas.config",
+            "org.apache.kafka.common.security.plain.PlainLoginModule required user_a=\"b\";",
+        ),
+    ]);
+    let told = |port: u16| {
+        let answer = Wire::connect(&format!("127.0.0.1:{port}"), "wire-tests", LONG, LONG)
+            .and_then(|mut wire| wire.metadata(&[Arc::from("t")]));
+        match answer {
+            Err(fault @ Fault::NotKafka { .. }) => fault.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (tls, sasl) = (told(tls), told(sasl));
+    connect(&kafka).metadata(&[]).unwrap();
+    std::fs::remove_file(&store).unwrap();
+    assert!(tls.contains("TLS listener"), "{tls}");
+    assert!(sasl.contains("SASL listener"), "{sasl}");
 }

@@ -56,7 +56,8 @@ impl Kafka {
         SHARED.get_or_init(|| Self::node(&[]))
     }
 
-    /// A node of one's own, with these lines of its server.properties changed or added.
+    /// A node of one's own, with these lines of its server.properties changed or added. `@PORT@` and
+    /// `@CONTROLLER_PORT@` in a value stand for the node's ports.
     pub fn node(overrides: &[(&str, &str)]) -> Self {
         Self::start_all(1, overrides)
     }
@@ -273,15 +274,7 @@ impl Drop for Running {
 fn properties(index: usize, port: u16, controllers: &[u16], dir: &Path, overrides: &[(&str, &str)]) -> String {
     let voters: Vec<String> =
         controllers.iter().enumerate().map(|(index, port)| format!("{}@127.0.0.1:{port}", index + 1)).collect();
-    let mut text = fs::read_to_string(scripts().join("server.properties"))
-        .unwrap()
-        .replace("@NODE@", &(index + 1).to_string())
-        .replace("@VOTERS@", &voters.join(","))
-        .replace("@PORT@", &port.to_string())
-        .replace("@CONTROLLER_PORT@", &controllers[index].to_string())
-        .replace("@REPLICAS@", &controllers.len().min(3).to_string())
-        .replace("@MIN_ISR@", &controllers.len().min(2).to_string())
-        .replace("@DIR@", &dir.join("data").display().to_string());
+    let mut text = fs::read_to_string(scripts().join("server.properties")).unwrap();
     if controllers.len() > 1 {
         text.push_str("min.insync.replicas=2\n");
     }
@@ -289,11 +282,17 @@ fn properties(index: usize, port: u16, controllers: &[u16], dir: &Path, override
         // The last line with a key wins.
         let _ = writeln!(text, "{key}={value}");
     }
-    text
+    text.replace("@NODE@", &(index + 1).to_string())
+        .replace("@VOTERS@", &voters.join(","))
+        .replace("@PORT@", &port.to_string())
+        .replace("@CONTROLLER_PORT@", &controllers[index].to_string())
+        .replace("@REPLICAS@", &controllers.len().min(3).to_string())
+        .replace("@MIN_ISR@", &controllers.len().min(2).to_string())
+        .replace("@DIR@", &dir.join("data").display().to_string())
 }
 
 /// Ports that were free a moment ago, all different.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }

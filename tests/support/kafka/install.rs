@@ -16,6 +16,7 @@ pub struct Install {
     pub base: PathBuf,
     lib: PathBuf,
     tool: PathBuf,
+    archive: PathBuf,
 }
 
 impl Install {
@@ -33,7 +34,9 @@ impl Install {
             .map_err(|error| format!("tests/kafka/fetch.sh can't be run: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         match (output.status.success(), text.lines().collect::<Vec<_>>().as_slice()) {
-            (true, [lib, tool]) => Ok(Self { base: target.join("kafka"), lib: lib.into(), tool: tool.into() }),
+            (true, [lib, tool, archive]) => {
+                Ok(Self { base: target.join("kafka"), lib: lib.into(), tool: tool.into(), archive: archive.into() })
+            }
             _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         }
     }
@@ -44,6 +47,10 @@ impl Install {
             format!("-Xmx{heap}"),
             "-XX:+UseSerialGC".into(),
             "-XX:TieredStopAtLevel=1".into(),
+            // An archive that does not fit this JVM is ignored by it; its warning is not for stdout.
+            "-Xlog:disable".into(),
+            "-Xlog:all=warning:stderr".into(),
+            format!("-XX:SharedArchiveFile={}", self.archive.display()),
             "-cp".into(),
             format!("{}/*:{}", self.lib.display(), self.tool.display()),
         ]
