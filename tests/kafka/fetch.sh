@@ -19,13 +19,12 @@ fail() {
     exit 1
 }
 
+install='install a JDK, 17 or newer (Debian: apt-get install openjdk-17-jdk-headless; Fedora: dnf install java-17-openjdk-devel)'
+command -v java >/dev/null || fail "java is missing; $install"
 if [ -e "$lib/.complete" ] && [ -e "$tool/Tool.class" ] && [ -e "$archive" ]; then
     printf '%s\n' "$lib" "$tool" "$archive"
     exit 0
 fi
-
-install='install a JDK, 17 or newer (Debian: apt-get install openjdk-17-jdk-headless; Fedora: dnf install java-17-openjdk-devel)'
-command -v java >/dev/null || fail "java is missing; $install"
 command -v javac >/dev/null || fail "javac is missing (a JRE is not enough); $install"
 major=$(javac -version 2>&1 | sed -n 's/^javac \([0-9]*\).*/\1/p')
 [ "${major:-0}" -ge 17 ] || fail "javac is version ${major:-unknown}; $install"

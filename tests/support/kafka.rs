@@ -45,6 +45,8 @@ struct Node {
 struct Running {
     guard: Child,
     signals: Option<ChildStdin>,
+    /// Of the JVM, not of its guard; known once it has started.
+    pid: Option<String>,
     /// Its lines; disconnected when it has ended.
     stdout: Receiver<String>,
 }
@@ -63,9 +65,9 @@ impl Kafka {
     }
 
     /// Several nodes that replicate: three replicas (or as many as there are nodes), two in sync.
-    /// A broker that was killed is noticed after about two seconds.
+    /// A broker that was killed is noticed after about three seconds.
     pub fn cluster(nodes: usize) -> Self {
-        Self::start_all(nodes, &[("broker.session.timeout.ms", "2000"), ("broker.heartbeat.interval.ms", "500")])
+        Self::start_all(nodes, &[])
     }
 
     fn start_all(count: usize, overrides: &[(&str, &str)]) -> Self {
@@ -164,9 +166,10 @@ impl Kafka {
         assert!(node.wait_started(), "the port of {} was taken by another process meanwhile", node.address);
     }
 
-    /// Holds a node still: its connections stay open, and nothing is answered.
+    /// Holds a node still: its connections stay open, and from now on nothing is answered.
     pub fn freeze(&self, node: usize) {
         self.nodes[node].signal("STOP");
+        self.nodes[node].wait_stopped();
     }
 
     /// Lets a node that was held still go on.
@@ -191,12 +194,13 @@ impl Node {
 
     /// `false` if its port is taken by somebody else.
     fn wait_started(&self) -> bool {
-        let running = self.running.lock().unwrap();
+        let mut running = self.running.lock().unwrap();
+        let running = running.as_mut().unwrap();
         let until = Instant::now() + PATIENCE;
         loop {
-            match running.as_ref().unwrap().stdout.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match running.stdout.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains("Kafka Server started") => return true,
-                Ok(_) => {}
+                Ok(line) => running.pid = line.strip_prefix("pid ").map(str::to_owned).or(running.pid.take()),
                 Err(error) => {
                     let read = |name| fs::read_to_string(self.dir.join(name)).unwrap_or_default();
                     let logs = read("node.log") + &read("stderr.log");
@@ -213,6 +217,21 @@ impl Node {
         let mut running = self.running.lock().unwrap();
         let running = running.as_mut().unwrap_or_else(|| panic!("{} does not run", self.address));
         writeln!(running.signals.as_mut().unwrap(), "{signal}").unwrap();
+    }
+
+    /// The signal goes by way of the guard, and there is no event for its effect: so it is looked for.
+    fn wait_stopped(&self) {
+        let running = self.running.lock().unwrap();
+        let pid = running.as_ref().and_then(|running| running.pid.as_deref()).expect("it has started");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let ps = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap();
+            if ps.stdout.starts_with(b"T") {
+                return;
+            }
+            assert!(Instant::now() < until, "{} does not stop: {ps:?}", self.address);
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn end(&self, signal: &str) {
@@ -259,7 +278,7 @@ impl Running {
                 }
             })
             .unwrap();
-        Self { guard, signals, stdout: received }
+        Self { guard, signals, pid: None, stdout: received }
     }
 }
 
