@@ -9,7 +9,8 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Exchange, Trouble, Wire, code_name};
+use super::exchange::{Exchange, Trouble};
+use super::{Wire, code_name};
 use crate::client::Fault;
 use crate::record::Offset;
 

@@ -9,6 +9,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
 target=${CARGO_TARGET_DIR:-$root/target}
+case $target in
+    /*) ;;
+    *) target=$PWD/$target ;;
+esac
 base=$target/kafka/$version
 lib=$base/lib
 archive=$base/classes.jsa
