@@ -99,6 +99,8 @@ answers=$(for topic in $topics; do
     printf '%s\037create\037%s\0371\037\n' "$topic" "$topic"
 done | java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j.configuration="file:$here/log4j-tools.properties" \
     -cp "$lib/*:$tool" Tool "127.0.0.1:$port" | tr '\037' ' ')
-failed=$(echo "$answers" | grep ' error ' | grep -v TopicExistsException) || true
-[ -z "$failed" ] || fail "it started, but its topics can't be created: $failed"
+for topic in $topics; do
+    echo "$answers" | grep -q "^$topic ok\|^$topic error TopicExistsException" ||
+        fail "it runs, but topic $topic can't be created: $(echo "$answers" | grep "^$topic ")"
+done
 next "$port"
