@@ -2,7 +2,7 @@
 //!
 //! Owns the traits and the words in which clients speak: events, faults, bounds. It touches no
 //! library and no socket. What every client promises:
-//! - a position moves only by a [`Span`](crate::record::Span), in which each offset is delivered or
+//! - a position moves only by a [`Span`], in which each offset is delivered or
 //!   proved not to exist;
 //! - `poll` never waits: what it has to wait for, it announces by `ready` and `wake`;
 //! - after an error it has already rebuilt itself, and goes on from the positions it had.

@@ -82,7 +82,7 @@ fn consumer(config: &Config, topics: &[&TopicSettings], memory: usize, batches: 
         settings: Settings {
             group: first.group.clone(),
             topics: topics.iter().map(policy).collect(),
-            pace: config.commit.clone(),
+            pace: config.commit,
             drain_timeout: config.drain_timeout,
             batches,
             bytes: memory,

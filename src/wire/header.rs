@@ -9,7 +9,8 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Exchange, Trouble, Wire, code_name};
+use super::exchange::{Exchange, Trouble};
+use super::{Wire, code_name};
 use crate::client::Fault;
 use crate::record::Offset;
 
@@ -212,6 +213,7 @@ fn batch(bytes: &[u8; HEADER], there: usize, high_watermark: Offset) -> Result<B
     let [magic] = field(bytes, 16).map(u8::cast_signed);
     let body = usize::try_from(length).map_err(|_| nonsense(format!("a batch length of {length}")))?;
     let size = body.checked_add(LOG_OVERHEAD).ok_or_else(|| nonsense("a batch length beyond measure"))?;
+    let base = offset(base, "base offset")?;
     let smallest = if magic >= 2 { HEADER } else { COMMON };
     if size < smallest || there < smallest {
         return Err(nonsense(format!("a batch of {size} bytes with magic {magic}, {there} bytes of it given")));
@@ -220,7 +222,7 @@ fn batch(bytes: &[u8; HEADER], there: usize, high_watermark: Offset) -> Result<B
         let attributes = i16::from_be_bytes(field(bytes, 21));
         let delta = i32::from_be_bytes(field(bytes, 23));
         let count = i32::from_be_bytes(field(bytes, 57));
-        let last = base.checked_add(i64::from(delta)).filter(|_| delta >= 0).unwrap_or(-1);
+        let last = base.get().checked_add(i64::from(delta)).filter(|_| delta >= 0).unwrap_or(-1);
         Some(Details {
             last: offset(last, "last offset")?,
             codec: codec(attributes),
@@ -231,7 +233,7 @@ fn batch(bytes: &[u8; HEADER], there: usize, high_watermark: Offset) -> Result<B
     } else {
         None
     };
-    Ok(Batch { base: offset(base, "base offset")?, size, magic, details, high_watermark })
+    Ok(Batch { base, size, magic, details, high_watermark })
 }
 
 /// The lowest three bits of the attributes.

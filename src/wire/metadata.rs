@@ -95,12 +95,16 @@ impl Wire {
         let by_id: HashMap<i32, &String> = brokers.iter().map(|(id, address)| (*id, address)).collect();
         let by_name: HashMap<&str, &MetadataResponseTopic> =
             answer.topics.iter().filter_map(|topic| topic.name.as_ref().map(|name| (name.0.as_str(), topic))).collect();
+        let broker = self.broker();
         let view = |name: &Arc<str>| match by_name.get(&**name) {
             Some(topic) => view(name, topic, &by_id),
             None => TopicView {
                 name: Arc::clone(name),
                 id: None,
-                partitions: Err(Fault::Broken { call: "Metadata", why: format!("the answer lacks topic {name}") }),
+                partitions: Err(Fault::Broken {
+                    call: "Metadata",
+                    why: format!("the answer of broker {broker} lacks topic {name}"),
+                }),
             },
         };
         Ok(ClusterView { topics: topics.iter().map(view).collect(), brokers: brokers.clone() })

@@ -85,7 +85,8 @@ impl Wire {
                 found.insert((topic.name.0.as_str(), partition.partition_index), result);
             }
         }
-        let lacking = || Fault::Broken { call: "ListOffsets", why: "the answer lacks the partition".to_owned() };
+        let why = format!("the answer of broker {} lacks the partition", self.broker());
+        let lacking = || Fault::Broken { call: "ListOffsets", why: why.clone() };
         Ok(partitions
             .iter()
             .map(|(topic, partition)| found.get(&(&**topic, *partition)).cloned().unwrap_or_else(|| Err(lacking())))

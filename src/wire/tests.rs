@@ -22,6 +22,8 @@ enum Reply {
     Body(Vec<u8>),
     /// A frame that announces so many bytes more than it has.
     Short(Vec<u8>, i32),
+    /// The same, and closes the connection then.
+    Cut(Vec<u8>, i32),
     /// Closes the connection.
     Close,
     /// Says nothing until the other side goes away.
@@ -44,6 +46,10 @@ fn peer(script: Vec<Reply>) -> String {
                 Reply::Raw(bytes) => bytes,
                 Reply::Body(body) => answer(&body, 0),
                 Reply::Short(body, more) => answer(&body, more),
+                Reply::Cut(body, more) => {
+                    let _ = socket.write_all(&answer(&body, more));
+                    return;
+                }
                 Reply::Close => return,
                 Reply::Silence => Vec::new(),
             };
@@ -147,16 +153,13 @@ fn silence_ends_by_the_deadline_however_slowly_it_drips() {
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
-        socket.write_all(b"\0\0\x01\0").unwrap();
+        socket.write_all(b"\0\0\x01\0\0\0\0\x01").unwrap();
         while socket.write_all(b"\0").is_ok() {
             thread::sleep(Duration::from_millis(40));
         }
     });
-    match Wire::connect(&address, "test", LONG, SHORT) {
-        // The correlation id of zeros is found out before the time is up, or after.
-        Err(Fault::Silent { .. } | Fault::NotKafka { .. }) => {}
-        other => panic!("{other:?}"),
-    }
+    let dripping = Wire::connect(&address, "test", LONG, SHORT);
+    assert!(matches!(dripping, Err(Fault::Silent { .. })), "{dripping:?}");
     assert!(started.elapsed() < LONG);
 }
 
@@ -176,26 +179,27 @@ fn what_cannot_be_connected_to_is_unreachable() {
 }
 
 #[test]
+fn every_address_of_a_name_is_tried() {
+    // Many systems give ::1 first for this name, where this peer does not listen.
+    let address = peer(vec![old()]).replace("127.0.0.1", "localhost");
+    Wire::connect(&address, "test", LONG, LONG).unwrap();
+}
+
+#[test]
 fn lies_about_lengths_are_broken_answers() {
     let frame = |body: &[u8]| Reply::Body(body.to_vec());
     broken(connect(vec![frame(b"\0\0\x7f\xff\xff\xff")], LONG), "makes no sense");
     broken(connect(vec![frame(b"\0\0\xff\xff\xff\xfe")], LONG), "makes no sense");
     broken(connect(vec![frame(b"\0\0\0\0\0\0!")], LONG), "more than expected");
-    broken(connect(vec![Reply::Short(b"\0\0".to_vec(), 1000), Reply::Close], SHORT).or_else(silent_is_broken), "");
+    broken(connect(vec![Reply::Cut(b"\0\0".to_vec(), 1000)], LONG), "closed the connection");
+    let short = connect(vec![Reply::Short(b"\0\0".to_vec(), 1000)], SHORT);
+    assert!(matches!(short, Err(Fault::Silent { call: "ApiVersions", .. })), "{short:?}");
     let topics = [Arc::from("t")];
     broken(wire(Reply::Raw(b"\xff\xff\xff\xff".to_vec())).metadata(&topics), "a length of -1");
     broken(wire(Reply::Raw(i32s(&[MAX_ANSWER as i32 + 1]))).metadata(&topics), "a length of 16777217");
     broken(wire(Reply::Raw(i32s(&[4, 77]))).metadata(&topics), "correlation id 77");
     let brokers = [i32s(&[0, i32::MAX])].concat();
     broken(wire(Reply::Body(brokers)).metadata(&topics), "makes no sense");
-}
-
-/// The peer waits for a next request: to us its short frame is silence.
-fn silent_is_broken(fault: Fault) -> Result<Wire, Fault> {
-    match fault {
-        Fault::Silent { broker, call, .. } => Err(Fault::Broken { call, why: format!("broker {broker}") }),
-        other => Err(other),
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ controller_port=${CONTROLLER_PORT:-$((port + 1))}
 found=$("$here/fetch.sh")
 lib=$(echo "$found" | sed -n 1p)
 tool=$(echo "$found" | sed -n 2p)
+archive=$(echo "$found" | sed -n 3p)
 base=$(dirname "$(dirname "$lib")")
 run=$base/run
 bin=$base/bin
@@ -37,7 +38,7 @@ TEXT
 wrapper() { # name, class, heap
     cat > "$bin/$1" <<TEXT
 #!/bin/sh
-exec java -Xmx${3:-256m} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j.configuration='file:$here/log4j-tools.properties' -cp '$lib/*' $2 "\$@"
+exec java -Xmx${3:-256m} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:SharedArchiveFile='$archive' -Dlog4j.configuration='file:$here/log4j-tools.properties' -cp '$lib/*' $2 "\$@"
 TEXT
     chmod +x "$bin/$1"
 }
@@ -73,7 +74,7 @@ sed -e "s/@NODE@/1/; s/@PORT@/$port/; s/@CONTROLLER_PORT@/$controller_port/; s/@
     { cat "$run/format.log" >&2; fail "its storage in $run/data can't be formatted"; }
 
 rm -f "$run/node.log" # of an earlier run
-nohup java -Xms128m -Xmx512m -XX:+UseSerialGC -Dnode.log="$run/node.log" \
+nohup java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:SharedArchiveFile="$archive" -Dnode.log="$run/node.log" \
     -Dlog4j.configuration="file:$here/log4j.properties" -cp "$lib/*" \
     kafka.Kafka "$run/server.properties" > "$run/stdout.log" 2>&1 < /dev/null &
 pid=$!
@@ -98,6 +99,8 @@ answers=$(for topic in $topics; do
     printf '%s\037create\037%s\0371\037\n' "$topic" "$topic"
 done | java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j.configuration="file:$here/log4j-tools.properties" \
     -cp "$lib/*:$tool" Tool "127.0.0.1:$port" | tr '\037' ' ')
-failed=$(echo "$answers" | grep ' error ' | grep -v TopicExistsException) || true
-[ -z "$failed" ] || fail "it started, but its topics can't be created: $failed"
+for topic in $topics; do
+    echo "$answers" | grep -q "^$topic ok\|^$topic error TopicExistsException" ||
+        fail "it runs, but topic $topic can't be created: $(echo "$answers" | grep "^$topic ")"
+done
 next "$port"

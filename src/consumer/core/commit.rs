@@ -59,12 +59,10 @@ impl Core {
 
     fn committed(&mut self, index: usize, slot: Slot, at: Offset, out: &mut Vec<Output>) {
         match &mut self.parts[index].place {
-            Place::Held(start) if slot == HELD && *start == at => {
-                if self.drain.is_none() {
-                    self.begin_slot(index, at, Some(at), out);
-                    let name = Arc::clone(&self.parts[index].partition.topic);
-                    self.tell_started(&name, out);
-                }
+            Place::Held(start) if slot == HELD && *start == at && self.drain.is_none() => {
+                self.begin_slot(index, at, Some(at), out);
+                let name = Arc::clone(&self.parts[index].partition.topic);
+                self.tell_started(&name, out);
             }
             // The answer to a commit of a slot that has ended says nothing about the new one.
             Place::Reading(tracker) if tracker.slot() == slot => tracker.set_committed(at),

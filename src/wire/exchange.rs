@@ -1,0 +1,166 @@
+//! The bytes of one request and its answer on a socket, each under one deadline; and what the peer
+//! looks like if it speaks something else. Knows no request by name.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::{Encodable, encode_request_header_into_buffer};
+
+/// How much is allocated ahead of what has come in.
+const PIECE: usize = 64 << 10;
+
+/// What can go wrong in an exchange; `Wire::fault` says it in words.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The time is up.
+    Late,
+    /// The peer closed or reset the connection.
+    Ended,
+    /// Whoever answers does not speak this protocol.
+    Stranger(String),
+    /// The answer contradicts itself.
+    Nonsense(String),
+    /// We closed the connection before.
+    Closed,
+    /// Anything else that the system reports.
+    Io(io::Error),
+}
+
+impl Trouble {
+    /// The same, but in answer to our first bytes: then it says something about who is there.
+    pub(super) fn at_first(self) -> Self {
+        match self {
+            Self::Ended => Self::Stranger(
+                "it closed the connection on our first bytes; a TLS listener does so (use its PLAINTEXT listener, or the client 'librdkafka'), a broker older than 0.10, one that is shutting down, or a program that is no Kafka"
+                    .to_owned(),
+            ),
+            other => other,
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Linux says WouldBlock when a socket's timeout has passed, others say TimedOut.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::Late,
+            ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe => Self::Ended,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// The answer to one request, of which `left` bytes are to come.
+pub(super) struct Exchange<'a> {
+    pub(super) stream: &'a TcpStream,
+    pub(super) left: usize,
+    pub(super) started: Instant,
+    pub(super) until: Instant,
+}
+
+impl Exchange<'_> {
+    /// Fills `into`, which must not be longer than what is left of the frame.
+    pub(super) fn read(&mut self, mut into: &mut [u8]) -> Result<(), Trouble> {
+        self.left =
+            self.left.checked_sub(into.len()).ok_or_else(|| Trouble::Nonsense("it ends too early".to_owned()))?;
+        while !into.is_empty() {
+            self.stream.set_read_timeout(Some(remaining(self.until)?))?;
+            match Read::read(&mut &*self.stream, into) {
+                Ok(0) => return Err(Trouble::Ended),
+                Ok(count) => into = into.get_mut(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Trouble> {
+        let mut bytes = [0; N];
+        self.read(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// What is left of the frame, allocated as it comes in.
+    pub(super) fn read_to_end(&mut self, frame: &mut Vec<u8>) -> Result<(), Trouble> {
+        while self.left > 0 {
+            let start = frame.len();
+            frame.resize(start + self.left.min(PIECE), 0);
+            self.read(frame.get_mut(start..).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+/// The time until then; none left is [`Trouble::Late`].
+fn remaining(until: Instant) -> Result<Duration, Trouble> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(Trouble::Late) } else { Ok(left) }
+}
+
+pub(super) fn write_all(stream: &TcpStream, mut bytes: &[u8], until: Instant) -> Result<(), Trouble> {
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(remaining(until)?))?;
+        match Write::write(&mut &*stream, bytes) {
+            Ok(0) => return Err(Trouble::Ended),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A request as it goes over the wire: its length, its header, itself.
+pub(super) fn frame<Q: Encodable>(header: &RequestHeader, ask: &Q, version: i16) -> Result<Vec<u8>, Trouble> {
+    let mut frame = vec![0; 4];
+    let encoded = encode_request_header_into_buffer(&mut frame, header).and_then(|()| ask.encode(&mut frame, version));
+    // The encoder refuses for instance a topic name of more than 32,767 bytes.
+    encoded.map_err(|error| Trouble::Io(io::Error::new(ErrorKind::InvalidInput, error.to_string())))?;
+    let size = i32::try_from(frame.len() - 4)
+        .map_err(|_| Trouble::Io(io::Error::new(ErrorKind::InvalidInput, "the request is larger than 2 GiB")))?;
+    frame.splice(..4, size.to_be_bytes());
+    Ok(frame)
+}
+
+/// Connects to the first address that accepts. Each has its part of the time that is left.
+pub(super) fn open(addr: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let until = Instant::now() + timeout;
+    let addresses: Vec<_> = addr.to_socket_addrs()?.collect();
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        // Zero is an invalid argument to connect_timeout.
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                last = io::Error::new(error.kind(), format!("no answer within {} ms", timeout.as_millis()));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// What begins with these four bytes, if it is not the length of a frame.
+pub(super) fn stranger(first: [u8; 4]) -> String {
+    match &first {
+        // RFC 8446, 5.1: content type alert (21), then the legacy version 3.x.
+        [0x15, 0x03, ..] => {
+            "it answers with a TLS alert: a TLS listener; use its PLAINTEXT listener, or the client 'librdkafka'"
+                .to_owned()
+        }
+        b"HTTP" => "it speaks HTTP".to_owned(),
+        b"SSH-" => "it speaks SSH".to_owned(),
+        [a, b, c, d] => format!("its answer begins with the bytes {a:02x} {b:02x} {c:02x} {d:02x}"),
+    }
+}
