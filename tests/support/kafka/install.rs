@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The files of `tests/kafka`.
 pub fn scripts() -> PathBuf {
@@ -18,6 +19,9 @@ pub struct Install {
     tool: PathBuf,
     archive: PathBuf,
 }
+
+/// Whether JVMs that start from now on are to be fast rather than quickly there.
+pub static FULL_SPEED: AtomicBool = AtomicBool::new(false);
 
 impl Install {
     /// Finds it, or fetches it; once a process. The error says what is missing and how to install it.
@@ -43,10 +47,12 @@ impl Install {
 
     /// The arguments of a small and quickly started JVM with Kafka on its class path.
     pub fn jvm(&self, heap: &str) -> Vec<String> {
+        // The first compiler alone starts sooner; a benchmark wants both.
+        let tier = if FULL_SPEED.load(Ordering::Relaxed) { 4 } else { 1 };
         vec![
             format!("-Xmx{heap}"),
             "-XX:+UseSerialGC".into(),
-            "-XX:TieredStopAtLevel=1".into(),
+            format!("-XX:TieredStopAtLevel={tier}"),
             // An archive that does not fit this JVM is ignored by it; its warning is not for stdout.
             "-Xlog:disable".into(),
             "-Xlog:all=warning:stderr".into(),
