@@ -1,4 +1,21 @@
-//! `worker`: consumes many Kafka topics at once and delivers their records to sinks.
+//! `worker`: consumes many Kafka topics at once, one plain OS thread and one consumer group a topic,
+//! and delivers their records to sinks. An offset is committed only after the records below it have
+//! been delivered. There is no async runtime in it.
+//!
+//! ```text
+//! consumer thread:  client.poll → tracker.deliver → deliveries.send
+//! dispatcher:       receive → gate → route → lane.send
+//! sink lane:        sink.write → sink.flush → ticket done
+//! consumer thread:  acks.recv → tracker.ack → tracker.committable → client.commit
+//! ```
+//!
+//! In reading order: [`record`] and [`ticket`] are what travels; [`client`] is the seam to a Kafka
+//! library, [`client::kafka`] the one over the crate `kafka`, with [`wire`] for what that can't ask
+//! without harm; [`consumer`] decides what to fetch, deliver and commit; [`dispatch`], [`lane`] and
+//! [`sink`] are the way out; [`config`] and [`plan`] say what is to run, [`supervisor`] runs it, and
+//! [`cmd`] is what the command line calls.
+//!
+//! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
 pub mod backoff;
 pub mod client;

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use log::Level;
-use toml::de::DeValue;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
 
 use super::errors::{nearest, short};
 
@@ -68,12 +70,17 @@ pub(super) fn wrong(value: &DeValue<'_>, wanted: &str) -> String {
     format!("{}; write {wanted}", is(value))
 }
 
+/// The value as a `T`, if it is one. What to say if not, the caller knows better than serde.
+fn read<T: DeserializeOwned>(value: &DeValue<'_>) -> Option<T> {
+    T::deserialize(ValueDeserializer::from(Spanned::new(0..0, value.clone()))).ok()
+}
+
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| wrong(value, "true or false, without quotes"))
+    read(value).ok_or_else(|| wrong(value, "true or false, without quotes"))
 }
 
 pub(super) fn string(value: &DeValue<'_>) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| wrong(value, "a text in quotes"))
+    read(value).ok_or_else(|| wrong(value, "a text in quotes"))
 }
 
 pub(super) fn choice<T: Choice>(value: &DeValue<'_>) -> Result<T, String> {
@@ -94,13 +101,8 @@ pub(super) fn choice<T: Choice>(value: &DeValue<'_>) -> Result<T, String> {
     ))
 }
 
-fn integer(value: &DeValue<'_>) -> Option<u64> {
-    let number = value.as_integer()?;
-    u64::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
 pub(super) fn number(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    integer(value)
+    read(value)
         .filter(|number| range.contains(number))
         .ok_or_else(|| wrong(value, &format!("a whole number from {} to {}", range.start(), range.end())))
 }
@@ -109,7 +111,7 @@ pub(super) fn number(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result
 pub(super) fn size(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let bytes = match value {
         DeValue::String(text) => parse_size(text),
-        other => integer(other),
+        other => read(other),
     };
     bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
         let (from, to) = (show_size(*range.start()), show_size(*range.end()));
