@@ -76,16 +76,8 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<u64, String> {
 }
 
 fn run(length: Duration) -> io::Result<ExitCode> {
-    let (program, dir) = places()?;
-    fs::create_dir_all(&dir)?;
-    let lock = File::create(dir.join("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(io::Error::other(format!("another demo runs already, in {}", dir.display())));
-        }
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
+    let (program, beside) = places()?;
+    let (dir, _lock) = own_directory(&beside)?;
     let mut view = View::new();
     let server = Server::start(Options::default()).map_err(io::Error::other)?;
     let files = worker::configure(&dir, &server.bootstrap().join(","))?;
@@ -118,8 +110,8 @@ fn run(length: Duration) -> io::Result<ExitCode> {
         view.say(&format!("  {}", topic.describe()));
     }
     view.say(
-        "\n\"worker |\" is the worker's log; \"sink |\" are some of the records as they arrive in\n\
-         its files. LAG is what kafka-consumer-groups shows: log end - committed offset.\n\
+        "\n\"worker |\" is the worker's log; \"sink |\" some of the records that arrive in its files.\n\
+         LAG is what kafka-consumer-groups shows: log end - committed offset.\n\
          idle: nothing new, all is committed. live: new records, delivered as they come.\n\
          catching up: more is waiting than has just been produced.",
     );
@@ -148,18 +140,31 @@ fn run(length: Duration) -> io::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The worker's program, and a directory for the demo's files: both beside this program, which cargo
-/// puts into `examples` of its target directory.
+/// The worker's program, and the directory that it is in: cargo puts this one into `examples` there.
 fn places() -> io::Result<(PathBuf, PathBuf)> {
     let own = env::current_exe()?;
     let target = own.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     let program = target.join("worker");
     if !program.is_file() {
-        let text =
-            format!("{} is missing; build it with: cargo build --bin worker, or use: make demo", program.display());
-        return Err(io::Error::other(text));
+        let missing = format!("{} is missing; build it with: cargo build --bin worker", program.display());
+        return Err(io::Error::other(missing));
     }
-    Ok((program, target.join("demo")))
+    Ok((program, target.to_owned()))
+}
+
+/// A directory for the demo's files that no other demo uses while the lock is held.
+fn own_directory(beside: &Path) -> io::Result<(PathBuf, File)> {
+    for number in 1..100 {
+        let dir = beside.join(if number == 1 { "demo".to_owned() } else { format!("demo-{number}") });
+        fs::create_dir_all(&dir)?;
+        let lock = File::create(dir.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => return Ok((dir, lock)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::other(format!("a hundred demos run already in {}", beside.display())))
 }
 
 fn signals(tell: SyncSender<Event>) -> io::Result<()> {
