@@ -110,7 +110,7 @@ fn run(length: Duration) -> io::Result<ExitCode> {
         view.say(&format!("  {}", topic.describe()));
     }
     view.say(
-        "\n\"worker |\" is the worker's log; \"sink |\" some of the records that arrive in its files.\n\
+        "\n\"worker |\" is the worker's log, \"sink |\" some of what arrives in its files.\n\
          LAG is what kafka-consumer-groups shows: log end - committed offset.\n\
          idle: nothing new, all is committed. live: new records, delivered as they come.\n\
          catching up: more is waiting than has just been produced.",
