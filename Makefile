@@ -28,7 +28,7 @@ PROGRAM := $(TARGET)/release/worker
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench kafka kafka-stop install uninstall clean toolchain
+.PHONY: help build demo test check bench kafka kafka-stop install uninstall clean toolchain program
 
 help: ## list the targets
 	@echo 'worker: Kafka consumer, one thread and one group a topic. Targets:'
@@ -39,6 +39,7 @@ toolchain:
 
 build: toolchain ## build the program for use: target/release/worker
 	$(CARGO) build --locked --release --bin worker
+	@touch '$(TARGET)/release/worker'
 	@echo 'Built $(TARGET)/release/worker; next: make install'
 
 demo: toolchain ## see it work, without Kafka and Java; DEMO_SECONDS=20
@@ -69,14 +70,19 @@ kafka-stop: ## stop it; its data stay
 	@tests/kafka/down.sh
 
 ifndef WORKER
-# Not phony: an installation as root then needs no Rust, if the program was built before.
-$(PROGRAM): Cargo.toml Cargo.lock $(shell find src -type f)
-	@scripts/toolchain.sh || { echo 'or build it as a user who has Rust (make build), then install' >&2; exit 1; }
-	$(CARGO) build --locked --release --bin worker
-	@touch -c '$@'
+# Only if it is out of date: an installation as root then needs no Rust, if it was built before.
+# No rule of make's own, which could not cope with blanks in paths.
+program:
+	@if [ ! -x '$(PROGRAM)' ] || [ -n "$$(find src Cargo.toml Cargo.lock -newer '$(PROGRAM)')" ]; then \
+	    scripts/toolchain.sh || { echo 'or build it as a user who has Rust (make build), then install' >&2; exit 1; }; \
+	    $(CARGO) build --locked --release --bin worker && touch '$(PROGRAM)'; \
+	fi
+else
+program:
+	@[ -x '$(PROGRAM)' ] || { echo 'WORKER=$(PROGRAM) is no program' >&2; exit 1; }
 endif
 
-install: $(PROGRAM) ## install program, init script, configuration; PREFIX, DESTDIR
+install: program ## install program, init script, configuration; PREFIX, DESTDIR
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SYSCONFDIR)/worker' '$(DESTDIR)$(SYSCONFDIR)/init.d' \
 	    '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'
 	@# A new file under a new name, then renamed: the program may be running.

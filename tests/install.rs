@@ -130,7 +130,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.run("stop");
+        // Of a test that failed, it may still run; or the script was never installed.
+        let mut stop = command(self.at("etc/init.d/worker"));
+        let _ = stop.arg("stop").env("WORKER_DEFAULTS", self.at("etc/default/worker")).output();
     }
 }
 
