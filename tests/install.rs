@@ -225,6 +225,47 @@ fn the_demo_accounts_for_every_record() {
     assert_eq!(too_long, Vec::<&str>::new());
 }
 
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+#[test]
+fn the_readmes_configuration_is_right() {
+    let readme = readme();
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    let config = worker::config::parse(&blocks.concat(), &|_| None).unwrap();
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+/// Each line of the log that the README explains is one that the program writes.
+#[test]
+fn the_readme_explains_lines_that_exist() {
+    fn sources(dir: &Path, all: &mut String) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            match entry.path() {
+                dir if dir.is_dir() => sources(&dir, all),
+                file => all.push_str(&fs::read_to_string(file).unwrap()),
+            }
+        }
+    }
+    let mut source = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut source);
+    let readme = readme();
+    let table = readme.split("### Lines of the log").nth(1).unwrap().split("\n## ").next().unwrap();
+    let explained: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .flat_map(|line| line.split(['…', '(']))
+        .map(str::trim)
+        .filter(|piece| !piece.is_empty() && !piece.starts_with("codec="))
+        .collect();
+    assert!(explained.len() > 20, "{explained:?}");
+    for piece in explained {
+        assert!(source.contains(piece), "README.md explains {piece:?}, which nothing in src writes");
+    }
+}
+
 /// Cargo's target directory of this run.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
