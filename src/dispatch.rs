@@ -45,7 +45,7 @@ impl fmt::Display for Failure {
             Self::GateClosed { missing, waited } => write!(
                 f,
                 "the gate stays closed: no record of {} within {} ms; see [gate] required_topics, max_attempts, \
-                 timeout_ms, or set on_timeout = \"proceed\"",
+                 timeout_ms, or set on_timeout to proceed",
                 missing.join(", "),
                 waited.as_millis()
             ),

@@ -195,7 +195,8 @@ impl Supervisor {
         let seen = self.topics.iter().all(|topic| self.started.contains(topic) || self.missing.contains(topic));
         if seen && !self.told_all_started {
             self.told_all_started = true;
-            log::info!("all consumers started topics={} missing={}", self.started.len(), self.missing.len());
+            let all = if self.missing.is_empty() { "all consumers started" } else { "consumers started" };
+            log::info!("{all} topics={} missing={}", self.started.len(), self.missing.len());
         }
     }
 

@@ -24,6 +24,10 @@ use crate::ticket::{Ack, Slot};
 mod commit;
 mod start;
 
+/// How often offsets are committed that have not changed: a group without members keeps them for
+/// `offsets.retention.minutes` (a week by default) from their last commit, and a topic may be silent
+/// for longer.
+const REFRESH: Duration = Duration::from_secs(3600);
 /// How long the answer to the last commit is waited for after the drain's deadline.
 const LAST_COMMIT: Duration = Duration::from_secs(2);
 
@@ -147,6 +151,8 @@ pub struct Core {
     sent: Vec<(usize, Slot, Offset)>,
     /// Something may be there to commit.
     dirty: bool,
+    /// When what has not changed is to be committed too; from then on until it was tried.
+    refresh_at: Option<Instant>,
     drain: Option<Drain>,
 }
 
@@ -166,6 +172,7 @@ impl Core {
             schedule: Schedule::new(settings.pace),
             sent: Vec::new(),
             dirty: false,
+            refresh_at: None,
             drain: None,
             settings,
         }
@@ -173,21 +180,22 @@ impl Core {
 
     /// What to do at `now`. Asking changes nothing.
     pub fn next(&self, now: Instant) -> Action {
-        let due = if self.dirty { self.schedule.due(now) } else { None };
+        let due = if self.dirty || self.is_refresh_due(now) { self.schedule.due(now) } else { None };
         let Some(drain) = &self.drain else {
             if due.is_some_and(|due| due <= now) {
-                let offsets = self.committable();
+                let offsets = self.committable(now);
                 if !offsets.is_empty() {
                     return Action::Commit(offsets);
                 }
             }
-            return Action::Poll { room: self.room(), until: due.filter(|&due| due > now) };
+            let until = [due, self.refresh_at].into_iter().flatten().filter(|&at| at > now).min();
+            return Action::Poll { room: self.room(), until };
         };
         if self.schedule.in_flight() {
             let end = drain.deadline + LAST_COMMIT;
             return if now >= end { Action::Done } else { Action::Poll { room: Room::default(), until: Some(end) } };
         }
-        let offsets = self.committable();
+        let offsets = self.committable(now);
         let late = now >= drain.deadline;
         let idle = self.batches_in_flight == 0;
         if offsets.is_empty() || drain.last_tried {
@@ -207,10 +215,12 @@ impl Core {
     /// Takes in what has happened at `now`.
     pub fn apply(&mut self, input: Input, now: Instant) -> Vec<Output> {
         let mut out = Vec::new();
+        self.refresh_at.get_or_insert(now + REFRESH);
         match input {
             Input::Ack(ack) => self.ack(ack, &mut out),
             Input::CommitSent => {
-                self.sent = self.committable_parts();
+                self.sent = self.committable_parts(now);
+                self.refresh_at = Some(now + REFRESH);
                 self.schedule.sent();
                 if let Some(drain) = &mut self.drain {
                     drain.last_tried = now >= drain.deadline;
@@ -219,6 +229,7 @@ impl Core {
             Input::Stop => {
                 if self.drain.is_none() {
                     self.drain = Some(Drain { deadline: now + self.settings.drain_timeout, last_tried: false });
+                    self.refresh_at = Some(now);
                     let left = std::mem::take(&mut self.waiting);
                     self.bytes_in_flight -= left.iter().map(|w| w.bytes).sum::<usize>();
                 }
@@ -249,6 +260,10 @@ impl Core {
             // Told to the log by the driver; the client goes on trying by itself.
             Event::Failing(..) | Event::Recovered(..) | Event::Connected | Event::Committed(_) => {}
         }
+    }
+
+    fn is_refresh_due(&self, now: Instant) -> bool {
+        self.refresh_at.is_some_and(|at| at <= now)
     }
 
     fn room(&self) -> Room {

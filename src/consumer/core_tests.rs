@@ -394,3 +394,69 @@ fn ten_thousand_lives_of_a_consumer() {
         }
     }
 }
+
+/// A consumer of one partition that continues at offset 7, with nothing to read.
+fn idle(now: Instant) -> Core {
+    let policy = Policy {
+        reset: AutoOffsetReset::Latest,
+        on_out_of_range: OnOutOfRange::AutoOffsetReset,
+        max_poll_records: 10,
+    };
+    let mut core = Core::new(Settings {
+        group: "g".to_owned(),
+        topics: vec![("t".into(), policy)],
+        pace: Pace {
+            interval: Duration::from_secs(5),
+            batch_size: 100,
+            min_interval: Duration::from_millis(100),
+            max_retries: 3,
+            retry_delay: Duration::from_secs(1),
+        },
+        drain_timeout: Duration::from_secs(10),
+        batches: 4,
+        bytes: 1000,
+    });
+    let seven = Offset::new(7).unwrap();
+    let round = vec![Assignment {
+        partition: TopicPartition::new("t", 0),
+        committed: Some(seven),
+        bounds: Bounds { log_start: Offset::ZERO, log_end: seven },
+        is_new: false,
+    }];
+    core.apply(Input::Event(Event::Assigned(round)), now);
+    core
+}
+
+fn committed_now(core: &Core, now: Instant) -> Option<Vec<i64>> {
+    match core.next(now) {
+        Action::Commit(offsets) => Some(offsets.iter().map(|(_, offset)| offset.get()).collect()),
+        Action::Poll { .. } | Action::Done => None,
+    }
+}
+
+#[test]
+fn what_does_not_change_is_committed_again_once_an_hour() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    assert_eq!(committed_now(&core, now), None);
+    let Action::Poll { until, .. } = core.next(now) else { panic!("there is nothing to do") };
+    assert_eq!(until, Some(now + REFRESH), "it asks to be woken for it");
+    let later = now + REFRESH;
+    assert_eq!(committed_now(&core, later), Some(vec![7]));
+    core.apply(Input::CommitSent, later);
+    let answer = vec![(TopicPartition::new("t", 0), Offset::new(7).unwrap())];
+    core.apply(Input::Event(Event::Committed(Ok(answer))), later);
+    assert_eq!(committed_now(&core, later + Duration::from_secs(60)), None);
+}
+
+#[test]
+fn what_does_not_change_is_committed_at_the_end_and_is_not_insisted_on() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    core.apply(Input::Stop, now);
+    assert_eq!(committed_now(&core, now), Some(vec![7]));
+    core.apply(Input::CommitSent, now);
+    let refused = Fault::Deadline { call: "OffsetCommit", after_ms: 1 };
+    core.apply(Input::Event(Event::Committed(Err(refused))), now);
+    assert!(matches!(core.next(now), Action::Done), "nothing is lost, so nothing is waited for");
+}

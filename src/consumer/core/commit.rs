@@ -5,9 +5,12 @@ use crate::client::Fault;
 use crate::consumer::schedule::Failure;
 
 impl Core {
-    /// Every partition that has something to commit, with the slot it belongs to.
-    pub(super) fn committable_parts(&self) -> Vec<(usize, Slot, Offset)> {
+    /// Every partition that has something to commit, or all, with the slot it belongs to.
+    pub(super) fn committable_parts(&self, now: Instant) -> Vec<(usize, Slot, Offset)> {
+        // What has not changed is tried once when it is due; it is not worth insisting.
+        let everything = self.is_refresh_due(now);
         let of = |(index, part): (usize, &Part)| match &part.place {
+            Place::Reading(tracker) if everything => Some((index, tracker.slot(), tracker.acknowledged())),
             Place::Reading(tracker) => Some((index, tracker.slot(), tracker.committable()?)),
             // A start that nothing was delivered from is chosen anew after a restart.
             Place::Held(start) => self.drain.is_none().then_some((index, HELD, *start)),
@@ -16,9 +19,9 @@ impl Core {
         self.parts.iter().enumerate().filter_map(of).collect()
     }
 
-    pub(super) fn committable(&self) -> Vec<(TopicPartition, Offset)> {
+    pub(super) fn committable(&self, now: Instant) -> Vec<(TopicPartition, Offset)> {
         let named = |(index, _, at): (usize, Slot, Offset)| (self.parts[index].partition.clone(), at);
-        self.committable_parts().into_iter().map(named).collect()
+        self.committable_parts(now).into_iter().map(named).collect()
     }
 
     pub(super) fn commit_answered(
@@ -40,17 +43,24 @@ impl Core {
                 for (index, slot, at) in sent {
                     self.committed(index, slot, at, out);
                 }
-                self.dirty = !self.committable_parts().is_empty();
+                self.dirty = !self.committable_parts(now).is_empty();
             }
             Err(fault) => {
                 let group = &self.settings.group;
                 match self.schedule.failed(now) {
                     Failure::Attempt => log::debug!("commit failed, retrying group={group} error=\"{fault}\""),
-                    Failure::Begins => log::warn!(
-                        "commit failed, retrying without limit group={group} partitions={} error=\"{fault}\" \
-                         meaning=\"delivery goes on; after a restart what is not committed is delivered again\"",
-                        sent.len()
-                    ),
+                    Failure::Begins => {
+                        let held = sent.iter().filter(|(_, slot, _)| *slot == HELD).count();
+                        let meaning = match held {
+                            0 => "delivery goes on; after a restart what is not committed is delivered again",
+                            _ => "a partition is not read before its first position is committed; others go on",
+                        };
+                        log::warn!(
+                            "commit failed, retrying without limit group={group} partitions={} held={held} \
+                             error=\"{fault}\" meaning=\"{meaning}\"",
+                            sent.len()
+                        );
+                    }
                     Failure::GoesOn => log::debug!("commit still fails group={group} error=\"{fault}\""),
                 }
             }
