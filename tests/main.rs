@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod config;
+mod driver;
 mod install;
 mod real_kafka;
 mod support;

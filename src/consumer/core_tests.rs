@@ -397,11 +397,8 @@ fn ten_thousand_lives_of_a_consumer() {
 
 /// A consumer of one partition that continues at offset 7, with nothing to read.
 fn idle(now: Instant) -> Core {
-    let policy = Policy {
-        reset: AutoOffsetReset::Latest,
-        on_out_of_range: OnOutOfRange::AutoOffsetReset,
-        max_poll_records: 10,
-    };
+    let policy =
+        Policy { reset: AutoOffsetReset::Latest, on_out_of_range: OnOutOfRange::AutoOffsetReset, max_poll_records: 10 };
     let mut core = Core::new(Settings {
         group: "g".to_owned(),
         topics: vec![("t".into(), policy)],

@@ -5,7 +5,8 @@
 //! - [`log`]: a partition's log as Kafka keeps it, and what a fetch reads from it. Pure;
 //! - [`api`]: the requests that are served, in which versions, and what ApiVersions says of them;
 //! - [`fault`]: what a test may order to go wrong;
-//! - [`server`]: the brokers: TCP listeners over topics, logs and groups, and the handle to them.
+//! - [`server`]: the brokers: TCP listeners over topics, logs and groups, and the handle to them;
+//! - [`scripted`]: a client of the worker over the same logs, without a network.
 //!
 //! What it answers to Fetch has been compared with an Apache Kafka 3.9.1, byte by byte
 //! (`tests/against_kafka.rs`, which can be repeated at any time). What it does not do: Fetch 1 to 3,
@@ -19,6 +20,7 @@
 pub mod api;
 pub mod fault;
 pub mod log;
+pub mod scripted;
 pub mod server;
 
 mod request;
