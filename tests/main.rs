@@ -3,5 +3,9 @@
 
 mod config;
 mod delivery;
+mod real_delivery;
+mod real_faults;
+mod real_groups;
 mod real_kafka;
+mod real_measure;
 mod support;
