@@ -230,8 +230,7 @@ fn a_missing_topic_is_not_created_and_read_from_its_start_when_it_comes() {
         kafka.await_committed(&group_of(&missing), &missing, partition, 20);
     }
     println!("a topic that appears is read after {:?}", began.elapsed());
-    let alter = ["--bootstrap-server", &kafka.bootstrap, "--alter", "--topic", &missing, "--partitions", "4"];
-    tool.java("org.apache.kafka.tools.TopicCommand", &alter);
+    tool.grow(&missing, 4);
     for partition in [Some(2), Some(3)] {
         tool.produce(&Produce { partition, ..Produce::new(&missing, 20) });
     }

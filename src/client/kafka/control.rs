@@ -77,6 +77,29 @@ impl Control {
         Ok(Survey { topics, found })
     }
 
+    /// Commits `at`, but of the partitions `first` only what the group does not have yet: what a
+    /// member has committed since is committed again as it is, to learn whether the member is gone.
+    /// Returns those partitions, to be started there.
+    pub(super) fn commit_after(
+        &mut self,
+        group: &str,
+        mut at: Vec<(TopicPartition, Offset)>,
+        first: &[TopicPartition],
+    ) -> Result<Vec<Assignment>, Fault> {
+        let mut moved = Vec::new();
+        if !first.is_empty() {
+            let (bounds, committed) = (self.bounds(first)?, self.committed(group, first)?);
+            for ((partition, bounds), committed) in first.iter().zip(bounds).zip(committed) {
+                let Some(committed) = committed else { continue };
+                at.iter_mut().filter(|(name, _)| name == partition).for_each(|(_, offset)| *offset = committed);
+                let committed = Some(committed);
+                moved.push(Assignment { partition: partition.clone(), committed, bounds: bounds?, is_new: false });
+            }
+        }
+        self.commit(group, &at)?;
+        Ok(moved)
+    }
+
     fn look_up(&mut self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, TopicState)>, Fault> {
         let view = self.view(topics)?;
         self.leaders.clear();
