@@ -1,6 +1,6 @@
 //! Faults of a real Kafka: places that the log no longer has, brokers that restart, die and hand over.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,14 +168,16 @@ fn leaders_move_and_one_of_three_brokers_dies() {
     let worker = site.start(&kafka.config("g", &["moves"]).to_string());
     worker.wait_started();
     let done = AtomicBool::new(false);
+    // Up to where each partition's records are acknowledged to their producer.
+    let written = [const { AtomicI64::new(0) }; 3];
     let leaders = |topic: &str| -> Vec<_> { tool.partitions(topic).iter().map(|partition| partition.leader).collect() };
-    // It waits until records that are written from now on have arrived.
+    // Returns once records of every partition have arrived that were written after the call.
     let arrives = |what: &str| {
         let began = Instant::now();
-        let ends: Vec<i64> = tool.bounds("moves").iter().map(|(_, end)| end + 1).collect();
+        let before: Vec<i64> = written.iter().map(|end| end.load(Ordering::Relaxed)).collect();
         eventually("records arrive", || {
             let records = site.records();
-            (0..).zip(&ends).all(|(partition, end)| sink::offsets(&records, "moves", partition).len() as i64 >= *end)
+            (0..).zip(&before).all(|(partition, end)| sink::offsets(&records, "moves", partition).len() as i64 > *end)
         });
         println!("{what}: new records of all partitions have arrived after {:?}", began.elapsed());
     };
@@ -183,8 +185,10 @@ fn leaders_move_and_one_of_three_brokers_dies() {
         scope.spawn(|| {
             let mut first = 0;
             while !done.load(Ordering::Relaxed) {
-                for partition in [Some(0), Some(1), Some(2)] {
-                    tool.produce(&Produce { partition, first, ..Produce::new("moves", 20) });
+                for (partition, end) in (0..).zip(&written) {
+                    let partition = Some(partition);
+                    let sent = tool.produce(&Produce { partition, first, ..Produce::new("moves", 20) });
+                    end.store(sent[0].last + 1, Ordering::Relaxed);
                 }
                 first += 20;
             }
@@ -200,7 +204,9 @@ fn leaders_move_and_one_of_three_brokers_dies() {
             let victim = leaders("__consumer_offsets")[0].unwrap();
             let index = usize::try_from(victim - 1).unwrap();
             kafka.kill(index);
-            eventually("others lead", || leaders("moves").iter().all(|leader| *leader != Some(victim)));
+            eventually("others lead", || {
+                leaders("moves").iter().all(|leader| leader.is_some_and(|leader| leader != victim))
+            });
             arrives("the broker with the group's offsets killed");
             kafka.start(index);
             eventually("all are in sync", || tool.partitions("moves").iter().all(|of| of.in_sync.len() == 3));

@@ -202,6 +202,34 @@ fn nothing_is_committed_over_a_live_member() {
     assert_eq!(delivered, (50..60).collect::<Vec<_>>(), "it goes on where the member stopped");
 }
 
+/// Where the group has an offset, the worker reads beside the member: its records arrive twice, in
+/// both, and are committed by the member alone until it has left.
+#[test]
+fn beside_a_live_member_commits_are_refused_until_it_leaves() {
+    let kafka = kafka_or_skip!();
+    let tool = kafka.tool();
+    let topic = Kafka::name("beside");
+    tool.create(&topic, "1", "");
+    tool.produce(&Produce::new(&topic, 50));
+    let group = Kafka::name("g");
+    let own_group = format!("{group}-{topic}");
+    tool.join(&own_group, &own_group, &topic, "session.timeout.ms=6000");
+    kafka.await_committed(&own_group, &topic, 0, 50);
+    let site = Site::new();
+    let worker = site.start(&kafka.config(&group, &[&topic]).to_string());
+    worker.wait_words(&["continuing", &topic, "offset=50"]);
+    tool.produce(&Produce { first: 50, ..Produce::new(&topic, 10) });
+    worker.wait_words(&["WARN", "has live members", &own_group]);
+    tool.leave(&own_group);
+    assert_eq!(kafka.committed(&own_group, &topic, 0), Some(60));
+    tool.produce(&Produce { first: 60, ..Produce::new(&topic, 10) });
+    kafka.await_committed(&own_group, &topic, 0, 70);
+    let ended = worker.stop();
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(ended.lines_with(&["WARN", "has live members"]).len(), 1, "told once");
+    assert_eq!(sink::offsets(&site.records(), &topic, 0), (50..70).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_missing_topic_is_not_created_and_read_from_its_start_when_it_comes() {
     let kafka = kafka_or_skip!();
