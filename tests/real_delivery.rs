@@ -40,7 +40,8 @@ fn six_topics_arrive_once_and_in_order_with_the_default_configuration() {
     for (topic, (partitions, count, size)) in &topics {
         for partition in (0..*partitions).filter(|_| *count > 0) {
             let partition = Some(partition);
-            tool.produce(&Produce { partition, size: *size, keys: "seq", ..Produce::new(topic, *count) });
+            let configs = "enable.idempotence=true";
+            tool.produce(&Produce { partition, size: *size, keys: "seq", configs, ..Produce::new(topic, *count) });
         }
     }
     let total: u64 = shapes.iter().map(|(partitions, count, _)| *partitions as u64 * count).sum();
@@ -156,9 +157,11 @@ fn kill_9_loses_nothing_of_a_million_records() {
     for partition in 0..PARTITIONS {
         let first = partition as u64 * EACH;
         let partition = Some(i32::try_from(partition).unwrap());
-        let configs = "batch.size=131072;linger.ms=10";
+        // Idempotent: so the numbers are in the log in their order, none of them twice.
+        let configs = "batch.size=131072;linger.ms=10;enable.idempotence=true";
         kafka.tool().produce(&Produce { partition, first, configs, ..Produce::new(&topic, EACH) });
     }
+    assert_eq!(kafka.tool().bounds(&topic), [(0, EACH as i64); PARTITIONS]);
 
     let mut runs = Runs::new(kafka, &topic);
     let config = runs.config();
