@@ -199,6 +199,29 @@ fn kill_9_loses_nothing_of_a_million_records() {
 }
 
 #[test]
+fn what_the_sink_does_not_take_is_not_committed() {
+    let kafka = kafka_or_skip!();
+    let topic = Kafka::name("full");
+    kafka.tool().create(&topic, "1", "");
+    kafka.tool().produce(&Produce::new(&topic, 1_000));
+    let group = Kafka::name("g");
+    let own_group = format!("{group}-{topic}");
+    let config = kafka.config(&group, &[&topic]);
+    let full = config.clone().set("sink.out", "path", "'/dev/full'").set("shutdown", "drain_timeout_ms", 300);
+    let site = Site::new();
+    let worker = site.start(&full.to_string());
+    worker.wait_words(&["WARN", "sink fails", "No space left on device"]);
+    let ended = worker.stop();
+    assert!(ended.sums(&topic).starts_with("delivered=0 committed=0 in_flight="), "{}", ended.sums(&topic));
+    assert_eq!(kafka.committed(&own_group, &topic, 0), Some(0), "the first position, and nothing more");
+
+    let worker = site.start(&config.to_string());
+    kafka.await_committed(&own_group, &topic, 0, 1_000);
+    assert_eq!(worker.stop().code(), Some(0));
+    assert_eq!(sink::offsets(&site.records(), &topic, 0), (0..1_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn alternating_codecs_arrive_complete() {
     let kafka = kafka_or_skip!();
     let topic = Kafka::name("alternating");
