@@ -53,17 +53,24 @@ fn six_idle_topics() {
     assert_eq!(worker.stop().code(), Some(0));
 }
 
-#[test]
-#[ignore = "a measurement of half a minute"]
-fn six_topics_under_full_load() {
-    const EACH: u64 = 200_000;
-    let kafka = kafka_or_skip!();
+/// Six topics of 200 MB each, in records of 1000 bytes.
+fn load(kafka: &Kafka) -> Vec<String> {
     let topics: Vec<String> = (0..6).map(|_| Kafka::name("load")).collect();
     for topic in &topics {
         kafka.tool().create(topic, "1", "");
         let configs = "batch.size=262144;linger.ms=10";
         kafka.tool().produce(&Produce { size: 1_000, configs, ..Produce::new(topic, EACH) });
     }
+    topics
+}
+
+const EACH: u64 = 200_000;
+
+#[test]
+#[ignore = "a measurement of half a minute"]
+fn six_topics_under_full_load() {
+    let kafka = kafka_or_skip!();
+    let topics = load(kafka);
     let site = Site::new();
     let began = Instant::now();
     let worker = site.start(&config(kafka, &topics, "earliest"));
@@ -79,4 +86,37 @@ fn six_topics_under_full_load() {
     );
     assert!(peak < 256 + 64, "{peak} MiB with memory.limit = 256MiB");
     assert_eq!(worker.stop().code(), Some(0));
+}
+
+/// The most that can be in memory: a sink that takes nothing, and topics that fill the whole budget.
+#[test]
+#[ignore = "a measurement of half a minute"]
+fn six_topics_before_a_sink_that_takes_nothing() {
+    let kafka = kafka_or_skip!();
+    let topics = load(kafka);
+    let site = Site::new();
+    let full = config(kafka, &topics, "earliest").replace("'drop'", "'full'")
+        + "[sink.full]\ntype = 'file'\npath = '/dev/full'\n[shutdown]\ndrain_timeout_ms = 100\n";
+    let worker = site.start(&full);
+    worker.wait_words(&["sink fails"]);
+    // It grows until the budget is spent; nobody tells when that is.
+    let mut peak = 0;
+    loop {
+        thread::sleep(Duration::from_secs(3));
+        if worker.peak_rss() == peak {
+            break;
+        }
+        peak = worker.peak_rss();
+    }
+    let peak = peak >> 20;
+    println!("six topics before a sink that takes nothing: at most {peak} MiB resident");
+    assert!(peak < 256 + 64, "{peak} MiB with memory.limit = 256MiB");
+    let ended = worker.stop();
+    let in_flight = |topic: &String| -> u64 {
+        let sums = ended.sums(topic);
+        let number = sums.split(' ').find_map(|field| field.strip_prefix("in_flight="));
+        number.unwrap().parse().unwrap()
+    };
+    let in_flight: u64 = topics.iter().map(in_flight).sum();
+    println!("in flight then: {in_flight} records of 1000 bytes");
 }
