@@ -3,5 +3,8 @@
 
 mod config;
 mod delivery;
+mod out_of_range;
 mod real_kafka;
+mod start;
 mod support;
+mod topics;
