@@ -3,7 +3,9 @@
 
 mod config;
 mod delivery;
+mod faults;
 mod out_of_range;
+mod ports;
 mod real_kafka;
 mod start;
 mod support;

@@ -98,7 +98,8 @@ fn many_idle_topics_beside_a_busy_one() {
         bed.fill("busy", 1_000);
     }
     let config = bed
-        .config(&names).set("kafka", "metadata_max_age_ms", 60_000)
+        .config(&names)
+        .set("kafka", "metadata_max_age_ms", 60_000)
         // All connect at once; what does not fit into the listener's backlog is tried again by TCP after a second.
         .set("kafka", "connect_timeout_ms", 10_000);
     let worker = bed.start(&config);
