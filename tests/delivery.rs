@@ -73,7 +73,9 @@ fn the_position_moves_over_transaction_markers_to_the_end() {
 #[test]
 fn a_log_of_markers_alone_is_read_to_its_end() {
     let bed = Bed::new(&["t"]);
-    bed.server.with_log("t", 0, |log| (0..50).for_each(|_| drop(log.append_control(Marker::Abort, 0)))).unwrap();
+    for _ in 0..50 {
+        bed.server.with_log("t", 0, |log| log.append_control(Marker::Abort, 0)).unwrap();
+    }
     let worker = bed.started(&bed.config(&["t"]));
     bed.await_committed("t", 0, 50);
     let ended = bed.stop(worker);

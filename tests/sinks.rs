@@ -200,7 +200,7 @@ fn a_path_that_cannot_be_written_is_said_before_anything_starts() {
     for (path, words) in [
         ("@DIR@/no/such/out.jsonl", "does not exist; create it, or correct the path"),
         ("@DIR@/directory", "is a directory, not a file that lines can be appended to"),
-        ("/proc/version", "/proc/version: open failed"),
+        ("/proc/out.jsonl", "/proc/out.jsonl: open failed"),
     ] {
         let worker = bed.start(&bed.config(&["t"]).set("sink.out", "path", format!("'{path}'")));
         let ended = worker.exit(PATIENCE);
