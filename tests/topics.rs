@@ -1,6 +1,7 @@
 //! Given a topic that is missing, grows, is deleted or is named twice, the others run on.
 
 use crate::support::bed::Bed;
+use crate::support::eventually;
 
 #[test]
 fn a_missing_topic_is_not_created_and_read_from_its_start_when_it_appears() {
@@ -115,4 +116,61 @@ fn many_idle_topics_beside_a_busy_one() {
     let ended = bed.stop(worker);
     assert_eq!(ended.lines_with(&["sums topic="]).len(), 201);
     assert_eq!(ended.lines_with(&["WARN", "trouble"]), [""; 0]);
+}
+
+/// Such a partition starts later than the others, and is no less new for that.
+#[test]
+fn a_partition_that_was_added_while_it_was_down_and_has_no_leader_at_first() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 5);
+    let config = bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'");
+    bed.stop(bed.started(&config));
+    bed.server.add_partitions("t", 1).unwrap();
+    bed.fill_as("t", 1, 5, broker::Codec::None);
+    bed.server.move_leader("t", 1, None).unwrap();
+    let worker = bed.started(&config);
+    bed.server.move_leader("t", 1, Some(0)).unwrap();
+    bed.await_all("t", 1);
+    bed.stop(worker);
+    assert!(bed.arrived("t", 0).is_empty());
+}
+
+/// On a first start, a partition that comes later because it had no leader starts as the others did.
+#[test]
+fn a_partition_that_has_no_leader_at_the_first_start() {
+    let bed = Bed::new(&[]);
+    bed.server.create_topic("t", 2).unwrap();
+    bed.fill_as("t", 0, 5, broker::Codec::None);
+    bed.fill_as("t", 1, 5, broker::Codec::None);
+    bed.server.move_leader("t", 1, None).unwrap();
+    let worker = bed.started(&bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'"));
+    bed.server.move_leader("t", 1, Some(0)).unwrap();
+    bed.await_committed("t", 1, 5);
+    bed.fill_as("t", 1, 5, broker::Codec::None);
+    bed.await_committed("t", 1, 10);
+    bed.stop(worker);
+    assert_eq!(bed.arrived_offsets("t", 1), (5..10).collect::<Vec<_>>());
+}
+
+/// It is there again before anybody has missed it; only its id tells. What was read of the new one as
+/// if it were the old one comes again, and nothing is missing.
+#[test]
+fn a_topic_that_is_made_anew_at_once() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let worker = bed.started(&bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'"));
+    bed.fill("t", 5);
+    bed.await_committed("t", 0, 15);
+    bed.server.delete_topic("t");
+    bed.server.create_topic("t", 1).unwrap();
+    bed.fill("t", 30);
+    worker.wait_words(&["WARN", "partition is gone topic=t partition=0"]);
+    worker.wait_words(&["starting topic=t partition=0 offset=0", "new partition"]);
+    bed.await_committed("t", 0, 30);
+    eventually("all of the new topic arrives", || {
+        let arrived = bed.arrived_offsets("t", 0);
+        arrived.ends_with(&(0..30).collect::<Vec<_>>())
+    });
+    bed.stop(worker);
+    assert_eq!(bed.committed("t"), Some(30));
 }
