@@ -210,11 +210,22 @@ impl Worker {
         Self::spawn(command).exit(PATIENCE)
     }
 
-    /// Starts a command of [`Worker::command`].
+    /// Starts a command of [`Worker::command`], or one that ends in it.
     pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::piped());
+        Self::spawn_as_it_is(command)
+    }
+
+    /// The same with the standard output that the command has; without one there are no lines of it.
+    pub fn spawn_as_it_is(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // The command holds our copy of what it gave to the child.
+        drop(command);
         let log = Lines::collect("worker-stderr", child.stderr.take().unwrap());
-        let stdout = Lines::collect("worker-stdout", child.stdout.take().unwrap());
+        let stdout = match child.stdout.take() {
+            Some(stream) => Lines::collect("worker-stdout", stream),
+            None => Lines::collect("worker-stdout", std::io::empty()),
+        };
         Self { child, log, stdout }
     }
 

@@ -12,13 +12,14 @@ use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaCli
 use super::fault::group_fault;
 use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
 use crate::record::{Offset, TopicPartition};
-use crate::wire::{ClusterView, Wire};
+use crate::wire::{ClusterView, TopicId, Wire};
 
 /// What is known of one topic.
 #[derive(Debug)]
 pub(super) enum TopicState {
-    /// It exists, with these partitions and their leaders' addresses.
-    Present(Vec<(i32, Option<String>)>),
+    /// It exists, under this id where the broker knows ids, with these partitions and their leaders'
+    /// addresses.
+    Present(Option<TopicId>, Vec<(i32, Option<String>)>),
     /// It does not exist.
     Missing,
     /// The broker did not say.
@@ -58,7 +59,7 @@ impl Control {
         let topics = self.look_up(topics)?;
         let mut new = Vec::new();
         for (name, state) in &topics {
-            if let TopicState::Present(partitions) = state {
+            if let TopicState::Present(_, partitions) = state {
                 let named = partitions.iter().map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
                 new.extend(named.filter(|partition| !held.contains(partition)));
             }
@@ -115,7 +116,7 @@ impl Control {
                         for (number, leader) in &list {
                             self.leaders.insert(TopicPartition::new(Arc::clone(name), *number), leader.clone());
                         }
-                        TopicState::Present(list)
+                        TopicState::Present(topic.id, list)
                     }
                 },
             };
@@ -157,7 +158,7 @@ impl Control {
             names.sort();
             names.dedup();
             let states = self.look_up(&names)?;
-            if let Some((missing, _)) = states.iter().find(|(_, state)| !matches!(state, TopicState::Present(_))) {
+            if let Some((missing, _)) = states.iter().find(|(_, state)| !matches!(state, TopicState::Present(..))) {
                 return Err(Fault::TopicMissing { topic: missing.to_string() });
             }
             let mut client = KafkaClient::new(self.brokers.clone());
@@ -179,7 +180,7 @@ impl Cluster for Control {
         let list = |(name, state): (Arc<str>, TopicState)| match state {
             TopicState::Missing => Ok(None),
             TopicState::Unknown(fault) => Err(fault),
-            TopicState::Present(partitions) => {
+            TopicState::Present(_, partitions) => {
                 Ok(Some(partitions.iter().map(|(n, _)| TopicPartition::new(Arc::clone(&name), *n)).collect()))
             }
         };
