@@ -287,7 +287,7 @@ fn a_compacted_topic_arrives_with_its_holes() {
     tool.create(&topic, "1", configs);
     // Two of three records overwrite each other, and holes are inside batches and of whole batches.
     for batch in 0..30 {
-        let key = |n: u32| if n % 3 == 0 && batch % 4 != 0 { format!("own{n}") } else { "shared".to_owned() };
+        let key = |n: u32| if n.is_multiple_of(3) && batch % 4 != 0 { format!("own{n}") } else { "shared".to_owned() };
         let keys: Vec<String> = (batch * 10..batch * 10 + 10).map(key).collect();
         let message = |key| Message { topic: &topic, key: Some(key), value: Some(b"value"), ..Message::default() };
         let messages: Vec<_> = keys.iter().map(|key| message(key.as_bytes())).collect();

@@ -129,10 +129,12 @@ fn a_broker_that_restarts_or_dies_is_found_again() {
         }
     };
     await_all(produce());
-    let ends: [(&str, fn(&Kafka)); 2] = [("stopped", |kafka| kafka.stop(0)), ("killed", |kafka| kafka.kill(0))];
-    for (what, end) in ends {
+    for what in ["stopped", "killed"] {
         let from = worker.log().len();
-        end(&kafka);
+        match what {
+            "stopped" => kafka.stop(0),
+            _ => kafka.kill(0),
+        }
         for topic in topics {
             worker.wait_words_after(from, &["WARN", "consumer in trouble", &format!("group_id=g-{topic}")]);
         }
