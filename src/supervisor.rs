@@ -165,7 +165,9 @@ impl Supervisor {
                     self.drain();
                 }
             }
-            Ok(threads::End::Dispatch(Ok(())) | threads::End::Lane) => {
+            // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
+            Ok(threads::End::Lane) => {}
+            Ok(threads::End::Dispatch(Ok(()))) => {
                 if !stopping {
                     log::error!("thread ended by itself, stopping thread={}", exit.role);
                     self.fail();

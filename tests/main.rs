@@ -1,8 +1,22 @@
 //! The integration tests: one binary, its modules by what they prove.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cli;
 mod config;
 mod driver;
 mod install;
+mod delivery;
+mod faults;
+mod out_of_range;
+mod ports;
+mod real_delivery;
+mod real_faults;
+mod real_groups;
 mod real_kafka;
+mod real_measure;
+mod rounds;
+mod shutdown;
+mod sinks;
+mod start;
 mod support;
+mod topics;

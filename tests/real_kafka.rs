@@ -7,7 +7,7 @@ mod wire;
 
 /// Asks until it is so; fails loudly when it does not become so in a minute.
 #[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < until, "not within a minute: {what}");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
-use crate::client::{Client, Cluster, Connection, Event, Fault, FetchSettings, Room};
+use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Room};
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
@@ -42,7 +42,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// The outcome of a call on the survey's or the group's link.
 enum ControlReply {
     Surveyed(Result<Survey, Fault>),
-    Committed(Result<(), Fault>),
+    Committed(Result<Vec<Assignment>, Fault>),
 }
 
 /// A client of one group and its topics. See [`Client`].
@@ -58,6 +58,8 @@ pub struct KafkaClient {
     survey_backoff: Backoff,
     group_link: Link<Control, ControlReply>,
     commit: Commit,
+    /// The group had live members when something was committed last.
+    taken: bool,
     known: BTreeMap<Arc<str>, Known>,
     /// Who leads which partition, as the last survey had it.
     leaders: HashMap<TopicPartition, String>,
@@ -101,6 +103,7 @@ impl KafkaClient {
             survey_backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             group_link: control("group"),
             commit: Commit::None,
+            taken: false,
             known: BTreeMap::new(),
             leaders: HashMap::new(),
             parts: Vec::new(),
@@ -138,7 +141,16 @@ impl KafkaClient {
             Some(Err(fault)) => Err(fault),
         };
         if let Commit::UnderWay(offsets) = std::mem::replace(&mut self.commit, Commit::None) {
-            self.events.push_back(Event::Committed(reply.map(|()| offsets)));
+            match &reply {
+                Ok(moved) => {
+                    self.taken = false;
+                    if !moved.is_empty() {
+                        self.events.push_back(Event::Assigned(moved.clone()));
+                    }
+                }
+                Err(fault) => self.taken |= matches!(fault, Fault::GroupHasMembers { .. }),
+            }
+            self.events.push_back(Event::Committed(reply.map(|_| offsets)));
         }
     }
 
@@ -149,7 +161,13 @@ impl KafkaClient {
         match std::mem::replace(&mut self.commit, Commit::None) {
             Commit::Wanted(offsets) => {
                 let (group, asked) = (self.group.clone(), offsets.clone());
-                let call = move |control: &mut Control| ControlReply::Committed(control.commit(&group, &asked));
+                // Of a partition that was never read it is the first position that is committed. A
+                // member that was there meanwhile may have committed one of its own.
+                let unread = |name: &TopicPartition| self.parts.iter().any(|p| p.name == *name && p.epoch == 0);
+                let first: Vec<TopicPartition> =
+                    offsets.iter().map(|(name, _)| name.clone()).filter(|name| self.taken && unread(name)).collect();
+                let call =
+                    move |control: &mut Control| ControlReply::Committed(control.commit_after(&group, asked, &first));
                 match self.group_link.start("OffsetCommit", self.connection.request_timeout, now, call) {
                     Ok(()) => self.commit = Commit::UnderWay(offsets),
                     Err(fault) => self.events.push_back(Event::Committed(Err(fault))),

@@ -128,6 +128,8 @@ struct Waiting {
 struct Topic {
     policy: Policy,
     started: bool,
+    /// The group had an offset of one of its partitions, so it has started in an earlier run.
+    continued: bool,
 }
 
 struct Drain {
@@ -161,7 +163,7 @@ impl Core {
     pub fn new(settings: Settings) -> Self {
         let topics = settings.topics.iter().cloned();
         Self {
-            topics: topics.map(|(name, policy)| (name, Topic { policy, started: false })).collect(),
+            topics: topics.map(|(name, policy)| (name, Topic { policy, started: false, continued: false })).collect(),
             parts: Vec::new(),
             index: HashMap::new(),
             slots: HashMap::new(),

@@ -95,6 +95,7 @@ public class Tool {
             case "bounds": return bounds(a.pop());
             case "reassign": return reassign(a);
             case "elect": return elect(a);
+            case "grow": return done(admin.createPartitions(Map.of(a.pop(), NewPartitions.increaseTo(Integer.parseInt(a.pop())))).all());
             default: throw new IllegalArgumentException("no such command: " + command);
         }
     }

@@ -17,6 +17,7 @@ use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub mod daemon;
 pub mod install;
 pub mod tool;
 

@@ -1,3 +1,17 @@
 //! What the tests stand on.
 
+pub mod bed;
 pub mod kafka;
+pub mod worker;
+
+use std::time::Instant;
+
+/// Waits until it is so, by asking again and again: for what has no event of its own.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + worker::PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it did not come about: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

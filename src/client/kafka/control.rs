@@ -12,13 +12,14 @@ use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaCli
 use super::fault::group_fault;
 use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
 use crate::record::{Offset, TopicPartition};
-use crate::wire::{ClusterView, Wire};
+use crate::wire::{ClusterView, TopicId, Wire};
 
 /// What is known of one topic.
 #[derive(Debug)]
 pub(super) enum TopicState {
-    /// It exists, with these partitions and their leaders' addresses.
-    Present(Vec<(i32, Option<String>)>),
+    /// It exists, under this id where the broker knows ids, with these partitions and their leaders'
+    /// addresses.
+    Present(Option<TopicId>, Vec<(i32, Option<String>)>),
     /// It does not exist.
     Missing,
     /// The broker did not say.
@@ -58,7 +59,7 @@ impl Control {
         let topics = self.look_up(topics)?;
         let mut new = Vec::new();
         for (name, state) in &topics {
-            if let TopicState::Present(partitions) = state {
+            if let TopicState::Present(_, partitions) = state {
                 let named = partitions.iter().map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
                 new.extend(named.filter(|partition| !held.contains(partition)));
             }
@@ -77,6 +78,29 @@ impl Control {
         Ok(Survey { topics, found })
     }
 
+    /// Commits `at`, but of the partitions `first` only what the group does not have yet: what a
+    /// member has committed since is committed again as it is, to learn whether the member is gone.
+    /// Returns those partitions, to be started there.
+    pub(super) fn commit_after(
+        &mut self,
+        group: &str,
+        mut at: Vec<(TopicPartition, Offset)>,
+        first: &[TopicPartition],
+    ) -> Result<Vec<Assignment>, Fault> {
+        let mut moved = Vec::new();
+        if !first.is_empty() {
+            let (bounds, committed) = (self.bounds(first)?, self.committed(group, first)?);
+            for ((partition, bounds), committed) in first.iter().zip(bounds).zip(committed) {
+                let Some(committed) = committed else { continue };
+                at.iter_mut().filter(|(name, _)| name == partition).for_each(|(_, offset)| *offset = committed);
+                let committed = Some(committed);
+                moved.push(Assignment { partition: partition.clone(), committed, bounds: bounds?, is_new: false });
+            }
+        }
+        self.commit(group, &at)?;
+        Ok(moved)
+    }
+
     fn look_up(&mut self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, TopicState)>, Fault> {
         let view = self.view(topics)?;
         self.leaders.clear();
@@ -92,7 +116,7 @@ impl Control {
                         for (number, leader) in &list {
                             self.leaders.insert(TopicPartition::new(Arc::clone(name), *number), leader.clone());
                         }
-                        TopicState::Present(list)
+                        TopicState::Present(topic.id, list)
                     }
                 },
             };
@@ -134,7 +158,7 @@ impl Control {
             names.sort();
             names.dedup();
             let states = self.look_up(&names)?;
-            if let Some((missing, _)) = states.iter().find(|(_, state)| !matches!(state, TopicState::Present(_))) {
+            if let Some((missing, _)) = states.iter().find(|(_, state)| !matches!(state, TopicState::Present(..))) {
                 return Err(Fault::TopicMissing { topic: missing.to_string() });
             }
             let mut client = KafkaClient::new(self.brokers.clone());
@@ -156,7 +180,7 @@ impl Cluster for Control {
         let list = |(name, state): (Arc<str>, TopicState)| match state {
             TopicState::Missing => Ok(None),
             TopicState::Unknown(fault) => Err(fault),
-            TopicState::Present(partitions) => {
+            TopicState::Present(_, partitions) => {
                 Ok(Some(partitions.iter().map(|(n, _)| TopicPartition::new(Arc::clone(&name), *n)).collect()))
             }
         };

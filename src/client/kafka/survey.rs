@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::control::TopicState;
 use super::*;
 use crate::client::Assignment;
+use crate::wire::TopicId;
 
 /// How often a topic that does not exist, or a partition that can't be started, is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -15,7 +16,7 @@ const GONE_AFTER: Duration = Duration::from_secs(5);
 /// What this client has seen of a topic.
 pub(super) enum Known {
     /// It exists. The partitions that the first look saw; what comes later is new.
-    Present { first: Vec<i32>, missing_since: Option<Instant> },
+    Present { first: Vec<i32>, id: Option<TopicId>, missing_since: Option<Instant> },
     /// It did not exist when it was looked for, or has gone.
     Missing,
 }
@@ -71,9 +72,12 @@ impl KafkaClient {
         let mut look_again = false;
         for (topic, state) in survey.topics {
             match state {
-                TopicState::Present(partitions) => {
+                TopicState::Present(id, partitions) => {
                     look_again |= partitions.iter().any(|(_, leader)| leader.is_none());
-                    self.present(&topic, &partitions);
+                    if self.is_another(&topic, id) {
+                        self.survey_due = now;
+                    }
+                    self.present(&topic, id, &partitions);
                     let has = |number: i32| {
                         let listed = |name: &TopicPartition| name.topic == topic && name.partition == number;
                         self.parts.iter().any(|p| listed(&p.name)) || survey.found.iter().any(|a| listed(&a.partition))
@@ -112,16 +116,32 @@ impl KafkaClient {
         }
     }
 
-    fn present(&mut self, topic: &Arc<str>, partitions: &[(i32, Option<String>)]) {
+    /// Whether the topic was deleted and made anew since it was last seen: then what is known of its
+    /// partitions is forgotten, and the next survey finds them as new ones.
+    fn is_another(&mut self, topic: &Arc<str>, id: Option<TopicId>) -> bool {
+        let another = match self.known.get(topic) {
+            Some(Known::Present { id: Some(old), .. }) => id.is_some_and(|id| id != *old),
+            _ => false,
+        };
+        if another {
+            self.forget(topic);
+        }
+        another
+    }
+
+    fn present(&mut self, topic: &Arc<str>, id: Option<TopicId>, partitions: &[(i32, Option<String>)]) {
         self.well(&format!("topic {topic}"));
         let known = self.known.entry(Arc::clone(topic)).or_insert_with(|| {
             let first = partitions.iter().map(|(number, _)| *number).collect();
-            Known::Present { first, missing_since: None }
+            Known::Present { first, id, missing_since: None }
         });
         match known {
-            Known::Present { missing_since, .. } => *missing_since = None,
+            Known::Present { missing_since, id: known_id, .. } => {
+                *missing_since = None;
+                *known_id = id.or(*known_id);
+            }
             // It appeared after it was looked for in vain: all of it is new.
-            Known::Missing => *known = Known::Present { first: Vec::new(), missing_since: None },
+            Known::Missing => *known = Known::Present { first: Vec::new(), id, missing_since: None },
         }
         self.leaders.retain(|name, _| name.topic != *topic);
         for (number, leader) in partitions {
@@ -141,16 +161,21 @@ impl KafkaClient {
             }
         };
         if gone {
-            self.known.insert(Arc::clone(topic), Known::Missing);
-            let lost = |name: &TopicPartition| name.topic == *topic;
-            let names: Vec<_> = self.parts.iter().map(|p| p.name.clone()).filter(lost).collect();
-            self.events.retain(|event| !matches!(event, Event::Span(span) if lost(&span.partition)));
-            self.parts.retain(|part| !lost(&part.name));
-            self.leaders.retain(|name, _| !lost(name));
-            if !names.is_empty() {
-                self.events.push_back(Event::Lost(names));
-            }
+            self.forget(topic);
             self.events.push_back(Event::Missing(Arc::clone(topic)));
+        }
+    }
+
+    /// The topic is gone, and with it all its partitions.
+    fn forget(&mut self, topic: &Arc<str>) {
+        self.known.insert(Arc::clone(topic), Known::Missing);
+        let lost = |name: &TopicPartition| name.topic == *topic;
+        let names: Vec<_> = self.parts.iter().map(|p| p.name.clone()).filter(lost).collect();
+        self.events.retain(|event| !matches!(event, Event::Span(span) if lost(&span.partition)));
+        self.parts.retain(|part| !lost(&part.name));
+        self.leaders.retain(|name, _| !lost(name));
+        if !names.is_empty() {
+            self.events.push_back(Event::Lost(names));
         }
     }
 

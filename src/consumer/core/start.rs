@@ -10,9 +10,11 @@ impl Core {
     pub(super) fn assigned(&mut self, round: &[Assignment], out: &mut Vec<Output>) {
         let Some(first) = round.first() else { return };
         let name = Arc::clone(&first.partition.topic);
-        let Some(topic) = self.topics.get(&name) else { return };
-        // A group that has an offset of one partition has started before: the others came later.
-        let group_started = round.iter().any(|a| a.committed.is_some());
+        let Some(topic) = self.topics.get_mut(&name) else { return };
+        // A group that has an offset of one partition has started before: the others came later. A
+        // partition without a leader is told in a later round, and has to be known for new there too.
+        topic.continued |= round.iter().any(|a| a.committed.is_some());
+        let group_started = topic.continued;
         let policy = topic.policy.clone();
         for assignment in round {
             let index = self.part(&assignment.partition);

@@ -377,6 +377,12 @@ impl Tool {
         self.ask("reassign", &[topic, &partition.to_string(), replicas]);
     }
 
+    /// Gives a topic more partitions: so many in all.
+    #[track_caller]
+    pub fn grow(&self, topic: &str, partitions: u32) {
+        self.ask("grow", &[topic, &partitions.to_string()]);
+    }
+
     /// Makes the first of a partition's replicas its leader.
     #[track_caller]
     pub fn elect(&self, topic: &str, partition: i32) {

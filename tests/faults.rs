@@ -1,0 +1,386 @@
+//! Given a running worker, when this goes wrong between it and its brokers, every record still arrives
+//! once and in order, and the log's end is committed.
+
+use std::time::{Duration, Instant};
+
+use broker::fault::code;
+use broker::{Api, Codec, Fault, Options, Order};
+
+use crate::support::bed::{Bed, SHORT};
+use crate::support::eventually;
+use crate::support::worker::PATIENCE;
+
+/// The times after which a request is given up, short enough for a test.
+fn hasty(bed: &Bed, topics: &[&str]) -> crate::support::worker::Config {
+    bed.config(topics).set("kafka", "request_timeout_ms", SHORT.as_millis())
+}
+
+/// Lets each fault strike two requests of a running worker, while records come in.
+#[track_caller]
+fn survives(api: Api, faults: &[Fault]) {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let worker = bed.started(&hasty(&bed, &["t"]));
+    bed.await_all("t", 0);
+    for fault in faults {
+        println!("{api:?}: {fault:?}");
+        let order = bed.server.order(Order::new(api, fault.clone()).times(2));
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::None] {
+            bed.fill_as("t", 0, 20, codec);
+        }
+        bed.await_all("t", 0);
+        // An idle worker goes on asking for records and metadata; it commits when there is something.
+        eventually("the fault strikes twice", || {
+            if api == Api::OffsetCommit {
+                bed.fill("t", 1);
+            }
+            !bed.server.is_pending(order)
+        });
+        bed.fill("t", 1);
+        bed.await_all("t", 0);
+    }
+    let ended = bed.stop(worker);
+    bed.assert_all("t", 0);
+    // The library may panic on what makes no sense; that ends on its own thread.
+    assert_eq!(ended.lines_with(&["thread panicked, stopping"]), [""; 0]);
+    assert_eq!(ended.lines_with(&["out of range"]), [""; 0]);
+}
+
+#[test]
+fn connections_that_break_while_records_are_fetched() {
+    survives(
+        Api::Fetch,
+        &[
+            Fault::CloseUnserved,
+            Fault::CloseServed,
+            Fault::Truncate(0),
+            Fault::Truncate(3),
+            Fault::Truncate(6),
+            Fault::Truncate(40),
+            Fault::Truncate(90),
+        ],
+    );
+}
+
+#[test]
+fn fetches_that_are_not_answered_in_time() {
+    survives(Api::Fetch, &[Fault::Hang, Fault::Delay(Duration::from_millis(150)), Fault::Delay(2 * SHORT)]);
+}
+
+#[test]
+fn fetches_that_are_answered_with_something_else() {
+    survives(
+        Api::Fetch,
+        &[
+            Fault::CorrelationId(1),
+            Fault::CorrelationId(-3),
+            Fault::Oversized(7),
+            Fault::Length(-1),
+            Fault::Length(0),
+            Fault::Length(9),
+            Fault::Length(1 << 20),
+            Fault::Count(-1),
+            Fault::Count(0),
+            Fault::Count(2),
+            Fault::http(),
+            Fault::tls_alert(),
+            Fault::Raw(vec![0; 12]),
+        ],
+    );
+}
+
+#[test]
+fn fetches_that_are_refused() {
+    let codes = [
+        code::UNKNOWN_SERVER_ERROR,
+        code::CORRUPT_MESSAGE,
+        code::UNKNOWN_TOPIC_OR_PARTITION,
+        code::LEADER_NOT_AVAILABLE,
+        code::NOT_LEADER_OR_FOLLOWER,
+        code::REQUEST_TIMED_OUT,
+        code::TOPIC_AUTHORIZATION_FAILED,
+        code::KAFKA_STORAGE_ERROR,
+        code::UNKNOWN_TOPIC_ID,
+    ];
+    survives(Api::Fetch, &codes.map(Fault::Error));
+}
+
+/// Such an answer is none, and no proof that there is nothing.
+#[test]
+fn fetches_that_are_throttled() {
+    survives(Api::Fetch, &[Fault::Throttled]);
+}
+
+#[test]
+fn metadata_that_cannot_be_had() {
+    survives(
+        Api::Metadata,
+        &[
+            Fault::NoLeader,
+            Fault::Error(code::LEADER_NOT_AVAILABLE),
+            Fault::Error(code::UNKNOWN_TOPIC_OR_PARTITION),
+            Fault::Error(code::TOPIC_AUTHORIZATION_FAILED),
+            Fault::CloseUnserved,
+            Fault::Truncate(30),
+            Fault::CorrelationId(1),
+            Fault::Count(i32::MAX),
+            Fault::Length(i32::MAX),
+            Fault::Length(-1),
+            Fault::Oversized(7),
+            Fault::Hang,
+            Fault::random(40, 7),
+        ],
+    );
+}
+
+#[test]
+fn commits_that_fail() {
+    survives(
+        Api::OffsetCommit,
+        &[
+            Fault::Error(code::NOT_COORDINATOR),
+            Fault::Error(code::COORDINATOR_NOT_AVAILABLE),
+            Fault::Error(code::COORDINATOR_LOAD_IN_PROGRESS),
+            Fault::Error(code::REQUEST_TIMED_OUT),
+            Fault::Error(code::REBALANCE_IN_PROGRESS),
+            Fault::Error(code::GROUP_AUTHORIZATION_FAILED),
+            Fault::Error(code::UNKNOWN_SERVER_ERROR),
+            Fault::CloseUnserved,
+            Fault::CloseServed,
+            Fault::Truncate(9),
+            Fault::Hang,
+        ],
+    );
+}
+
+/// Each topic's consumer meets another fault when it starts; all start in the end.
+#[test]
+fn any_request_of_a_start_may_fail() {
+    let requests =
+        [Api::Metadata, Api::ListOffsets, Api::OffsetFetch, Api::FindCoordinator, Api::OffsetCommit, Api::Fetch];
+    let faults = [
+        ("close", Fault::CloseUnserved),
+        ("hang", Fault::Hang),
+        ("cut", Fault::Truncate(7)),
+        ("unknown", Fault::Error(code::UNKNOWN_SERVER_ERROR)),
+        ("loading", Fault::Error(code::COORDINATOR_LOAD_IN_PROGRESS)),
+        ("nocoord", Fault::Error(code::COORDINATOR_NOT_AVAILABLE)),
+        ("notcoord", Fault::Error(code::NOT_COORDINATOR)),
+        ("noleader", Fault::Error(code::LEADER_NOT_AVAILABLE)),
+    ];
+    let bed = Bed::new(&["calm"]);
+    bed.fill("calm", 5);
+    let mut names = vec!["calm".to_owned()];
+    let mut orders = Vec::new();
+    for api in requests {
+        for (word, fault) in &faults {
+            let name = format!("{api:?}-{word}");
+            bed.server.create_topic(&name, 1).unwrap();
+            bed.fill(&name, 5);
+            let order = Order::new(api, fault.clone()).times(2);
+            let of_group = matches!(api, Api::OffsetFetch | Api::FindCoordinator | Api::OffsetCommit);
+            let order = if of_group { order.group(&format!("g-{name}")) } else { order.topic(&name) };
+            orders.push((bed.server.order(order), name.clone()));
+            names.push(name);
+        }
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let worker = bed.started(&hasty(&bed, &names));
+    for name in &names {
+        bed.await_all(name, 0);
+    }
+    for (order, name) in orders {
+        assert!(!bed.server.is_pending(order), "{name} did not meet its fault");
+    }
+    let ended = bed.stop(worker);
+    let calm: Vec<&str> = ended.lines_with(&["WARN"]).into_iter().filter(|line| line.contains("calm")).collect();
+    assert_eq!(calm, [""; 0]);
+    assert_eq!(bed.server.auto_created(), [""; 0]);
+}
+
+/// A line or two when the trouble begins and one when it ends, however long it lasts.
+#[test]
+fn a_broker_that_restarts() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let config = bed.config(&["t"]).set("log", "level", "'info,worker=debug'");
+    // A commit that is under way when the broker goes is a trouble of its own only after three retries.
+    let worker = bed.started(&config.set("commit", "retry_delay_ms", 1_000));
+    bed.await_all("t", 0);
+    let mut line = 0;
+    for round in 1..=2 {
+        bed.server.stop(0).unwrap();
+        bed.fill("t", 50);
+        for _ in 0..4 {
+            line = worker.wait_words_after(line, &["DEBUG", "still in trouble", "group_id=g-t"]).0;
+        }
+        bed.server.start_again(0).unwrap();
+        let back = Instant::now();
+        bed.await_all("t", 0);
+        // The longest wait between two tries is a second; the rest is for a busy machine.
+        assert!(back.elapsed() < Duration::from_secs(4), "it took {:?}", back.elapsed());
+        line = worker.wait_words_after(line, &["INFO", "consumer works again group_id=g-t after_ms="]).0;
+        assert_eq!(worker.count(&["INFO", "consumer works again"]), round);
+        // One line of the link that fetched, one of the look at the metadata.
+        assert!(worker.count(&["WARN"]) <= 2 * round, "{:#?}", worker.log());
+    }
+    bed.stop(worker);
+}
+
+#[test]
+fn all_connections_are_cut_at_once_and_often() {
+    let bed = Bed::new(&["t"]);
+    let worker = bed.started(&bed.config(&["t"]));
+    for _ in 0..20 {
+        bed.fill("t", 50);
+        bed.server.disconnect(0);
+        bed.fill("t", 50);
+        bed.site.wait_records(bed.held("t", 0).len(), PATIENCE);
+    }
+    bed.await_all("t", 0);
+    bed.stop(worker);
+}
+
+fn three_brokers() -> Bed {
+    let bed = Bed::with(Options { brokers: 3, ..Options::default() }, &[]);
+    bed.server.create_topic("t", 3).unwrap();
+    for partition in 0..3 {
+        bed.server.move_leader("t", partition, Some(partition)).unwrap();
+    }
+    bed.server.move_coordinator("g-t", 0);
+    bed
+}
+
+#[test]
+fn leaders_and_the_coordinator_move() {
+    let bed = three_brokers();
+    let worker = bed.started(&bed.config(&["t"]));
+    for round in 1..=6 {
+        for partition in 0..3 {
+            bed.fill_as("t", partition, 20, Codec::None);
+            // Nobody leads it for a moment.
+            bed.server.move_leader("t", partition, None).unwrap();
+            bed.fill_as("t", partition, 20, Codec::Gzip);
+            bed.server.move_leader("t", partition, Some((partition + round) % 3)).unwrap();
+            bed.fill_as("t", partition, 20, Codec::None);
+        }
+        bed.server.move_coordinator("g-t", round % 3);
+        for partition in 0..3 {
+            bed.await_all("t", partition);
+        }
+    }
+    let ended = bed.stop(worker);
+    assert_eq!(ended.sums("t"), "delivered=1080 committed=0:360,1:360,2:360 in_flight=0 expired=0 reset=0");
+}
+
+#[test]
+fn a_partition_without_a_leader_waits_and_the_others_go_on() {
+    let bed = three_brokers();
+    let worker = bed.started(&bed.config(&["t"]));
+    bed.server.move_leader("t", 1, None).unwrap();
+    (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
+    bed.await_all("t", 0);
+    bed.await_all("t", 2);
+    bed.server.move_leader("t", 1, Some(2)).unwrap();
+    bed.await_all("t", 1);
+    bed.stop(worker);
+}
+
+#[test]
+fn one_broker_of_three_is_gone_and_comes_back() {
+    let bed = three_brokers();
+    let worker = bed.started(&bed.config(&["t"]));
+    bed.server.stop(1).unwrap();
+    (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
+    bed.await_all("t", 0);
+    bed.await_all("t", 2);
+    worker.wait_words(&["WARN", "group_id=g-t", &bed.server.bootstrap()[1]]);
+    bed.server.start_again(1).unwrap();
+    bed.await_all("t", 1);
+    worker.wait_words(&["INFO", "consumer works again group_id=g-t"]);
+    bed.stop(worker);
+}
+
+/// The broker holds back the answers for one partition; the others do not wait for it.
+#[test]
+fn one_broker_of_three_does_not_answer() {
+    let bed = three_brokers();
+    let worker = bed.started(&hasty(&bed, &["t"]));
+    let order = bed.server.order(Order::new(Api::Fetch, Fault::Hang).broker(1).always());
+    (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
+    bed.await_all("t", 0);
+    bed.await_all("t", 2);
+    let line = worker.wait_words(&["WARN", "consumer in trouble", "group_id=g-t"]);
+    assert!(line.contains("no answer to Fetch within"), "{line}");
+    bed.server.cancel(order);
+    bed.await_all("t", 1);
+    bed.stop(worker);
+}
+
+#[test]
+fn the_first_bootstrap_server_is_gone() {
+    let bed = three_brokers();
+    bed.server.stop(0).unwrap();
+    bed.server.move_coordinator("g-t", 2);
+    bed.server.move_leader("t", 0, Some(1)).unwrap();
+    (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
+    let worker = bed.started(&bed.config(&["t"]));
+    (0..3).for_each(|partition| bed.await_all("t", partition));
+    bed.stop(worker);
+}
+
+/// Delivery goes on while commits fail, and everything is committed when they succeed again.
+#[test]
+fn commits_fail_for_a_while() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let worker = bed.started(&bed.config(&["t"]));
+    bed.await_all("t", 0);
+    let order = bed.server.order(Order::new(Api::OffsetCommit, Fault::Error(code::UNKNOWN_SERVER_ERROR)).always());
+    bed.fill("t", 20);
+    let line = worker.wait_words(&["WARN", "commit failed, retrying without limit group=g-t"]);
+    assert!(line.contains("delivery goes on"), "{line}");
+    bed.fill("t", 20);
+    bed.site.wait_records(50, PATIENCE);
+    assert_eq!(bed.committed("t"), Some(10));
+    bed.server.cancel(order);
+    bed.await_all("t", 0);
+    worker.wait_words(&["INFO", "commits succeed again group=g-t"]);
+    assert_eq!(worker.count(&["WARN"]), 1);
+    bed.stop(worker);
+}
+
+#[test]
+fn a_batch_whose_checksum_is_wrong_is_said_and_not_passed_over() {
+    let bed = Bed::new(&["t", "other"]);
+    bed.fill("t", 10);
+    let config = bed.config(&["t", "other"]);
+    let worker = bed.started(&config);
+    bed.await_all("t", 0);
+    let order = bed.server.order(Order::new(Api::Fetch, Fault::Checksum).topic("t").always());
+    // The fetches that are under way are answered well.
+    assert!(bed.server.await_requests(Api::Fetch, bed.server.requests(Api::Fetch) + 3, PATIENCE));
+    bed.fill("t", 10);
+    let line = worker.wait_words(&["WARN", "partition fails topic=t partition=0"]);
+    assert!(line.contains("the batch at offset=10 fails its checksum"), "{line}");
+    bed.fill("other", 5);
+    bed.await_all("other", 0);
+    assert_eq!(bed.committed("t"), Some(10));
+    bed.stop(worker);
+    bed.server.cancel(order);
+    let worker = bed.started(&config);
+    bed.await_all("t", 0);
+    bed.stop(worker);
+}
+
+#[test]
+fn a_topic_without_down_conversion_says_which_setting() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    bed.server.set_down_conversion("t", false).unwrap();
+    let worker = bed.started(&bed.config(&["t"]));
+    let line = worker.wait_words(&["WARN", "partition fails topic=t partition=0"]);
+    assert!(line.contains("message.downconversion.enable"), "{line}");
+    bed.stop(worker);
+    assert!(bed.site.records().is_empty());
+}

@@ -1,0 +1,118 @@
+//! Given such a committed offset, a worker starts there: first starts, restarts, other clients.
+
+use broker::fault::code;
+use broker::{Api, Fault, Order};
+
+use crate::support::bed::Bed;
+use crate::support::worker::PATIENCE;
+
+#[test]
+fn a_first_start_at_latest_commits_the_end_and_reads_what_comes_later() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let worker = bed.started(&bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'"));
+    assert_eq!(bed.committed("t"), Some(10));
+    let line = worker.wait_words(&["starting topic=t partition=0"]);
+    assert!(line.contains("offset=10 log_start=0 log_end=10") && line.contains("not_read=10"), "{line}");
+    bed.fill("t", 5);
+    bed.await_committed("t", 0, 15);
+    assert_eq!(bed.arrived_offsets("t", 0), [10, 11, 12, 13, 14]);
+    assert_eq!(bed.stop(worker).sums("t"), "delivered=5 committed=15 in_flight=0 expired=0 reset=10");
+}
+
+#[test]
+fn nothing_is_delivered_before_the_first_position_is_committed() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let refuse = bed.server.order(Order::new(Api::OffsetCommit, Fault::Error(code::UNKNOWN_SERVER_ERROR)).always());
+    let worker = bed.start(&bed.config(&["t"]));
+    // Several attempts, so that a fetch would have had its time.
+    assert!(bed.server.await_requests(Api::OffsetCommit, 6, PATIENCE));
+    worker.wait_words(&["WARN", "commit failed, retrying without limit group=g-t"]);
+    assert_eq!((bed.server.requests(Api::Fetch), bed.committed("t")), (0, None));
+    assert!(bed.site.records().is_empty());
+    bed.server.cancel(refuse);
+    bed.await_all("t", 0);
+    worker.wait_words(&["commits succeed again group=g-t"]);
+    bed.stop(worker);
+}
+
+#[test]
+fn a_restart_goes_on_exactly_where_the_last_run_ended() {
+    let bed = Bed::new(&["t"]);
+    let config =
+        bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'").set("consumer", "max_poll_records", 7);
+    for round in 1..=4_i64 {
+        let worker = bed.started(&config);
+        bed.fill("t", 500);
+        // Stopped at a different place each time: somewhere in what was just written.
+        bed.site.wait_records(usize::try_from((round - 1) * 500 + 100 * round).unwrap(), PATIENCE);
+        bed.stop(worker);
+        assert_eq!(bed.committed("t"), bed.arrived_offsets("t", 0).last().map(|last| last + 1));
+        // Written while nobody reads.
+        let worker = bed.started(&config);
+        bed.await_all("t", 0);
+        bed.stop(worker);
+    }
+    bed.assert_all("t", 0);
+}
+
+#[test]
+fn after_kill_9_nothing_is_missing_and_what_was_not_committed_comes_again() {
+    let bed = Bed::new(&["t"]);
+    let config = bed.config(&["t"]).set("consumer", "max_poll_records", 10).set("commit", "interval_ms", 300);
+    for round in 1..=3 {
+        bed.fill("t", 2_000);
+        let worker = bed.start(&config);
+        bed.site.wait_records(2_000 * (round - 1) + 300 * round, PATIENCE);
+        worker.kill9();
+        let committed = bed.committed("t").unwrap_or(0);
+        let arrived = bed.arrived_offsets("t", 0).into_iter().max().unwrap();
+        assert!(committed <= arrived + 1, "committed={committed}, but offset {arrived} is the last that arrived");
+    }
+    let worker = bed.started(&config);
+    bed.await_committed("t", 0, 6_000);
+    bed.stop(worker);
+    let mut once = bed.arrived("t", 0);
+    once.sort();
+    once.dedup();
+    assert_eq!(once, bed.held("t", 0));
+}
+
+#[test]
+fn what_another_client_committed_is_continued() {
+    let bed = Bed::new(&["middle", "start", "end"]);
+    for (topic, committed) in [("middle", 7), ("start", 4), ("end", 10)] {
+        bed.fill(topic, 10);
+        bed.server.with_log(topic, 0, |log| log.delete_records(4)).unwrap();
+        bed.server.set_committed(&format!("g-{topic}"), topic, 0, Some(committed));
+    }
+    let config = bed.config(&["middle", "start", "end"]).set("consumer", "auto_offset_reset", "'latest'");
+    let worker = bed.started(&config);
+    worker.wait_words(&["continuing topic=start partition=0 offset=4 log_start=4 log_end=10"]);
+    for topic in ["middle", "start", "end"] {
+        bed.fill(topic, 1);
+        bed.await_committed(topic, 0, 11);
+    }
+    assert_eq!(bed.arrived_offsets("middle", 0), [7, 8, 9, 10]);
+    // A committed offset that equals the log start is in range.
+    assert_eq!(bed.arrived_offsets("start", 0), (4..11).collect::<Vec<_>>());
+    assert_eq!(bed.arrived_offsets("end", 0), [10]);
+    let ended = bed.stop(worker);
+    assert_eq!(ended.lines_with(&["out of range"]), [""; 0]);
+}
+
+#[test]
+fn a_group_with_live_members_is_waited_for() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let member = broker::server::Member { id: "m-1".into(), client_id: "python".into(), host: "/127.0.0.1".into() };
+    bed.server.set_members("g-t", vec![member]);
+    let worker = bed.start(&bed.config(&["t"]));
+    let line = worker.wait_words(&["WARN", "commit failed"]);
+    assert!(line.contains("group g-t has live members (UnknownMemberId)"), "{line}");
+    assert!(bed.site.records().is_empty());
+    bed.server.set_members("g-t", Vec::new());
+    bed.await_all("t", 0);
+    bed.stop(worker);
+}
