@@ -3,10 +3,10 @@
 
 mod cli;
 mod config;
-mod driver;
-mod install;
 mod delivery;
+mod driver;
 mod faults;
+mod install;
 mod out_of_range;
 mod ports;
 mod real_delivery;

@@ -237,6 +237,8 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
+            Input::Event(Event::Connected) => self.schedule.try_again(),
             Input::Event(event) if self.drain.is_none() => self.event(event, &mut out),
             // While draining nothing new begins; what the client still brings is read after the restart.
             Input::Event(_) => {}
@@ -380,6 +382,9 @@ impl Core {
     }
 }
 
+#[cfg(test)]
+#[path = "core_simulation.rs"]
+mod simulation;
 #[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;

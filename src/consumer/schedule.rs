@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-/// The longest wait between two attempts of a commit that keeps failing.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The longest wait between two attempts of a commit that keeps failing, but for a `retry_delay` that
+/// is longer. A coordinator that comes back is found within it.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The pace (`[commit]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,11 @@ impl Schedule {
         self.backoff_until
     }
 
+    /// The next attempt need not wait for the backoff.
+    pub fn try_again(&mut self) {
+        self.backoff_until = None;
+    }
+
     /// An attempt is under way.
     pub fn sent(&mut self) {
         self.in_flight = true;
@@ -177,6 +183,8 @@ mod tests {
         }
         assert_eq!(told[..4], [Failure::Attempt, Failure::Attempt, Failure::Begins, Failure::GoesOn]);
         assert_eq!(s.due(t), Some(t + MAX_BACKOFF));
+        s.try_again();
+        assert_eq!(s.due(t), Some(t), "the trouble is over");
         assert_eq!(s.succeeded(t), Some(t));
         assert_eq!(s.succeeded(t), None);
     }

@@ -72,6 +72,7 @@ pub(super) struct Partition {
     failing: Option<Fault>,
     errors: u32,
     backoff: Backoff,
+    told_transactions: bool,
 }
 
 impl Partition {
@@ -91,6 +92,7 @@ impl Partition {
             failing: None,
             errors: 0,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            told_transactions: false,
         }
     }
 
@@ -172,6 +174,7 @@ impl Partition {
         } else if begins_behind {
             self.advance(batch.base, events);
         } else if control {
+            self.tell_transactions();
             self.advance(last.next(), events);
         } else if !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy) {
             self.fail(Fault::Unreadable { offset: position, what: format!("codec={codec}") }, now, events);
@@ -183,6 +186,16 @@ impl Partition {
                 Why::Size => Step::Fetch,
                 Why::Suspicion | Why::Undecodable => Step::Exact { size: batch.size, last },
             };
+        }
+    }
+
+    /// Every transaction ends with a control batch, so each is noticed by it.
+    fn tell_transactions(&mut self) {
+        if !std::mem::replace(&mut self.told_transactions, true) {
+            log::warn!(
+                "topic has transactions {} meaning=\"this client delivers the records of aborted ones too\"",
+                self.name
+            );
         }
     }
 

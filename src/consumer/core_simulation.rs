@@ -1,0 +1,396 @@
+//! The core against a simulated world: a log with holes and retention, a client, sinks that finish
+//! out of order, give up or fail, a group that refuses commits, and a clock that jumps.
+//!
+//! Every seed is a run of its own. A failure names the seed; `WORKER_SIM_SEED=n` runs that one alone,
+//! `WORKER_SIM_SEEDS=n` runs so many instead of ten thousand.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::client::Fault;
+use crate::record::{Arena, Record};
+
+/// What a ticket does, without a channel: the world holds the open ones and acks them in any order.
+struct Open {
+    partition: usize,
+    offsets: Vec<i64>,
+    ack: Ack,
+}
+
+struct Offsets(Vec<i64>);
+
+impl Arena for Offsets {
+    fn record(&self, index: usize) -> Record<'_> {
+        Record { offset: Offset::new(self.0[index]).unwrap(), timestamp_ms: None, key: None, value: None }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// One partition of the simulated cluster, and what the run has seen of it.
+struct Log {
+    name: TopicPartition,
+    start: i64,
+    end: i64,
+    holes: BTreeSet<i64>,
+    assigned: bool,
+    position: Option<i64>,
+    /// The group's offset at the broker.
+    committed: Option<i64>,
+    /// Acknowledged at least once.
+    delivered: BTreeSet<i64>,
+    /// The first position of the run; nothing below it is owed.
+    first: Option<i64>,
+    /// What was jumped over, with a line in the log.
+    excused: Vec<Range<i64>>,
+    /// The next offset that a delivery may begin with.
+    expected: Option<i64>,
+}
+
+impl Log {
+    fn exists(&self, offset: i64) -> bool {
+        !self.holes.contains(&offset)
+    }
+    fn owed(&self, below: i64) -> Option<i64> {
+        let first = self.first?;
+        (first..below).find(|o| {
+            self.exists(*o) && !self.delivered.contains(o) && !self.excused.iter().any(|range| range.contains(o))
+        })
+    }
+}
+
+struct World {
+    random: Random,
+    logs: Vec<Log>,
+    open: Vec<Open>,
+    commit: Option<Vec<(TopicPartition, Offset)>>,
+    now: Instant,
+    start: Instant,
+    batches: usize,
+    bytes: usize,
+    span: usize,
+    group: &'static str,
+    trouble: bool,
+}
+
+const POLICIES: [OnOutOfRange; 4] =
+    [OnOutOfRange::AutoOffsetReset, OnOutOfRange::Earliest, OnOutOfRange::Latest, OnOutOfRange::Nearest];
+
+fn run(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    for _ in 0..8 {
+        random.below(2);
+    }
+    let reset = if random.one_in(2) { AutoOffsetReset::Latest } else { AutoOffsetReset::Earliest };
+    let policy = POLICIES[random.below(4) as usize];
+    let topics: Vec<Arc<str>> = vec!["a".into(), "b".into()];
+    let max_poll_records = 1 + random.below(40) as usize;
+    let settings = Settings {
+        group: "g".to_owned(),
+        topics: topics
+            .iter()
+            .map(|t| (Arc::clone(t), Policy { reset, on_out_of_range: policy, max_poll_records }))
+            .collect(),
+        pace: Pace {
+            interval: Duration::from_millis(5000),
+            batch_size: 1 + random.below(200),
+            min_interval: Duration::from_millis(100),
+            max_retries: random.below(4) as u32,
+            retry_delay: Duration::from_millis(1 + random.below(1500)),
+        },
+        drain_timeout: Duration::from_millis(10_000),
+        batches: 1 + random.below(20) as usize,
+        bytes: 1000,
+    };
+    let logs = topics.iter().flat_map(|topic| (0..2).map(|n| TopicPartition::new(Arc::clone(topic), n)));
+    let logs = logs.map(|name| {
+        let start = random.below(50) as i64;
+        let end = start + random.below(500) as i64;
+        let holes = (start..end + 2000).filter(|_| random.one_in(6)).collect();
+        let committed = random.one_in(3).then(|| random.below(end as u64 + 40) as i64);
+        Log {
+            name,
+            start,
+            end,
+            holes,
+            assigned: false,
+            position: None,
+            committed,
+            delivered: BTreeSet::new(),
+            first: None,
+            excused: Vec::new(),
+            expected: None,
+        }
+    });
+    let logs = logs.collect();
+    let now = Instant::now();
+    let (batches, bytes) = (settings.batches, settings.bytes);
+    let mut core = Core::new(settings);
+    let trouble = random.one_in(4);
+    let mut world = World {
+        random,
+        logs,
+        open: Vec::new(),
+        commit: None,
+        now,
+        start: now,
+        batches,
+        bytes,
+        span: 0,
+        group: "g",
+        trouble,
+    };
+    world.go(&mut core);
+}
+
+impl World {
+    fn go(&mut self, core: &mut Core) {
+        let stop_at = self.start + Duration::from_millis(2000 + self.random.below(60_000));
+        let mut stopped = None;
+        let mut late_commits = 0;
+        for step in 0.. {
+            assert!(step < 200_000, "stuck");
+            self.broker_moves();
+            if self.random.one_in(3) {
+                self.finish_a_batch(core);
+            }
+            if stopped.is_none() && self.now >= stop_at {
+                stopped = Some(self.now);
+                let out = core.apply(Input::Stop, self.now);
+                assert!(out.is_empty(), "a stop delivers nothing");
+            }
+            match core.next(self.now) {
+                Action::Done => break,
+                Action::Commit(offsets) => {
+                    let late = |at: Instant| self.now >= at + Duration::from_millis(10_000);
+                    late_commits += i32::from(stopped.is_some_and(late));
+                    assert!(late_commits <= 1, "one last commit is tried after the drain's deadline");
+                    self.commit_sent(core, offsets);
+                }
+                Action::Poll { room, until } => self.poll(core, room, until, stopped.is_some()),
+            }
+            self.check_budget(core);
+        }
+        let stopped = stopped.expect("it ends only when it is asked to");
+        let took = self.now.saturating_duration_since(stopped);
+        assert!(took <= Duration::from_millis(10_000) + LAST_COMMIT + Duration::from_millis(1), "took {took:?}");
+        self.check_end(core);
+    }
+
+    /// Producers write, retention deletes.
+    fn broker_moves(&mut self) {
+        let which = self.random.below(self.logs.len() as u64) as usize;
+        let grow = if self.random.one_in(4) { self.random.below(20) as i64 } else { 0 };
+        let expire = self.random.one_in(300);
+        let log = &mut self.logs[which];
+        log.end = (log.end + grow).min(log.start + 1500);
+        if expire {
+            let left = (log.end - log.start) as u64;
+            log.start += self.random.below(left + 1) as i64;
+        }
+    }
+
+    fn finish_a_batch(&mut self, core: &mut Core) {
+        if self.open.is_empty() {
+            return;
+        }
+        let which = self.random.below(self.open.len() as u64) as usize;
+        let ok = !(self.trouble && self.random.one_in(20));
+        let open = self.open.swap_remove(which);
+        if ok {
+            self.logs[open.partition].delivered.extend(&open.offsets);
+        }
+        let out = core.apply(Input::Ack(Ack { ok, ..open.ack }), self.now);
+        self.carry_out(core, out);
+    }
+
+    fn commit_sent(&mut self, core: &mut Core, offsets: Vec<(TopicPartition, Offset)>) {
+        assert!(self.commit.is_none(), "one commit at a time");
+        assert!(!offsets.is_empty());
+        for (name, offset) in &offsets {
+            let log = self.logs.iter().find(|log| log.name == *name).unwrap();
+            assert_eq!(log.owed(offset.get()), None, "{name}: {offset} would be committed over an open record");
+        }
+        self.commit = Some(offsets);
+        core.apply(Input::CommitSent, self.now);
+    }
+
+    fn poll(&mut self, core: &mut Core, room: Room, until: Option<Instant>, stopping: bool) {
+        if self.commit.is_some() && self.random.one_in(3) {
+            return self.answer_commit(core);
+        }
+        let which = self.random.below(self.logs.len() as u64) as usize;
+        let event = if self.random.one_in(2) { self.client_event(which, room) } else { None };
+        if let Some(event) = event {
+            let out = core.apply(Input::Event(event), self.now);
+            assert!(!stopping || out.is_empty(), "nothing begins while draining");
+            return self.carry_out(core, out);
+        }
+        // Nothing to do: time passes, up to when the core wants to be asked again.
+        let step = Duration::from_millis(1 + self.random.below(300));
+        let wake = until.map_or(self.now + step, |until| until.max(self.now).min(self.now + step));
+        self.now = wake.max(self.now + Duration::from_millis(1));
+    }
+
+    fn answer_commit(&mut self, core: &mut Core) {
+        let offsets = self.commit.take().unwrap();
+        let answer = if self.random.one_in(4) {
+            Err(Fault::GroupHasMembers { group: self.group.to_owned(), code: "UnknownMemberId".to_owned() })
+        } else {
+            for (name, offset) in &offsets {
+                self.logs.iter_mut().find(|log| log.name == *name).unwrap().committed = Some(offset.get());
+            }
+            Ok(offsets)
+        };
+        let out = core.apply(Input::Event(Event::Committed(answer)), self.now);
+        self.carry_out(core, out);
+    }
+
+    fn client_event(&mut self, which: usize, room: Room) -> Option<Event> {
+        let new_round = !self.logs[which].assigned;
+        if new_round {
+            return self.random.one_in(4).then(|| self.assign(which));
+        }
+        let count = 1 + self.random.below(60) as i64;
+        let log = &mut self.logs[which];
+        let position = log.position?;
+        let bounds = Bounds { log_start: Offset::new(log.start).unwrap(), log_end: Offset::new(log.end).unwrap() };
+        if position < log.start || position > log.end {
+            log.position = None;
+            let at = Offset::new(position).unwrap();
+            return Some(Event::OutOfRange { partition: log.name.clone(), at, bounds });
+        }
+        let end = log.end.min(position + count);
+        if end == position || room.bytes < 100 {
+            return None;
+        }
+        let offsets: Vec<i64> = (position..end).filter(|o| log.exists(*o)).collect();
+        log.position = Some(end);
+        let bytes = offsets.len();
+        self.span = self.span.max(bytes);
+        let records = Records::new(Arc::new(Offsets(offsets.clone())), 0..offsets.len());
+        Some(Event::Span(Span {
+            partition: log.name.clone(),
+            offsets: Offset::new(position).unwrap()..Offset::new(end).unwrap(),
+            records,
+            bytes,
+            log_end: Some(bounds.log_end),
+        }))
+    }
+
+    /// All partitions of a topic that are not assigned yet, or only one of them: the other comes later.
+    fn assign(&mut self, which: usize) -> Event {
+        let topic = Arc::clone(&self.logs[which].name.topic);
+        let whole = !self.random.one_in(4);
+        let seen = self.logs.iter().any(|log| log.name.topic == topic && log.assigned);
+        let mut round = Vec::new();
+        for (index, log) in self.logs.iter_mut().enumerate() {
+            if log.name.topic == topic && !log.assigned && (whole || index == which) {
+                log.assigned = true;
+                let bounds =
+                    Bounds { log_start: Offset::new(log.start).unwrap(), log_end: Offset::new(log.end).unwrap() };
+                let committed = log.committed.and_then(Offset::new);
+                round.push(Assignment { partition: log.name.clone(), committed, bounds, is_new: seen });
+            }
+        }
+        Event::Assigned(round)
+    }
+
+    fn carry_out(&mut self, core: &Core, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Seek(name, to) => {
+                    let to = to.get();
+                    let which = self.logs.iter().position(|log| log.name == name).unwrap();
+                    let part = core.parts().iter().find(|part| part.partition == name).unwrap();
+                    let log = &mut self.logs[which];
+                    log.position = Some(to);
+                    // A jump forward is excused, because it was told: the sums must know of it.
+                    if let Some(expected) = log.expected.or(log.first)
+                        && expected < to
+                    {
+                        log.excused.push(expected..to);
+                        assert!(part.past.expired + part.past.reset > 0, "{name} jumped to {to} without a word");
+                    }
+                    log.first.get_or_insert(to);
+                    log.expected = Some(to);
+                }
+                Output::Deliver(delivery) => {
+                    let which = self.logs.iter().position(|log| log.name == delivery.partition).unwrap();
+                    let log = &mut self.logs[which];
+                    assert!(log.committed.is_some(), "nothing is delivered before a first commit");
+                    let offsets: Vec<i64> = delivery.records.iter().map(|r| r.offset.get()).collect();
+                    let expected = log.expected.expect("a seek comes before records");
+                    let next = (expected..).find(|o| log.exists(*o)).unwrap();
+                    assert_eq!(offsets.first(), Some(&next), "records come in order and without a gap");
+                    let last = *offsets.last().unwrap();
+                    assert!((next..=last).filter(|o| log.exists(*o)).eq(offsets.iter().copied()), "no gap inside");
+                    log.expected = Some(last + 1);
+                    let ack = Ack { slot: delivery.slot, seq: delivery.seq, bytes: delivery.bytes, ok: true };
+                    self.open.push(Open { partition: which, offsets, ack });
+                }
+                Output::Started(_) | Output::Missing(_) => {}
+            }
+        }
+    }
+
+    fn check_budget(&self, core: &Core) {
+        assert!(self.open.len() <= self.batches, "{} batches in flight", self.open.len());
+        assert_eq!(self.open.len(), core.batches_in_flight);
+        let held = self.open.iter().map(|open| open.ack.bytes).chain(core.waiting.iter().map(|w| w.bytes));
+        assert_eq!(held.sum::<usize>(), core.bytes_in_flight, "every byte is given back, once");
+        assert!(core.bytes_in_flight <= self.bytes + self.span, "{} bytes in flight", core.bytes_in_flight);
+    }
+
+    fn check_end(&self, core: &Core) {
+        for log in &self.logs {
+            if let (Some(first), Some(committed)) = (log.first, log.committed)
+                && committed > first
+            {
+                assert_eq!(log.owed(committed), None, "{}: an open record is below {committed}", log.name);
+            }
+        }
+        for part in core.parts() {
+            if let Place::Reading(tracker) = &part.place
+                && self.open.is_empty()
+                && self.commit.is_none()
+                && !self.trouble
+            {
+                let log = self.logs.iter().find(|log| log.name == part.partition).unwrap();
+                // Whatever happened, the last commit was tried; it may have been refused.
+                let at = Some(tracker.acknowledged().get());
+                assert!(log.committed == at || tracker.committable().is_some(), "{}: all is done", log.name);
+            }
+        }
+    }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn ten_thousand_lives_of_a_consumer() {
+    let seeds = match variable("WORKER_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..1 + variable("WORKER_SIM_SEEDS").unwrap_or(10_000),
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            panic!("seed {seed}: {}", crate::client::kafka::panic_text(&*panic));
+        }
+    }
+}
