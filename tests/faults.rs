@@ -294,10 +294,11 @@ fn one_broker_of_three_is_gone_and_comes_back() {
     (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
     bed.await_all("t", 0);
     bed.await_all("t", 2);
-    worker.wait_words(&["WARN", "group_id=g-t", &bed.server.bootstrap()[1]]);
+    worker.wait_words(&["WARN", "partition fails topic=t partition=1", "has no leader at present"]);
     bed.server.start_again(1).unwrap();
     bed.await_all("t", 1);
-    worker.wait_words(&["INFO", "consumer works again group_id=g-t"]);
+    worker.wait_words(&["INFO", "partition is read again topic=t partition=1"]);
+    assert_eq!(worker.count(&["partition fails"]), 1);
     bed.stop(worker);
 }
 

@@ -1,7 +1,7 @@
 //! Given a position outside the log, the worker goes on where `on_out_of_range` says, and says so.
 
 use crate::support::bed::Bed;
-use crate::support::worker::Config;
+use crate::support::worker::{Config, PATIENCE};
 
 /// The policies, as the configuration has them, and where each goes on: at the log start (`true`) or
 /// at its end, from below the log start and from beyond the log end.
@@ -128,4 +128,38 @@ fn a_topic_that_stops_says_so_and_commits_nothing() {
     bed.stop(worker);
     assert_eq!(bed.committed("stop"), Some(5));
     assert!(bed.arrived("stop", 0).is_empty());
+}
+
+/// A commit behind the jump would pass over records that the sink has not taken yet.
+#[test]
+fn a_lost_position_is_left_only_when_its_records_are_delivered() {
+    let bed = Bed::new(&["t", "other"]);
+    let config = bed
+        .config(&["t", "other"])
+        .set("sink.full", "type", "'file'")
+        .set("sink.full", "path", "'/dev/full'")
+        .set("shutdown", "drain_timeout_ms", 300)
+        .more("[[topic]]\nname = 't'\nsink = 'full'");
+    let worker = bed.started(&config);
+    bed.fill("t", 10);
+    worker.wait_words(&["sink fails"]);
+    let looks = bed.server.requests(broker::Api::ListOffsets);
+    let cut = |log: &mut broker::Log| {
+        log.append((0..10).map(crate::support::bed::numbered), broker::Codec::None);
+        log.delete_records(15);
+    };
+    bed.server.with_log("t", 0, cut).unwrap();
+    assert!(bed.server.await_requests(broker::Api::ListOffsets, looks + 1, PATIENCE));
+    for _ in 0..3 {
+        bed.fill("other", 10);
+        bed.await_all("other", 0);
+    }
+    let ended = bed.stop(worker);
+    assert_eq!(bed.committed("t"), Some(0));
+    assert_eq!(ended.sums("t"), "delivered=0 committed=0 in_flight=10 expired=0 reset=0");
+    // The records that were in flight are gone from the log too, which is said at the next start.
+    let worker = bed.started(&bed.config(&["t", "other"]));
+    worker.wait_words(&["WARN", "position out of range topic=t", "lost_offset=0 log_start=15", "expired=15"]);
+    bed.await_committed("t", 0, 20);
+    bed.stop(worker);
 }

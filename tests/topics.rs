@@ -113,6 +113,9 @@ fn many_idle_topics_beside_a_busy_one() {
         bed.await_all(name, 0);
     }
     bed.await_all("busy", 0);
+    // A consumer, its fetches, its group's offsets, and now and then a look at the metadata.
+    assert!(worker.threads() <= 201 * 4 + 10, "{} threads", worker.threads());
+    assert!(worker.rss() <= worker.peak_rss() && worker.peak_rss() < 256 << 20, "{} bytes", worker.peak_rss());
     let ended = bed.stop(worker);
     assert_eq!(ended.lines_with(&["sums topic="]).len(), 201);
     assert_eq!(ended.lines_with(&["WARN", "trouble"]), [""; 0]);

@@ -238,11 +238,6 @@ impl Worker {
         self.log.all()
     }
 
-    /// What it wrote to standard output so far.
-    pub fn stdout(&self) -> Vec<String> {
-        self.stdout.all()
-    }
-
     /// How many lines of the log so far contain every one of `words`.
     pub fn count(&self, words: &[&str]) -> usize {
         with(&self.log.all(), words).len()
@@ -272,12 +267,6 @@ impl Worker {
     #[track_caller]
     pub fn wait_line_after(&self, from: usize, wanted: impl Fn(&str) -> bool, at_most: Duration) -> (usize, String) {
         self.log.wait(from, wanted, at_most).unwrap_or_else(|why| panic!("the line did not come: {why}"))
-    }
-
-    /// Waits for a line of standard output.
-    #[track_caller]
-    pub fn wait_stdout(&self, wanted: impl Fn(&str) -> bool, at_most: Duration) -> String {
-        self.stdout.wait(0, wanted, at_most).unwrap_or_else(|why| panic!("no such output: {why}")).1
     }
 
     /// Waits until every topic runs or is missing.
@@ -322,11 +311,6 @@ impl Worker {
             let status = self.child.wait().unwrap();
             Ended { status, log: self.log.all(), stdout: self.stdout.all() }
         })
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 
     /// Resident memory, in bytes.

@@ -110,7 +110,7 @@ impl KafkaClient {
             }
             self.events.push_back(Event::Assigned(round));
         }
-        self.assign_leaders();
+        self.assign_leaders(now);
         if look_again {
             self.survey_due = self.survey_due.min(now + LOOK_AGAIN);
         }
@@ -180,12 +180,16 @@ impl KafkaClient {
     }
 
     /// Gives each partition its leader, and drops the links that no partition needs any more.
-    fn assign_leaders(&mut self) {
+    fn assign_leaders(&mut self, now: Instant) {
         for part in &mut self.parts {
             let leader = self.leaders.get(&part.name).cloned();
             if leader.is_some() && leader != part.leader {
                 // Waits that were meant for the old leader are over.
                 part.not_before = None;
+            }
+            if leader.is_none() && part.position.is_some() {
+                // Nobody is asked for it, so that nobody else would say that it stands still.
+                part.fail(Fault::NoLeader, now, &mut self.events);
             }
             part.leader = leader;
         }

@@ -46,13 +46,6 @@ impl Config {
         self
     }
 
-    /// Leaves a key out, so that its default holds.
-    #[must_use]
-    pub fn unset(mut self, table: &str, key: &str) -> Self {
-        self.values.retain(|(t, k, _)| t != table || k != key);
-        self
-    }
-
     /// Appends lines: `[[topic]]` tables and the like.
     #[must_use]
     pub fn more(mut self, lines: &str) -> Self {
