@@ -362,7 +362,7 @@ fn a_batch_whose_checksum_is_wrong_is_said_and_not_passed_over() {
     // The fetches that are under way are answered well.
     assert!(bed.server.await_requests(Api::Fetch, bed.server.requests(Api::Fetch) + 3, PATIENCE));
     bed.fill("t", 10);
-    let line = worker.wait_words(&["WARN", "partition fails topic=t partition=0"]);
+    let line = worker.wait_words(&["ERROR", "partition fails topic=t partition=0"]);
     assert!(line.contains("the batch at offset=10 fails its checksum"), "{line}");
     bed.fill("other", 5);
     bed.await_all("other", 0);
@@ -380,7 +380,7 @@ fn a_topic_without_down_conversion_says_which_setting() {
     bed.fill("t", 10);
     bed.server.set_down_conversion("t", false).unwrap();
     let worker = bed.started(&bed.config(&["t"]));
-    let line = worker.wait_words(&["WARN", "partition fails topic=t partition=0"]);
+    let line = worker.wait_words(&["ERROR", "partition fails topic=t partition=0"]);
     assert!(line.contains("message.downconversion.enable"), "{line}");
     bed.stop(worker);
     assert!(bed.site.records().is_empty());

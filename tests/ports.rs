@@ -11,14 +11,14 @@ use crate::support::worker::{Config, Site};
 
 /// Starts a worker there, waits for the line, and stops it.
 #[track_caller]
-fn says(bootstrap: &[String], words: &[&str]) -> String {
+fn says(bootstrap: &[String], level: &str, words: &[&str]) -> String {
     let site = Site::new();
     let config = Config::new(bootstrap, &["t"]).set("kafka", "request_timeout_ms", SHORT.as_millis());
     let worker = site.start(&config.to_string());
-    let mut all = vec!["WARN", "consumer in trouble, retrying group_id=g-t"];
+    let mut all = vec![level, "consumer in trouble, retrying group_id=g-t"];
     all.extend(words);
     let line = worker.wait_words(&all);
-    assert_eq!(worker.count(&["WARN", "group_id=g-t"]), 1);
+    assert_eq!(worker.count(&["consumer in trouble", "group_id=g-t"]), 1);
     let asked = Instant::now();
     let ended = worker.stop();
     assert_eq!(ended.code(), Some(0));
@@ -33,13 +33,14 @@ fn nothing() {
     drop(listener);
     says(
         std::slice::from_ref(&address),
+        "WARN",
         &[&format!("no connection to broker {address}"), "check kafka.bootstrap_servers"],
     );
 }
 
 #[test]
 fn a_name_that_does_not_exist() {
-    says(&["no-such-host.invalid:9092".to_owned()], &["no connection to broker no-such-host.invalid:9092"]);
+    says(&["no-such-host.invalid:9092".to_owned()], "WARN", &["no connection to broker no-such-host.invalid:9092"]);
 }
 
 #[test]
@@ -48,6 +49,7 @@ fn a_listener_that_never_answers() {
     let address = listener.local_addr().unwrap().to_string();
     says(
         std::slice::from_ref(&address),
+        "WARN",
         &[&format!("broker {address} did not answer"), "it hangs, is overloaded, or is no Kafka"],
     );
 }
@@ -56,7 +58,7 @@ fn a_listener_that_never_answers() {
 fn answers(fault: Fault, words: &[&str]) {
     let bed = Bed::new(&["t"]);
     bed.server.order(Order::any(fault).always());
-    says(&bed.server.bootstrap(), words);
+    says(&bed.server.bootstrap(), "ERROR", words);
 }
 
 #[test]
@@ -84,14 +86,14 @@ fn a_broker_that_is_too_new() {
     let bed = Bed::new(&["t"]);
     bed.fill("t", 5);
     bed.server.set_versions(Versions::kafka_4());
-    says(&bed.server.bootstrap(), &["is too new for the client 'kafka'", "it serves Fetch from version 4 on"]);
+    says(&bed.server.bootstrap(), "ERROR", &["is too new for the client 'kafka'", "it serves Fetch from version 4 on"]);
 }
 
 #[test]
 fn a_broker_that_is_too_old() {
     let bed = Bed::new(&["t"]);
     bed.server.set_versions(Versions::kafka_3_9().with(Api::Fetch, 0, 2));
-    says(&bed.server.bootstrap(), &["is too old"]);
+    says(&bed.server.bootstrap(), "ERROR", &["is too old"]);
 }
 
 /// A broker is replaced by a newer one while the worker runs: it says so, delivers nothing wrong, and
@@ -105,7 +107,7 @@ fn an_upgrade_that_is_taken_back() {
     bed.server.set_versions(Versions::kafka_4());
     bed.server.disconnect(0);
     bed.fill("t", 10);
-    worker.wait_words(&["WARN", "is too new for the client 'kafka'"]);
+    worker.wait_words(&["ERROR", "is too new for the client 'kafka'"]);
     assert_eq!(bed.committed("t"), Some(10));
     bed.server.set_versions(Versions::kafka_3_9());
     bed.await_all("t", 0);

@@ -42,7 +42,7 @@ fn a_topic_that_cannot_be_read_or_is_missing_stops_none_of_the_others() {
     }
     bed.fill_as("lz4", 0, 10, Codec::Lz4);
     let worker = bed.started(&single(&bed, &["a", "lz4", "b", "missing"]));
-    worker.wait_words(&["WARN", "partition fails topic=lz4 partition=0 group_id=g", "codec=lz4"]);
+    worker.wait_words(&["ERROR", "partition fails topic=lz4 partition=0 group_id=g", "codec=lz4"]);
     worker.wait_words(&["WARN", "topic missing topic=missing"]);
     for _ in 0..5 {
         bed.fill_as("a", 0, 10, Codec::Gzip);

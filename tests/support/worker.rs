@@ -272,7 +272,7 @@ impl Worker {
     /// Waits until every topic runs or is missing.
     #[track_caller]
     pub fn wait_started(&self) {
-        self.wait_words(&["all consumers started"]);
+        self.wait_words(&["consumers started topics="]);
     }
 
     /// Sends a signal: `"TERM"`, `"INT"`, `"HUP"`, `"STOP"`, `"CONT"`.

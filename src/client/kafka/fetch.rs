@@ -19,11 +19,21 @@ pub(super) enum Asked {
     Bounds(AskedPart),
 }
 
+impl Asked {
+    fn parts(&self) -> &[AskedPart] {
+        match self {
+            Self::Records(parts) => parts,
+            Self::Header(part) | Self::Bounds(part) => std::slice::from_ref(part),
+        }
+    }
+}
+
 /// One partition's part of a question.
 pub(super) struct AskedPart {
     name: TopicPartition,
     epoch: u64,
-    position: Offset,
+    /// `None`, before the answer is here: where the answer before it ends.
+    position: Option<Offset>,
     bytes: usize,
     /// Memory set aside for the answer, in bytes.
     reserved: usize,
@@ -39,7 +49,8 @@ pub(super) enum DataReply {
 /// A link to one broker.
 pub(super) struct DataLink {
     link: Link<Data, DataReply>,
-    asked: Option<Asked>,
+    /// What is under way, and what waits behind it.
+    asked: VecDeque<Asked>,
     /// The partition, by its place in the list, to begin the next round with.
     turn: usize,
     not_before: Option<Instant>,
@@ -48,10 +59,12 @@ pub(super) struct DataLink {
 
 impl DataLink {
     fn reserved(&self) -> usize {
-        match &self.asked {
-            Some(Asked::Records(parts)) => parts.iter().map(|part| part.reserved).sum(),
-            _ => 0,
-        }
+        self.asked.iter().flat_map(Asked::parts).map(|part| part.reserved).sum()
+    }
+
+    /// How many questions about the partition are under way or wait.
+    fn asked_of(&self, name: &TopicPartition) -> usize {
+        self.asked.iter().flat_map(Asked::parts).filter(|part| part.name == *name).count()
     }
 }
 
@@ -61,7 +74,7 @@ impl KafkaClient {
         let deadlines = self.data.values().filter_map(|data| data.link.deadline());
         let waits = self.parts.iter().filter(|part| part.position.is_some()).filter_map(|part| {
             let data = self.data.get(part.leader.as_ref()?)?;
-            if data.link.is_busy() { None } else { part.not_before.max(data.not_before) }
+            if data.link.has_room() { part.not_before.max(data.not_before) } else { None }
         });
         deadlines.chain(waits)
     }
@@ -69,51 +82,54 @@ impl KafkaClient {
     pub(super) fn collect_data(&mut self, now: Instant) {
         let brokers: Vec<String> = self.data.keys().cloned().collect();
         for broker in brokers {
-            let Some(data) = self.data.get_mut(&broker) else { continue };
-            let Some(reply) = data.link.reply(now) else { continue };
-            let Some(asked) = data.asked.take() else { continue };
-            match (reply, asked) {
-                (Ok(DataReply::Records(Ok(fetched))), Asked::Records(parts)) => {
-                    self.link_well(&broker);
-                    self.fetched(&fetched, &parts, now);
-                }
-                (Ok(DataReply::Records(Err(Failed::Undecodable(why)))), Asked::Records(parts)) => {
-                    log::debug!("answer undecodable broker={broker} partitions={} reason=\"{why}\"", parts.len());
-                    self.link_well(&broker);
-                    for asked in &parts {
-                        self.with_part(asked, |part, events| part.undecodable(now, events));
-                    }
-                }
-                (Ok(DataReply::Header(Ok(header))), Asked::Header(asked)) => {
-                    self.link_well(&broker);
-                    self.header(&header, &asked, now);
-                }
-                (Ok(DataReply::Bounds(Ok(bounds))), Asked::Bounds(asked)) => {
-                    self.link_well(&broker);
-                    self.with_part(&asked, |part, events| part.bounds(bounds, now, events));
-                }
-                (
-                    Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))),
-                    Asked::Header(asked) | Asked::Bounds(asked),
-                ) => {
-                    if matches!(fault, Fault::NotKafka { .. }) {
-                        // It spoke Kafka a moment ago, so its connection was cut in the middle, as by
-                        // a restart: that is soon over, and no reason to leave the partition for long.
-                        self.link_failed(&broker, fault, now);
-                        continue;
-                    }
-                    if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
-                        self.survey_soon(now);
-                    }
-                    self.with_part(&asked, |part, events| part.fail(fault, now, events));
-                }
-                (Ok(DataReply::Records(Err(Failed::Fault(fault)))) | Err(fault), _) => {
-                    self.link_failed(&broker, fault, now)
-                }
-                (Ok(_), _) => {
-                    self.link_failed(&broker, Fault::Broken { call: "Fetch", why: "mixed up".to_owned() }, now)
+            while let Some(data) = self.data.get_mut(&broker)
+                && let Some(reply) = data.link.reply(now)
+                && let Some(asked) = data.asked.pop_front()
+            {
+                self.answered(&broker, reply, asked, now);
+            }
+        }
+    }
+
+    fn answered(&mut self, broker: &str, reply: Result<DataReply, Fault>, asked: Asked, now: Instant) {
+        match (reply, asked) {
+            (Ok(DataReply::Records(Ok(fetched))), Asked::Records(mut parts)) => {
+                self.link_well(broker);
+                parts.iter_mut().zip(&fetched.positions).for_each(|(part, at)| part.position = *at);
+                self.fetched(&fetched, &parts, now);
+            }
+            (Ok(DataReply::Records(Err(Failed::Undecodable(why)))), Asked::Records(parts)) => {
+                log::debug!("answer undecodable broker={broker} partitions={} reason=\"{why}\"", parts.len());
+                self.link_well(broker);
+                for asked in &parts {
+                    self.with_part(asked, |part, events| part.undecodable(now, events));
                 }
             }
+            (Ok(DataReply::Header(Ok(header))), Asked::Header(asked)) => {
+                self.link_well(broker);
+                self.header(&header, &asked, now);
+            }
+            (Ok(DataReply::Bounds(Ok(bounds))), Asked::Bounds(asked)) => {
+                self.link_well(broker);
+                self.with_part(&asked, |part, events| part.bounds(bounds, now, events));
+            }
+            (
+                Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))),
+                Asked::Header(asked) | Asked::Bounds(asked),
+            ) => {
+                if matches!(fault, Fault::NotKafka { .. }) {
+                    // It spoke Kafka a moment ago, so its connection was cut in the middle, as by
+                    // a restart: that is soon over, and no reason to leave the partition for long.
+                    self.link_failed(broker, fault, now);
+                    return;
+                }
+                if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
+                    self.survey_soon(now);
+                }
+                self.with_part(&asked, |part, events| part.fail(fault, now, events));
+            }
+            (Ok(DataReply::Records(Err(Failed::Fault(fault)))) | Err(fault), _) => self.link_failed(broker, fault, now),
+            (Ok(_), _) => self.link_failed(broker, Fault::Broken { call: "Fetch", why: "mixed up".to_owned() }, now),
         }
     }
 
@@ -128,6 +144,7 @@ impl KafkaClient {
     fn link_failed(&mut self, broker: &str, fault: Fault, now: Instant) {
         if let Some(data) = self.data.get_mut(broker) {
             data.link.replace();
+            data.asked.clear();
             data.not_before = Some(now + data.backoff.next_wait());
         }
         // Its partitions may have another leader by now.
@@ -138,7 +155,10 @@ impl KafkaClient {
     /// Runs `act` on the partition, if it still is where it was when it was asked.
     fn with_part(&mut self, asked: &AskedPart, act: impl FnOnce(&mut Partition, &mut VecDeque<Event>)) {
         let same = |part: &&mut Partition| {
-            part.name == asked.name && part.epoch == asked.epoch && part.position == Some(asked.position)
+            part.name == asked.name
+                && part.epoch == asked.epoch
+                && part.position.is_some()
+                && part.position == asked.position
         };
         if let Some(part) = self.parts.iter_mut().find(same) {
             act(part, &mut self.events);
@@ -150,6 +170,8 @@ impl KafkaClient {
             self.survey_soon(now);
         }
         for asked in asked {
+            // It was to follow an answer that did not end as it should: nothing was asked.
+            let Some(position) = asked.position else { continue };
             let found = fetched.response.as_ref().and_then(|response| {
                 let topic = response.topics().iter().position(|t| *t.topic() == *asked.name.topic)?;
                 let parts = response.topics()[topic].partitions();
@@ -163,7 +185,7 @@ impl KafkaClient {
             match response.topics()[topic].partitions()[index].data() {
                 Ok(data) => {
                     let end = Offset::new(data.highwatermark_offset());
-                    let run = run(response, topic, index, asked.position, asked.bytes);
+                    let run = run(response, topic, index, position, asked.bytes);
                     self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, events));
                 }
                 Err(error) => self.refused(asked, &error, now),
@@ -194,7 +216,7 @@ impl KafkaClient {
             KafkaCode::UnsupportedVersion => self.with_part(asked, |part, events| {
                 let what =
                     "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
-                part.fail(Fault::Unreadable { offset: asked.position, what }, now, events);
+                part.fail(Fault::Unreadable { offset: asked.position.unwrap_or_default(), what }, now, events);
                 part.step = Step::Fetch;
             }),
             code => {
@@ -247,14 +269,16 @@ impl KafkaClient {
                 self.data.insert(broker.clone(), link);
             }
             let Some(data) = self.data.get(&broker) else { continue };
-            if data.link.is_busy() || data.not_before.is_some_and(|at| at > now) {
+            if !data.link.has_room() || data.not_before.is_some_and(|at| at > now) {
                 continue;
             }
-            let asked = self.choose(&broker, &mut free, all_free, room, now);
-            if let Some(asked) = asked
-                && let Err(fault) = self.ask(&broker, asked, now)
+            while self.data.get(&broker).is_some_and(|data| data.link.has_room())
+                && let Some(asked) = self.choose(&broker, &mut free, all_free, room, now)
             {
-                self.link_failed(&broker, fault, now);
+                if let Err(fault) = self.ask(&broker, asked, now) {
+                    self.link_failed(&broker, fault, now);
+                    break;
+                }
             }
         }
     }
@@ -265,7 +289,7 @@ impl KafkaClient {
         let make = move || Data::new(Arc::clone(&connection), Arc::clone(&settings), address.clone());
         DataLink {
             link: Link::new(format!("link:{}/{broker}", self.name), self.ready.0.clone(), make),
-            asked: None,
+            asked: VecDeque::new(),
             turn: 0,
             not_before: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
@@ -284,6 +308,12 @@ impl KafkaClient {
             let part = &self.parts[index];
             let due = part.leader.as_deref() == Some(broker) && part.not_before.is_none_or(|at| at <= now);
             let Some(position) = part.position.filter(|_| due) else { continue };
+            let position = match self.data.get(broker).map_or(0, |data| data.asked_of(&part.name)) {
+                0 => Some(position),
+                // The link's thread knows where that answer ends before we do.
+                1 if part.can_follow() => None,
+                _ => continue,
+            };
             let mut asked = AskedPart { name: part.name.clone(), epoch: part.epoch, position, bytes: 0, reserved: 0 };
             let own = match part.step {
                 // Questions without records need no memory; but a consumer that can take nothing
@@ -345,7 +375,7 @@ impl KafkaClient {
                 data.link.start("Fetch", timeout + held, now, call)?;
             }
             Asked::Header(part) => {
-                let (name, position) = (part.name.clone(), part.position);
+                let (name, position) = (part.name.clone(), part.position.unwrap_or_default());
                 let call = move |session: &mut Data| DataReply::Header(session.header(&name, position));
                 data.link.start("Fetch (batch header)", timeout, now, call)?;
             }
@@ -355,7 +385,7 @@ impl KafkaClient {
                 data.link.start("ListOffsets", timeout, now, call)?;
             }
         }
-        data.asked = Some(asked);
+        data.asked.push_back(asked);
         Ok(())
     }
 }

@@ -35,6 +35,11 @@ impl FetchSize {
         self.size
     }
 
+    /// Whether the data was found to be compressed: then an answer's size tells little about the next.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed
+    }
+
     /// An answer to `asked` bytes held records worth `used` bytes, and there was `more` behind it.
     /// Returns whether to look at the next batch's header.
     pub(super) fn answered(&mut self, asked: usize, used: usize, more: bool) -> bool {
