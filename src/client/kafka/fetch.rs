@@ -53,6 +53,8 @@ pub(super) struct DataLink {
     asked: VecDeque<Asked>,
     /// The partition, by its place in the list, to begin the next round with.
     turn: usize,
+    /// What was asked last concerned one partition alone.
+    last_was_own: bool,
     not_before: Option<Instant>,
     backoff: Backoff,
 }
@@ -291,79 +293,119 @@ impl KafkaClient {
             link: Link::new(format!("link:{}/{broker}", self.name), self.ready.0.clone(), make),
             asked: VecDeque::new(),
             turn: 0,
+            last_was_own: false,
             not_before: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
         }
     }
 
-    /// What to ask `broker` next. Partitions that need a question of their own get it in turn with
-    /// the common fetch of the others.
+    /// What to ask `broker` next. Questions that concern one partition alone, and the common fetch of
+    /// all others, go by turns: neither waits for the other longer than one call takes.
     fn choose(&mut self, broker: &str, free: &mut usize, all_free: bool, room: Room, now: Instant) -> Option<Asked> {
+        let own_first = !self.data.get(broker)?.last_was_own;
+        let asked = if own_first {
+            self.choose_own(broker, *free, all_free, room, now)
+                .or_else(|| self.choose_common(broker, free, all_free, now))
+        } else {
+            self.choose_common(broker, free, all_free, now)
+                .or_else(|| self.choose_own(broker, *free, all_free, room, now))
+        };
+        if let Some(Asked::Records(parts)) = &asked {
+            *free = free.saturating_sub(parts.iter().map(|part| part.reserved).sum());
+        }
+        asked
+    }
+
+    /// The partitions of `broker` that may be asked now, beginning with the one whose turn it is: their
+    /// places in the list, and the position to ask them at (`None`: where the answer under way ends).
+    fn due(&self, broker: &str, now: Instant) -> Vec<(usize, Option<Offset>)> {
+        let Some(data) = self.data.get(broker) else { return Vec::new() };
         let count = self.parts.len();
-        let turn = self.data.get(broker)?.turn;
-        let mut common = Vec::new();
-        let mut common_bytes = 0;
-        let mut first = None;
-        for index in (0..count).map(|i| (turn + i) % count) {
+        let places = (0..count).map(|i| (data.turn + i) % count);
+        places
+            .filter_map(|index| {
+                let part = &self.parts[index];
+                let due = part.leader.as_deref() == Some(broker) && part.not_before.is_none_or(|at| at <= now);
+                let position = part.position.filter(|_| due)?;
+                match data.asked_of(&part.name) {
+                    0 => Some((index, Some(position))),
+                    // The link's thread knows where that answer ends before we do.
+                    1 if part.can_follow() => Some((index, None)),
+                    _ => None,
+                }
+            })
+            .collect()
+    }
+
+    fn choose_own(&mut self, broker: &str, free: usize, all_free: bool, room: Room, now: Instant) -> Option<Asked> {
+        for (index, position) in self.due(broker, now) {
             let part = &self.parts[index];
-            let due = part.leader.as_deref() == Some(broker) && part.not_before.is_none_or(|at| at <= now);
-            let Some(position) = part.position.filter(|_| due) else { continue };
-            let position = match self.data.get(broker).map_or(0, |data| data.asked_of(&part.name)) {
-                0 => Some(position),
-                // The link's thread knows where that answer ends before we do.
-                1 if part.can_follow() => None,
-                _ => continue,
-            };
             let mut asked = AskedPart { name: part.name.clone(), epoch: part.epoch, position, bytes: 0, reserved: 0 };
             let own = match part.step {
                 // Questions without records need no memory; but a consumer that can take nothing
                 // is not helped by their answers either.
-                Step::Bounds if room.bytes > 0 => Some(Asked::Bounds(asked)),
-                Step::Header(_) if room.bytes > 0 => Some(Asked::Header(asked)),
-                Step::Exact { size, .. } if *free >= size || all_free => {
+                Step::Bounds if room.bytes > 0 => Asked::Bounds(asked),
+                Step::Header(_) if room.bytes > 0 => Asked::Header(asked),
+                Step::Exact { size, .. } if free >= size || all_free => {
                     asked.bytes = size;
                     asked.reserved = size;
-                    Some(Asked::Records(vec![asked]))
+                    Asked::Records(vec![asked])
                 }
-                Step::Fetch => {
-                    let want = part.size.ask().min(self.settings.max_bytes - common_bytes.min(self.settings.max_bytes));
-                    let affordable = (*free as f64 / part.expansion) as usize;
-                    let bytes = want.min(affordable);
-                    if bytes == 0 || (bytes < want.min(SMALLEST) && !all_free) {
-                        continue;
-                    }
+                Step::Fetch if part.alone > 0 => {
+                    let Some(bytes) = affordable(part, part.size.ask(), free, all_free) else { continue };
                     asked.bytes = bytes;
-                    asked.reserved = (bytes as f64 * part.expansion) as usize;
-                    if part.alone > 0 {
-                        Some(Asked::Records(vec![asked]))
-                    } else {
-                        *free = free.saturating_sub(asked.reserved);
-                        common_bytes += bytes;
-                        first.get_or_insert(index);
-                        common.push(asked);
-                        None
-                    }
+                    asked.reserved = reserve(part, bytes);
+                    Asked::Records(vec![asked])
                 }
                 _ => continue,
             };
-            if let Some(own) = own
-                && common.is_empty()
-            {
-                self.data.get_mut(broker)?.turn = index + 1;
-                return Some(own);
-            }
+            let data = self.data.get_mut(broker)?;
+            data.turn = index + 1;
+            data.last_was_own = true;
+            return Some(own);
         }
+        None
+    }
+
+    fn choose_common(&mut self, broker: &str, free: &mut usize, all_free: bool, now: Instant) -> Option<Asked> {
+        let mut common = Vec::new();
+        let (mut left, mut bytes_left) = (*free, self.settings.max_bytes);
+        let mut first = None;
+        for (index, position) in self.due(broker, now) {
+            let part = &self.parts[index];
+            if part.step != Step::Fetch || part.alone > 0 {
+                continue;
+            }
+            let Some(bytes) = affordable(part, part.size.ask().min(bytes_left), left, all_free) else { continue };
+            let reserved = reserve(part, bytes);
+            left = left.saturating_sub(reserved);
+            bytes_left -= bytes;
+            first.get_or_insert(index);
+            common.push(AskedPart { name: part.name.clone(), epoch: part.epoch, position, bytes, reserved });
+        }
+        let data = self.data.get_mut(broker)?;
         // The next round begins one further on, so that each has its turn at being the first.
-        self.data.get_mut(broker)?.turn = first? + 1;
+        data.turn = first? + 1;
+        data.last_was_own = false;
         Some(Asked::Records(common))
+    }
+
+    /// Whether a partition of `broker` waits with a question of its own, or is asked one that has to be
+    /// answered at once.
+    fn is_pressed(&self, broker: &str, now: Instant) -> bool {
+        let pressed = |part: &Partition| {
+            part.leader.as_deref() == Some(broker)
+                && part.position.is_some()
+                && part.step != Step::Fetch
+                && part.not_before.is_none_or(|at| at <= now)
+        };
+        self.parts.iter().any(pressed)
     }
 
     fn ask(&mut self, broker: &str, asked: Asked, now: Instant) -> Result<(), Fault> {
         let timeout = self.connection.request_timeout;
         let held = self.settings.max_wait;
-        let exact =
-            |part: &AskedPart| self.parts.iter().any(|p| p.name == part.name && matches!(p.step, Step::Exact { .. }));
-        let at_once = matches!(&asked, Asked::Records(parts) if parts.iter().any(exact));
+        let at_once = self.is_pressed(broker, now);
         let Some(data) = self.data.get_mut(broker) else { return Ok(()) };
         match &asked {
             Asked::Records(parts) => {
@@ -388,4 +430,16 @@ impl KafkaClient {
         data.asked.push_back(asked);
         Ok(())
     }
+}
+
+/// How many of the bytes that are wanted fit into the memory that is left; `None` if that is not worth
+/// a request, because more is about to come back.
+fn affordable(part: &Partition, want: usize, free: usize, all_free: bool) -> Option<usize> {
+    let bytes = want.min((free as f64 / part.expansion) as usize);
+    (bytes > 0 && (bytes >= want.min(SMALLEST) || all_free)).then_some(bytes)
+}
+
+/// Memory to set aside for an answer of so many bytes.
+fn reserve(part: &Partition, bytes: usize) -> usize {
+    (bytes as f64 * part.expansion) as usize
 }
