@@ -210,6 +210,14 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     resolve::resolve(text, env)
 }
 
+/// Whether `filter` can be a `log.level`: the same for the command line as for the file.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn check_log_level(filter: &str) -> Result<(), String> {
+    value::log_filter(filter)
+}
+
 /// Reads the configuration in the file `path`, with the environment of this process.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ mod start;
 mod sums;
 mod threads;
 
-pub use signals::{Signal, signals};
+pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
 use threads::{Exit, Role};
 
@@ -37,8 +37,13 @@ pub const INTERNAL: u8 = 70;
 /// How long threads may take to end after the drain's deadline: a last commit, a last write.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// After a stop the process ends within this, whatever it is doing.
+pub fn hard_deadline(config: &Config) -> Duration {
+    config.drain_timeout + GRACE * 2
+}
+
 /// Runs until a signal or a failure ends it. Returns the exit code.
-pub fn run(config: &Config, signals: &Receiver<Signal>) -> u8 {
+pub fn run(config: &Config, signals: &Signals) -> u8 {
     for warning in &config.warnings {
         log::warn!("configuration: {warning}");
     }
@@ -58,10 +63,6 @@ pub fn run(config: &Config, signals: &Receiver<Signal>) -> u8 {
         }
     }
 }
-
-/// A stop that follows another within this is the same one: `timeout` and some shells send it to
-/// the process and then to its group. Nobody presses Ctrl-C twice so fast.
-const SAME_STOP: Duration = Duration::from_millis(200);
 
 /// The running threads and the channels that end them.
 struct Supervisor {
@@ -85,20 +86,25 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn run(mut self, signals: &Receiver<Signal>) -> u8 {
-        let mut asked = None;
+    fn run(mut self, signals: &Signals) -> u8 {
+        let mut reopen = signals.reopen.clone();
+        let mut asked = false;
         while !self.running.is_empty() {
             let alarm = self.deadline.map_or_else(never, crossbeam_channel::at);
             select! {
-                recv(signals) -> signal => match signal {
-                    Ok(Signal::Reopen) => self.reopen(),
-                    Ok(Signal::Stop { name, .. }) if self.deadline.is_none() => {
-                        asked = Some(Instant::now());
+                recv(reopen) -> asked => match asked {
+                    Ok(()) => self.reopen(),
+                    Err(_) => reopen = never(),
+                },
+                recv(signals.stop) -> stop => match stop {
+                    Ok(Stop { name, .. }) if !asked => {
+                        asked = true;
                         log::info!("stopping signal={name} drain_timeout_ms={}", self.drain_timeout.as_millis());
-                        self.drain();
+                        if self.deadline.is_none() {
+                            self.drain();
+                        }
                     }
-                    Ok(Signal::Stop { .. }) if asked.is_some_and(|at| at.elapsed() < SAME_STOP) => {}
-                    Ok(Signal::Stop { name, number }) => {
+                    Ok(Stop { name, number }) => {
                         log::warn!("stopping at once signal={name} meaning=\"what was not committed is delivered again\"");
                         return 128_u8.saturating_add(number);
                     }

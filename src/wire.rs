@@ -226,7 +226,7 @@ impl Wire {
             Trouble::Ended if !self.versions.is_empty() && !self.proved => Fault::NotKafka {
                 broker,
                 looks_like: format!(
-                    "it answers ApiVersions, and closes the connection on {call} without a word; a SASL listener does so to clients that do not authenticate (use its PLAINTEXT listener, or the client 'librdkafka'), or a broker that is shutting down"
+                    "it answers ApiVersions, and closes the connection on {call} without a word; a SASL listener does so to clients that do not authenticate (use its PLAINTEXT listener: TLS and SASL are not supported), or a broker that is shutting down"
                 ),
             },
             Trouble::Ended => broken("it closed the connection".to_owned()),

@@ -86,3 +86,13 @@ fn a_configuration_from_the_environment() {
     assert_eq!(ended.code(), Some(2));
     assert!(ended.log.join("\n").contains("NO_SUCH_VARIABLE"), "{}", ended.log.join("\n"));
 }
+
+#[test]
+fn a_level_on_the_command_line_that_is_none_is_a_usage_error() {
+    let bed = Bed::new(&["t"]);
+    let config = bed.site.write_config(&bed.config(&["t"]).to_string());
+    let ended = Worker::run(&["-c", &config.display().to_string(), "--log-level", "inf"]);
+    assert_eq!(ended.code(), Some(2));
+    let text = ended.log.join("\n");
+    assert!(text.contains("--log-level") && text.contains("did you mean info"), "{text}");
+}

@@ -220,3 +220,29 @@ fn what_cannot_be_read_stops_its_own_partition_alone() {
     assert!(ended.sums("large").contains("expired=1 "), "{}", ended.sums("large"));
     assert!(ended.sums("codecs").contains("expired=20 "), "{}", ended.sums("codecs"));
 }
+
+/// Each transaction marker, and each change from plain to compressed, needs a question that concerns one
+/// partition alone. They must not wait for the long polls of the idle partitions.
+#[test]
+fn a_partition_with_questions_of_its_own_does_not_wait_for_fifty_idle_ones() {
+    let bed = Bed::new(&[]);
+    bed.server.create_topic("t", 50).unwrap();
+    let append = |log: &mut broker::Log| {
+        for _ in 0..8 {
+            let from = log.end();
+            log.append_transactional((from..from + 3).map(numbered), Codec::None);
+            log.append_control(Marker::Commit, 0);
+            let from = log.end();
+            log.append((from..from + 3).map(numbered), Codec::Gzip);
+        }
+    };
+    bed.server.with_log("t", 7, append).unwrap();
+    let config = bed.config(&["t"]).set("consumer", "fetch_max_wait_ms", 500);
+    let worker = bed.started(&config);
+    let started = std::time::Instant::now();
+    bed.await_committed("t", 7, 56);
+    // By turns with the common fetch it took a quarter of a minute a marker.
+    assert!(started.elapsed() < std::time::Duration::from_secs(8), "it took {:?}", started.elapsed());
+    bed.assert_all("t", 7);
+    bed.stop(worker);
+}

@@ -174,3 +174,52 @@ fn a_long_poll_does_not_delay_the_end() {
     bed.stop(worker);
     assert!(asked.elapsed() < LATE, "it took {:?}", asked.elapsed());
 }
+
+/// A storm of requests to reopen files does not hide the stop, and does not make it a second one.
+#[test]
+fn a_stop_among_many_hangups_is_one_stop() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 20);
+    let worker = bed.started(&bed.config(&["t"]));
+    bed.await_all("t", 0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..20).for_each(|_| worker.signal("HUP")));
+        }
+    });
+    worker.signal("TERM");
+    let ended = worker.exit(PATIENCE);
+    assert_eq!(ended.code(), Some(0), "{}", ended.log.join("\n"));
+    assert_eq!(bed.committed("t"), Some(20));
+}
+
+/// With a log that nobody reads every thread may stand still in it; a second signal ends it all the same.
+#[test]
+fn a_second_signal_ends_it_although_nobody_reads_the_log() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 5000);
+    let config = bed.site.write_config(&bed.config(&["t"]).set("consumer", "sink", "\"log\"").to_string());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_worker"));
+    command.arg("-c").arg(&config).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let pid = child.id().to_string();
+    let kill = || assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
+    // The pipe is full when something was delivered and nothing more is asked for.
+    bed.server.await_requests(broker::Api::OffsetCommit, 1, PATIENCE);
+    thread::sleep(Duration::from_millis(300));
+    kill();
+    thread::sleep(Duration::from_millis(300));
+    kill();
+    let asked = Instant::now();
+    let code = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code();
+        }
+        if asked.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("it does not end");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(code, Some(143));
+}

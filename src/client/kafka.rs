@@ -19,6 +19,7 @@ use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings,
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
+mod choose;
 mod control;
 mod data;
 mod fault;

@@ -9,6 +9,11 @@ use crate::{config, supervisor};
 /// Reads the configuration, sets up the log, and runs until a signal. Returns the exit code.
 /// `log_level`, from the command line, goes before the configuration's.
 pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
+    if let Some(Err(wrong)) = log_level.map(config::check_log_level) {
+        // Without standard error there is nobody left to tell; the exit code still says it.
+        let _ = writeln!(err, "--log-level: {wrong}");
+        return USAGE;
+    }
     let config = match config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -18,7 +23,7 @@ pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
         }
     };
     logger(log_level.unwrap_or(&config.log_level));
-    match supervisor::signals() {
+    match supervisor::signals(supervisor::hard_deadline(&config)) {
         Ok(signals) => supervisor::run(&config, &signals),
         Err(error) => {
             log::error!("cannot start error=\"signals can't be received: {error}\"");

@@ -347,7 +347,7 @@ impl Core {
         } else if self.drain.is_none() {
             // Its lane gave it up without a word: all from the first undelivered record on is read again.
             let (back, committed) = (tracker.acknowledged(), tracker.committed());
-            log::warn!("{} a batch was not delivered, reading again from offset={back}", self.parts[index].partition);
+            log::warn!("a batch was not delivered, reading again {} offset={back}", self.parts[index].partition);
             self.end_slot(index);
             self.begin_slot(index, back, committed, out);
         }

@@ -33,7 +33,7 @@ impl Trouble {
     pub(super) fn at_first(self) -> Self {
         match self {
             Self::Ended => Self::Stranger(
-                "it closed the connection on our first bytes; a TLS listener does so (use its PLAINTEXT listener, or the client 'librdkafka'), a broker older than 0.10, one that is shutting down, or a program that is no Kafka"
+                "it closed the connection on our first bytes; a TLS listener does so (use its PLAINTEXT listener: TLS and SASL are not supported), a broker older than 0.10, one that is shutting down, or a program that is no Kafka"
                     .to_owned(),
             ),
             other => other,
@@ -156,8 +156,7 @@ pub(super) fn stranger(first: [u8; 4]) -> String {
     match &first {
         // RFC 8446, 5.1: content type alert (21), then the legacy version 3.x.
         [0x15, 0x03, ..] => {
-            "it answers with a TLS alert: a TLS listener; use its PLAINTEXT listener, or the client 'librdkafka'"
-                .to_owned()
+            "it answers with a TLS alert: a TLS listener; use its PLAINTEXT listener: TLS is not supported".to_owned()
         }
         b"HTTP" => "it speaks HTTP".to_owned(),
         b"SSH-" => "it speaks SSH".to_owned(),

@@ -9,9 +9,6 @@ use crate::client::Bounds;
 use crate::wire::Header;
 use kafka::error::KafkaCode;
 
-/// Less than this is not worth a request while more memory is about to come back.
-const SMALLEST: usize = 16 << 10;
-
 /// What was asked over a link, to know its answer by.
 pub(super) enum Asked {
     Records(Vec<AskedPart>),
@@ -30,13 +27,13 @@ impl Asked {
 
 /// One partition's part of a question.
 pub(super) struct AskedPart {
-    name: TopicPartition,
-    epoch: u64,
+    pub(super) name: TopicPartition,
+    pub(super) epoch: u64,
     /// `None`, before the answer is here: where the answer before it ends.
-    position: Option<Offset>,
-    bytes: usize,
+    pub(super) position: Option<Offset>,
+    pub(super) bytes: usize,
     /// Memory set aside for the answer, in bytes.
-    reserved: usize,
+    pub(super) reserved: usize,
 }
 
 /// What a data link's call returns.
@@ -52,9 +49,9 @@ pub(super) struct DataLink {
     /// What is under way, and what waits behind it.
     asked: VecDeque<Asked>,
     /// The partition, by its place in the list, to begin the next round with.
-    turn: usize,
+    pub(super) turn: usize,
     /// What was asked last concerned one partition alone.
-    last_was_own: bool,
+    pub(super) last_was_own: bool,
     not_before: Option<Instant>,
     backoff: Backoff,
 }
@@ -65,7 +62,7 @@ impl DataLink {
     }
 
     /// How many questions about the partition are under way or wait.
-    fn asked_of(&self, name: &TopicPartition) -> usize {
+    pub(super) fn asked_of(&self, name: &TopicPartition) -> usize {
         self.asked.iter().flat_map(Asked::parts).filter(|part| part.name == *name).count()
     }
 }
@@ -299,109 +296,6 @@ impl KafkaClient {
         }
     }
 
-    /// What to ask `broker` next. Questions that concern one partition alone, and the common fetch of
-    /// all others, go by turns: neither waits for the other longer than one call takes.
-    fn choose(&mut self, broker: &str, free: &mut usize, all_free: bool, room: Room, now: Instant) -> Option<Asked> {
-        let own_first = !self.data.get(broker)?.last_was_own;
-        let asked = if own_first {
-            self.choose_own(broker, *free, all_free, room, now)
-                .or_else(|| self.choose_common(broker, free, all_free, now))
-        } else {
-            self.choose_common(broker, free, all_free, now)
-                .or_else(|| self.choose_own(broker, *free, all_free, room, now))
-        };
-        if let Some(Asked::Records(parts)) = &asked {
-            *free = free.saturating_sub(parts.iter().map(|part| part.reserved).sum());
-        }
-        asked
-    }
-
-    /// The partitions of `broker` that may be asked now, beginning with the one whose turn it is: their
-    /// places in the list, and the position to ask them at (`None`: where the answer under way ends).
-    fn due(&self, broker: &str, now: Instant) -> Vec<(usize, Option<Offset>)> {
-        let Some(data) = self.data.get(broker) else { return Vec::new() };
-        let count = self.parts.len();
-        let places = (0..count).map(|i| (data.turn + i) % count);
-        places
-            .filter_map(|index| {
-                let part = &self.parts[index];
-                let due = part.leader.as_deref() == Some(broker) && part.not_before.is_none_or(|at| at <= now);
-                let position = part.position.filter(|_| due)?;
-                match data.asked_of(&part.name) {
-                    0 => Some((index, Some(position))),
-                    // The link's thread knows where that answer ends before we do.
-                    1 if part.can_follow() => Some((index, None)),
-                    _ => None,
-                }
-            })
-            .collect()
-    }
-
-    fn choose_own(&mut self, broker: &str, free: usize, all_free: bool, room: Room, now: Instant) -> Option<Asked> {
-        for (index, position) in self.due(broker, now) {
-            let part = &self.parts[index];
-            let mut asked = AskedPart { name: part.name.clone(), epoch: part.epoch, position, bytes: 0, reserved: 0 };
-            let own = match part.step {
-                // Questions without records need no memory; but a consumer that can take nothing
-                // is not helped by their answers either.
-                Step::Bounds if room.bytes > 0 => Asked::Bounds(asked),
-                Step::Header(_) if room.bytes > 0 => Asked::Header(asked),
-                Step::Exact { size, .. } if free >= size || all_free => {
-                    asked.bytes = size;
-                    asked.reserved = size;
-                    Asked::Records(vec![asked])
-                }
-                Step::Fetch if part.alone > 0 => {
-                    let Some(bytes) = affordable(part, part.size.ask(), free, all_free) else { continue };
-                    asked.bytes = bytes;
-                    asked.reserved = reserve(part, bytes);
-                    Asked::Records(vec![asked])
-                }
-                _ => continue,
-            };
-            let data = self.data.get_mut(broker)?;
-            data.turn = index + 1;
-            data.last_was_own = true;
-            return Some(own);
-        }
-        None
-    }
-
-    fn choose_common(&mut self, broker: &str, free: &mut usize, all_free: bool, now: Instant) -> Option<Asked> {
-        let mut common = Vec::new();
-        let (mut left, mut bytes_left) = (*free, self.settings.max_bytes);
-        let mut first = None;
-        for (index, position) in self.due(broker, now) {
-            let part = &self.parts[index];
-            if part.step != Step::Fetch || part.alone > 0 {
-                continue;
-            }
-            let Some(bytes) = affordable(part, part.size.ask().min(bytes_left), left, all_free) else { continue };
-            let reserved = reserve(part, bytes);
-            left = left.saturating_sub(reserved);
-            bytes_left -= bytes;
-            first.get_or_insert(index);
-            common.push(AskedPart { name: part.name.clone(), epoch: part.epoch, position, bytes, reserved });
-        }
-        let data = self.data.get_mut(broker)?;
-        // The next round begins one further on, so that each has its turn at being the first.
-        data.turn = first? + 1;
-        data.last_was_own = false;
-        Some(Asked::Records(common))
-    }
-
-    /// Whether a partition of `broker` waits with a question of its own, or is asked one that has to be
-    /// answered at once.
-    fn is_pressed(&self, broker: &str, now: Instant) -> bool {
-        let pressed = |part: &Partition| {
-            part.leader.as_deref() == Some(broker)
-                && part.position.is_some()
-                && part.step != Step::Fetch
-                && part.not_before.is_none_or(|at| at <= now)
-        };
-        self.parts.iter().any(pressed)
-    }
-
     fn ask(&mut self, broker: &str, asked: Asked, now: Instant) -> Result<(), Fault> {
         let timeout = self.connection.request_timeout;
         let held = self.settings.max_wait;
@@ -430,16 +324,4 @@ impl KafkaClient {
         data.asked.push_back(asked);
         Ok(())
     }
-}
-
-/// How many of the bytes that are wanted fit into the memory that is left; `None` if that is not worth
-/// a request, because more is about to come back.
-fn affordable(part: &Partition, want: usize, free: usize, all_free: bool) -> Option<usize> {
-    let bytes = want.min((free as f64 / part.expansion) as usize);
-    (bytes > 0 && (bytes >= want.min(SMALLEST) || all_free)).then_some(bytes)
-}
-
-/// Memory to set aside for an answer of so many bytes.
-fn reserve(part: &Partition, bytes: usize) -> usize {
-    (bytes as f64 * part.expansion) as usize
 }
