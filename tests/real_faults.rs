@@ -211,7 +211,10 @@ fn leaders_move_and_one_of_three_brokers_dies() {
             });
             arrives("the broker with the group's offsets killed");
             kafka.start(index);
-            eventually("all are in sync", || tool.partitions("moves").iter().all(|of| of.in_sync.len() == 3));
+            eventually("all are in sync", || {
+                let partitions = tool.partitions("moves");
+                !partitions.is_empty() && partitions.iter().all(|of| of.in_sync.len() == 3)
+            });
             for partition in 0..3 {
                 tool.elect("moves", partition);
             }

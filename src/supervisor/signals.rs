@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals as Iterator;
 
 use super::INTERNAL;
@@ -54,6 +55,9 @@ pub fn signals(hard_deadline: Duration) -> io::Result<Signals> {
     let ctrl_c = move || tell(&ctrl_c_tx, &ctrl_c_first, Stop { name: "SIGINT", number: 2 }, hard_deadline);
     debug_assert_eq!((SIGINT, SIGTERM), (2, 15));
     ctrlc::set_handler(ctrl_c).map_err(io::Error::other)?;
+    // Its default action ends the process without a word; caught, the write that exceeds the limit of
+    // file sizes fails, and the sink says so and tries again.
+    flag::register(SIGXFSZ, Arc::default())?;
     let mut others = Iterator::new([SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for number in &mut others {

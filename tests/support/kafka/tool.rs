@@ -245,8 +245,13 @@ impl Tool {
     #[track_caller]
     pub fn partitions(&self, topic: &str) -> Vec<Partition> {
         let ids = |text: &str| text.split(',').map(|id| id.parse().unwrap()).collect();
-        self.ask("partitions", &[topic])
-            .iter()
+        let rows = match self.request("partitions", &[topic]) {
+            Ok(rows) => rows,
+            // Of several brokers the one that is asked may not have heard of a new topic yet.
+            Err(why) if why.contains("UnknownTopicOrPartition") => Rows::new(),
+            Err(why) => panic!("partitions of {topic}: {why}"),
+        };
+        rows.iter()
             .map(|row| Partition {
                 partition: row[0].parse().unwrap(),
                 leader: row[1].parse().ok(),
