@@ -73,7 +73,7 @@ fn aborted_transactions_are_there_but_not_committed() {
     tool.produce(&part(10, End::Abort));
     tool.produce(&part(20, End::Commit));
 
-    assert_eq!(tool.bounds(&topic), [(0, 33)], "three control records");
+    eventually("three control records are there", || tool.bounds(&topic) == [(0, 33)]);
     let numbers = |isolation| {
         let read = tool.read(&topic, isolation);
         read.iter().map(|r| String::from_utf8_lossy(&r.value.as_ref().unwrap()[..12]).parse().unwrap()).collect()
