@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
 
-use crate::client::{Client, Event, Fault, Retry};
+use crate::client::{Client, Event, Fault};
 use crate::record::{Records, TopicPartition};
 use crate::ticket::{Ack, Ticket};
 
@@ -120,9 +120,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
-                    // What somebody has to change is an error; what passes by itself is a warning.
-                    let level = if fault.retry() == Retry::Soon { log::Level::Warn } else { log::Level::Error };
-                    log::log!(level, "consumer in trouble, retrying group_id={group} error=\"{fault}\"");
+                    log::log!(fault.level(), "consumer in trouble, retrying group_id={group} error=\"{fault}\"");
                     let since = trouble.take().map_or_else(Instant::now, |t| t.since);
                     trouble = Some(Trouble { fault, since });
                 }
@@ -181,8 +179,7 @@ fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
             }
         }
         Event::Failing(partition, fault) => {
-            let level = if fault.retry() == Retry::Soon { log::Level::Warn } else { log::Level::Error };
-            log::log!(level, "partition fails {partition} group_id={group} error=\"{fault}\"");
+            log::log!(fault.level(), "partition fails {partition} group_id={group} error=\"{fault}\"");
         }
         Event::Recovered(partition) => log::info!("partition is read again {partition} group_id={group}"),
         Event::Lost(partitions) => {

@@ -136,6 +136,14 @@ impl Fault {
             Self::TooNew { .. } | Self::Unreadable { .. } => Retry::Never,
         }
     }
+
+    /// How it stands in the log: what passes by itself is a warning, what somebody has to change an error.
+    pub fn level(&self) -> log::Level {
+        match self.retry() {
+            Retry::Soon => log::Level::Warn,
+            Retry::Slowly | Retry::Never => log::Level::Error,
+        }
+    }
 }
 
 impl fmt::Display for Fault {

@@ -24,9 +24,9 @@ impl KafkaClient {
         let own_first = !self.data.get(broker)?.last_was_own;
         let asked = if own_first {
             self.choose_own(broker, *free, all_free, room, now)
-                .or_else(|| self.choose_common(broker, free, all_free, now))
+                .or_else(|| self.choose_common(broker, *free, all_free, now))
         } else {
-            self.choose_common(broker, free, all_free, now)
+            self.choose_common(broker, *free, all_free, now)
                 .or_else(|| self.choose_own(broker, *free, all_free, room, now))
         };
         if let Some(Asked::Records(parts)) = &asked {
@@ -86,9 +86,9 @@ impl KafkaClient {
         None
     }
 
-    fn choose_common(&mut self, broker: &str, free: &mut usize, all_free: bool, now: Instant) -> Option<Asked> {
+    fn choose_common(&mut self, broker: &str, free: usize, all_free: bool, now: Instant) -> Option<Asked> {
         let mut common = Vec::new();
-        let (mut left, mut bytes_left) = (*free, self.settings.max_bytes);
+        let (mut left, mut bytes_left) = (free, self.settings.max_bytes);
         let mut first = None;
         for (index, position) in self.due(broker, now) {
             let part = &self.parts[index];
