@@ -29,7 +29,7 @@ use support::kafka::tool::Produce;
 
 const ROUNDS: usize = 3;
 /// What the worker asks for at most in one fetch of plain records.
-const FETCH: i32 = 1 << 20;
+const FETCH: i32 = 4 << 20;
 
 struct Case {
     topic: String,
@@ -183,7 +183,7 @@ fn run_worker(kafka: &Kafka, case: &Case, crc: bool, round: usize) -> (f64, f64,
             seen.push((Instant::now(), committed));
         }
         // Often enough for a commit each 100 ms, and seldom enough not to be a load.
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(20));
     }
     let (cpu, rss) = (cpu(&worker.0.id().to_string()), peak_memory(worker.0.id()));
     worker.stop();

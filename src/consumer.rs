@@ -56,8 +56,8 @@ pub enum Notice {
 
 /// The ends of the channels that a consumer holds.
 pub struct Ends {
-    /// To the dispatcher.
-    pub deliveries: Sender<Batch>,
+    /// To the dispatcher: groups of batches of one topic, because each message may wake a thread.
+    pub deliveries: Sender<Vec<Batch>>,
     /// Dropped at the other end when the process is to end.
     pub stop: Receiver<Never>,
     /// To the supervisor.
@@ -91,32 +91,31 @@ struct Trouble {
 /// deadline has passed. Returns what became of each partition.
 pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
     let group = settings.group.clone();
-    let (acks_tx, acks) = bounded::<Ack>(settings.batches);
-    let mut core = Core::new(settings);
+    let (acks_tx, acks) = bounded::<Vec<Ack>>(settings.batches);
+    let mut driver =
+        Driver { core: Core::new(settings), client, ends, acks: acks_tx, batches: Vec::new(), gone: false };
     let mut stop = ends.stop.clone();
     let mut trouble: Option<Trouble> = None;
-    let mut gone = false;
     loop {
-        let mut outputs = Vec::new();
-        for ack in acks.try_iter() {
-            outputs.extend(core.apply(Input::Ack(ack), Instant::now()));
+        for ack in acks.try_iter().flatten() {
+            driver.apply(Input::Ack(ack));
         }
-        if gone || matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
+        if driver.gone || matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
             stop = never();
-            gone = false;
-            outputs.extend(core.apply(Input::Stop, Instant::now()));
+            driver.gone = false;
+            driver.apply(Input::Stop);
         }
         let mut wait = None;
-        match core.next(Instant::now()) {
+        match driver.core.next(Instant::now()) {
             Action::Done => break,
             Action::Commit(offsets) => {
-                client.commit(&offsets);
-                outputs.extend(core.apply(Input::CommitSent, Instant::now()));
+                driver.client.commit(&offsets);
+                driver.apply(Input::CommitSent);
             }
-            Action::Poll { room, until } => match client.poll(room) {
+            Action::Poll { room, until } => match driver.client.poll(room) {
                 Ok(Some(event)) => {
                     note(&event, &mut trouble, &group);
-                    outputs.extend(core.apply(Input::Event(event), Instant::now()));
+                    driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
@@ -126,44 +125,69 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 }
             },
         }
-        for output in outputs {
-            // A dispatcher that is gone is the supervisor's to see; without it nothing can be delivered.
-            gone |= !carry_out(output, client, ends, &acks_tx, &group);
-        }
+        driver.hand_over();
         if let Some(until) = wait
-            && !gone
+            && !driver.gone
         {
-            let until = [until, client.wake()].into_iter().flatten().min();
+            let until = [until, driver.client.wake()].into_iter().flatten().min();
             let alarm = until.map_or_else(never, crossbeam_channel::at);
             select! {
-                recv(client.ready()) -> _ => {}
-                recv(acks) -> ack => if let Ok(ack) = ack {
-                    for output in core.apply(Input::Ack(ack), Instant::now()) {
-                        gone |= !carry_out(output, client, ends, &acks_tx, &group);
-                    }
-                },
-                recv(stop) -> _ => gone = true,
+                recv(driver.client.ready()) -> _ => {}
+                recv(acks) -> group => group.into_iter().flatten().for_each(|ack| driver.apply(Input::Ack(ack))),
+                recv(stop) -> _ => driver.gone = true,
                 recv(alarm) -> _ => {}
             }
         }
     }
-    core.parts().iter().map(report).collect()
+    driver.core.parts().iter().map(report).collect()
 }
 
-/// Returns whether there still is somebody to deliver to.
-fn carry_out(output: Output, client: &mut dyn Client, ends: &Ends, acks: &Sender<Ack>, group: &str) -> bool {
-    match output {
-        Output::Deliver(delivery) => {
-            let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, acks.clone());
-            let batch = Batch { partition: delivery.partition, records: delivery.records, ticket };
-            ends.deliveries.send(batch).is_ok()
+/// Carries out what the core decides.
+struct Driver<'a> {
+    core: Core,
+    client: &'a mut dyn Client,
+    ends: &'a Ends,
+    acks: Sender<Vec<Ack>>,
+    /// To be handed over with one message; all of one topic.
+    batches: Vec<Batch>,
+    /// Nobody is left to deliver to: that is the supervisor's to see, and nothing can be done here.
+    gone: bool,
+}
+
+impl Driver<'_> {
+    /// Tells the core, and carries out what follows before anything else happens: a client that is
+    /// polled before it was told to seek would bring records of the place that was left.
+    fn apply(&mut self, input: Input) {
+        for output in self.core.apply(input, Instant::now()) {
+            self.carry_out(output);
         }
-        Output::Seek(partition, to) => {
-            client.seek(&partition, to);
-            true
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Deliver(delivery) => {
+                let topic = &delivery.partition.topic;
+                if self.batches.last().is_some_and(|last| last.partition.topic != *topic) {
+                    self.hand_over();
+                }
+                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.acks.clone());
+                self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });
+            }
+            Output::Seek(partition, to) => self.client.seek(&partition, to),
+            Output::Started(topic) => self.tell(Notice::Started { topic, group: self.core.group().to_owned() }),
+            Output::Missing(topic) => self.tell(Notice::Missing { topic }),
         }
-        Output::Started(topic) => ends.notices.send(Notice::Started { topic, group: group.to_owned() }).is_ok(),
-        Output::Missing(topic) => ends.notices.send(Notice::Missing { topic }).is_ok(),
+    }
+
+    /// Sends what was gathered. It waits only while the dispatcher's queue is full.
+    fn hand_over(&mut self) {
+        if !self.batches.is_empty() {
+            self.gone |= self.ends.deliveries.send(std::mem::take(&mut self.batches)).is_err();
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.gone |= self.ends.notices.send(notice).is_err();
     }
 }
 

@@ -20,7 +20,7 @@ use gate::{Gate, OnTimeout, State};
 use rounds::Rounds;
 
 /// Where each topic's records go.
-pub type Routes = HashMap<Arc<str>, Sender<Batch>>;
+pub type Routes = HashMap<Arc<str>, Sender<Vec<Batch>>>;
 
 /// Why the dispatcher ended before its input did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Hands batches over until every sender of `deliveries` is gone. `round` is the length of a poll
+/// Hands batches over, in groups of one topic, until every sender of `deliveries` is gone. `round` is the length of a poll
 /// round, for the statistics at DEBUG.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn run(
-    deliveries: &Receiver<Batch>,
+    deliveries: &Receiver<Vec<Batch>>,
     routes: &Routes,
     mut gate: Option<Gate>,
     round: Duration,
@@ -77,13 +77,13 @@ pub fn run(
         };
         let now = Instant::now();
         match received {
-            Ok(batch) => {
+            Ok(batches) => {
                 if counting {
-                    rounds.count(&batch.partition.topic, batch.records.len());
+                    batches.iter().for_each(|batch| rounds.count(&batch.partition.topic, batch.records.len()));
                 }
                 match &mut gate {
-                    Some(gate) => gate.hold(batch),
-                    None => send(routes, batch)?,
+                    Some(gate) => gate.hold(batches),
+                    None => send(routes, batches)?,
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -99,7 +99,7 @@ pub fn run(
             if state != State::Closed
                 && let Some(open) = gate.take()
             {
-                open.into_held().into_iter().try_for_each(|batch| send(routes, batch))?;
+                open.into_held().into_iter().try_for_each(|batches| send(routes, batches))?;
             }
         }
         if counting && let Some(line) = rounds.line(now) {
@@ -108,9 +108,9 @@ pub fn run(
     }
 }
 
-fn send(routes: &Routes, batch: Batch) -> Result<(), Failure> {
-    let topic = Arc::clone(&batch.partition.topic);
-    match routes.get(&topic).map(|lane| lane.send(batch)) {
+fn send(routes: &Routes, batches: Vec<Batch>) -> Result<(), Failure> {
+    let Some(topic) = batches.first().map(|first| Arc::clone(&first.partition.topic)) else { return Ok(()) };
+    match routes.get(&topic).map(|lane| lane.send(batches)) {
         Some(Ok(())) => Ok(()),
         // A topic without a route can't be: the plan makes a route for each topic it consumes.
         Some(Err(_)) | None => Err(Failure::LaneGone { topic }),

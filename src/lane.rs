@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
 use crate::sink::{Sink, Why};
+use crate::ticket::Ticket;
 
 /// How many records are written before a flush at the most, so that acknowledgements keep coming
 /// while a long queue is worked off.
@@ -24,7 +25,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// The ends of the channels that a lane holds.
 pub struct Ends {
     /// Its queue; the lane ends when the dispatcher has dropped the other end.
-    pub queue: Receiver<Batch>,
+    pub queue: Receiver<Vec<Batch>>,
     /// Dropped at the other end when retries are to be given up.
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
@@ -38,8 +39,8 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
     let mut reopen = ends.reopen.clone();
     loop {
         select! {
-            recv(ends.queue) -> batch => match batch {
-                Ok(batch) => taken.push(batch),
+            recv(ends.queue) -> batches => match batches {
+                Ok(batches) => taken.extend(batches),
                 Err(_) => return,
             },
             recv(reopen) -> asked => match asked {
@@ -50,20 +51,18 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         }
         let mut records: usize = taken.iter().map(|b| b.records.len()).sum();
         while records < RECORDS_A_FLUSH
-            && let Ok(batch) = ends.queue.try_recv()
+            && let Ok(batches) = ends.queue.try_recv()
         {
-            records += batch.records.len();
-            taken.push(batch);
+            records += batches.iter().map(|b| b.records.len()).sum::<usize>();
+            taken.extend(batches);
         }
         if lane.is_aborted() {
             return;
         }
         if !taken.is_empty() && lane.deliver(&taken).is_ok() {
-            for batch in taken.drain(..) {
-                // The memory is given back before the consumer hears of it.
-                drop(batch.records);
-                batch.ticket.done();
-            }
+            // The memory is given back before the consumer hears of it.
+            let tickets: Vec<Ticket> = taken.drain(..).map(|batch| batch.ticket).collect();
+            Ticket::all_done(tickets);
         }
         taken.clear();
     }

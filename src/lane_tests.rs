@@ -70,11 +70,11 @@ impl Sink for Scripted {
 
 struct Fixture {
     sink: Scripted,
-    queue: Sender<Batch>,
+    queue: Sender<Vec<Batch>>,
     abort: Sender<Never>,
     reopen: Sender<()>,
-    acks_tx: Sender<Ack>,
-    acks: Receiver<Ack>,
+    acks_tx: Sender<Vec<Ack>>,
+    acks: Receiver<Vec<Ack>>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -95,7 +95,7 @@ impl Fixture {
     fn send(&self, seq: u64, offsets: std::ops::Range<usize>) {
         let ticket = Ticket::new(Slot(1), seq, 0, self.acks_tx.clone());
         let records = Records::new(Arc::new(Numbers), offsets);
-        self.queue.send(Batch { partition: TopicPartition::new("t", 0), records, ticket }).unwrap();
+        self.queue.send(vec![Batch { partition: TopicPartition::new("t", 0), records, ticket }]).unwrap();
     }
 
     fn durable(&self) -> Vec<i64> {
@@ -103,8 +103,9 @@ impl Fixture {
     }
 
     fn ack(&self) -> (u64, bool) {
-        let ack = self.acks.recv_timeout(Duration::from_secs(30)).unwrap();
-        (ack.seq, ack.ok)
+        let acks = self.acks.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!(acks.len(), 1);
+        (acks[0].seq, acks[0].ok)
     }
 }
 
@@ -135,7 +136,7 @@ fn ends_with_its_queue_and_not_before_what_is_in_it() {
     drop(fixture.queue);
     fixture.thread.join().unwrap();
     assert_eq!(fixture.sink.0.lock().unwrap().durable, [0, 1, 2]);
-    assert_eq!(fixture.acks.try_iter().filter(|ack| ack.ok).count(), 2);
+    assert_eq!(fixture.acks.try_iter().flatten().filter(|ack| ack.ok).count(), 2);
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn an_abort_ends_a_retry_that_would_never_end_and_acknowledges_nothing() {
     let fixture = Fixture::new(std::iter::repeat_with(|| Fate::FlushFails).take(100_000));
     fixture.send(0, 0..2);
     drop(fixture.abort);
-    assert_eq!(fixture.acks.recv_timeout(Duration::from_secs(30)).map(|ack| ack.ok), Ok(false));
+    assert_eq!(fixture.acks.recv_timeout(Duration::from_secs(30)).map(|acks| acks[0].ok), Ok(false));
     fixture.thread.join().unwrap();
     assert!(fixture.sink.0.lock().unwrap().durable.is_empty());
 }

@@ -4,8 +4,11 @@
 //! dead letter); the reference count is the counter of parts. When the last part is gone, one
 //! [`Ack`] goes to the consumer: good if every part said `done`, failed if one was dropped without.
 //!
+//! Acks travel in groups: what a lane has delivered with one flush is acknowledged by one message a
+//! consumer, because each message may wake a thread.
+//!
 //! Invariants: a ticket acknowledges exactly once; dropping one never blocks, because the ack
-//! channel holds as many acks as the consumer may have batches in flight.
+//! channel holds as many messages as the consumer may have batches in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,48 +37,85 @@ pub struct Ack {
 struct Pending {
     ack: Ack,
     failed: AtomicBool,
-    acks: Sender<Ack>,
+    /// `None` once the ack was taken out.
+    acks: Option<Sender<Vec<Ack>>>,
+}
+
+impl Pending {
+    /// The ack, and where it goes; only once.
+    fn end(&mut self) -> Option<(Sender<Vec<Ack>>, Ack)> {
+        self.ack.ok = !*self.failed.get_mut();
+        Some((self.acks.take()?, self.ack))
+    }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.ack.ok = !*self.failed.get_mut();
-        // A consumer that is gone has no use for it, and a full channel cannot be: see above.
-        let _ = self.acks.try_send(self.ack);
+        if let Some((acks, ack)) = self.end() {
+            send(&acks, vec![ack]);
+        }
     }
+}
+
+fn send(acks: &Sender<Vec<Ack>>, group: Vec<Ack>) {
+    // A consumer that is gone has no use for it, and a full channel cannot be: see above.
+    let _ = acks.try_send(group);
 }
 
 /// One part of a batch's delivery.
 #[derive(Debug)]
 pub struct Ticket {
-    pending: Arc<Pending>,
-    done: bool,
+    /// `None` once it is done.
+    pending: Option<Arc<Pending>>,
 }
 
 impl Ticket {
     /// The only part, so far, of batch `seq` of `slot`.
-    pub fn new(slot: Slot, seq: u64, bytes: usize, acks: Sender<Ack>) -> Self {
+    pub fn new(slot: Slot, seq: u64, bytes: usize, acks: Sender<Vec<Ack>>) -> Self {
         let ack = Ack { slot, seq, bytes, ok: false };
-        Self { pending: Arc::new(Pending { ack, failed: AtomicBool::new(false), acks }), done: false }
+        Self { pending: Some(Arc::new(Pending { ack, failed: AtomicBool::new(false), acks: Some(acks) })) }
     }
 
     /// Another part: the batch is delivered when both are done.
     #[must_use]
     pub fn share(&self) -> Self {
-        Self { pending: Arc::clone(&self.pending), done: false }
+        Self { pending: self.pending.clone() }
     }
 
     /// This part is delivered.
-    pub fn done(mut self) {
-        self.done = true;
+    pub fn done(self) {
+        Self::all_done([self]);
+    }
+
+    /// These parts are delivered; one message for each run of tickets of the same consumer.
+    pub fn all_done(tickets: impl IntoIterator<Item = Self>) {
+        let mut group: Option<(Sender<Vec<Ack>>, Vec<Ack>)> = None;
+        for mut ticket in tickets {
+            // Of the parts that end at the same time, exactly one is the last.
+            let last = ticket.pending.take().and_then(Arc::into_inner);
+            let Some((acks, ack)) = last.and_then(|mut last| last.end()) else {
+                continue;
+            };
+            match &mut group {
+                Some((to, list)) if to.same_channel(&acks) => list.push(ack),
+                _ => {
+                    if let Some((to, list)) = group.replace((acks, vec![ack])) {
+                        send(&to, list);
+                    }
+                }
+            }
+        }
+        if let Some((to, list)) = group {
+            send(&to, list);
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.done {
-            // Release pairs with the exclusive access in `Pending::drop`, which the Arc orders.
-            self.pending.failed.store(true, Ordering::Release);
+        if let Some(pending) = &self.pending {
+            // Release pairs with the exclusive access in `Pending::end`, which the Arc orders.
+            pending.failed.store(true, Ordering::Release);
         }
     }
 }
@@ -93,7 +133,7 @@ mod tests {
         first.done();
         assert!(rx.try_recv().is_err());
         second.done();
-        assert_eq!(rx.try_recv().ok(), Some(Ack { slot: Slot(7), seq: 3, bytes: 10, ok: true }));
+        assert_eq!(rx.try_recv().ok(), Some(vec![Ack { slot: Slot(7), seq: 3, bytes: 10, ok: true }]));
         assert!(rx.try_recv().is_err());
     }
 
@@ -104,6 +144,21 @@ mod tests {
         let second = first.share();
         drop(first);
         second.done();
-        assert_eq!(rx.try_recv().map(|ack| ack.ok).ok(), Some(false));
+        assert_eq!(rx.try_recv().map(|acks| acks[0].ok).ok(), Some(false));
+    }
+
+    #[test]
+    fn tickets_that_end_together_are_one_message_a_consumer() {
+        let (one, from_one) = bounded(4);
+        let (two, from_two) = bounded(4);
+        let ticket = |seq, acks: &Sender<Vec<Ack>>| Ticket::new(Slot(7), seq, 10, acks.clone());
+        let shared = ticket(2, &one);
+        let other_part = shared.share();
+        Ticket::all_done([ticket(0, &one), ticket(1, &one), shared, ticket(3, &two), ticket(4, &one)]);
+        let seqs = |acks: Vec<Ack>| acks.iter().map(|ack| (ack.seq, ack.ok)).collect::<Vec<_>>();
+        assert_eq!(from_one.try_iter().map(seqs).collect::<Vec<_>>(), [vec![(0, true), (1, true)], vec![(4, true)]]);
+        assert_eq!(from_two.try_iter().map(seqs).collect::<Vec<_>>(), [vec![(3, true)]]);
+        drop(other_part);
+        assert_eq!(from_one.try_iter().map(seqs).collect::<Vec<_>>(), [vec![(2, false)]]);
     }
 }

@@ -1,6 +1,7 @@
 //! The consumer's thread, driven by a scripted client over a log: what it hands over, what it commits,
 //! and how it ends. The test stands where dispatcher and sink would.
 
+use std::collections::VecDeque;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MS: Duration = Duration::from_millis(1);
 
 struct Consumer {
-    batches: Receiver<Batch>,
+    groups: Receiver<Vec<Batch>>,
+    /// The rest of the last group.
+    batches: VecDeque<Batch>,
     notices: Receiver<Notice>,
     stop: Sender<Never>,
     thread: JoinHandle<Vec<Report>>,
@@ -36,23 +39,26 @@ impl Consumer {
             batches: 8,
             bytes: 1 << 20,
         };
-        let (deliveries, batches) = bounded(64);
+        let (deliveries, groups) = bounded(64);
         let (notices_tx, notices) = bounded(64);
         let (stop, stop_rx) = bounded(0);
         let ends = Ends { deliveries, stop: stop_rx, notices: notices_tx };
         let thread = std::thread::spawn(move || run(settings, &mut client, &ends));
-        Self { batches, notices, stop, thread }
+        Self { groups, batches: VecDeque::new(), notices, stop, thread }
     }
 
-    fn batch(&self) -> (Vec<i64>, Batch) {
-        let batch = self.batches.recv_timeout(PATIENCE).expect("a batch comes");
+    fn batch(&mut self) -> (Vec<i64>, Batch) {
+        if self.batches.is_empty() {
+            self.batches.extend(self.groups.recv_timeout(PATIENCE).expect("a batch comes"));
+        }
+        let batch = self.batches.pop_front().expect("a group is never empty");
         (batch.records.iter().map(|record| record.offset.get()).collect(), batch)
     }
 
     /// Stops it; what is still handed over is not delivered.
     fn end(self) -> Report {
         drop(self.stop);
-        drop(self.batches);
+        drop((self.groups, self.batches));
         let mut reports = self.thread.join().unwrap();
         assert_eq!(reports.len(), 1);
         reports.pop().unwrap()
@@ -86,7 +92,7 @@ fn await_commit(stage: &Stage, offset: i64) {
 #[test]
 fn the_first_position_is_committed_before_the_first_record_is_handed_over() {
     let (stage, client) = stage(5);
-    let consumer = Consumer::start(client);
+    let mut consumer = Consumer::start(client);
     let (offsets, batch) = consumer.batch();
     assert_eq!(stage.commits(), [(partition(), 0)]);
     assert_eq!(offsets, [0, 1, 2, 3, 4]);
@@ -100,7 +106,7 @@ fn the_first_position_is_committed_before_the_first_record_is_handed_over() {
 #[test]
 fn what_is_done_out_of_order_is_committed_up_to_the_first_that_is_not() {
     let (stage, client) = stage(30);
-    let consumer = Consumer::start(client);
+    let mut consumer = Consumer::start(client);
     let ((_, first), (_, second), (offsets, third)) = (consumer.batch(), consumer.batch(), consumer.batch());
     assert_eq!(offsets, (20..30).collect::<Vec<_>>());
     third.ticket.done();
@@ -114,7 +120,7 @@ fn what_is_done_out_of_order_is_committed_up_to_the_first_that_is_not() {
 #[test]
 fn a_batch_that_is_given_up_comes_again_with_all_that_follows_it() {
     let (stage, client) = stage(30);
-    let consumer = Consumer::start(client);
+    let mut consumer = Consumer::start(client);
     let ((_, first), (_, second), (_, third)) = (consumer.batch(), consumer.batch(), consumer.batch());
     first.ticket.done();
     drop(second);
@@ -133,7 +139,7 @@ fn a_batch_that_is_given_up_comes_again_with_all_that_follows_it() {
 #[test]
 fn neither_a_client_in_trouble_nor_a_refused_commit_stops_the_delivery() {
     let (stage, client) = stage(5);
-    let consumer = Consumer::start(client);
+    let mut consumer = Consumer::start(client);
     let (_, batch) = consumer.batch();
     stage.order(Mishap::Commit(Fault::Refused { call: "OffsetCommit", code: "NotCoordinator".to_owned() }));
     stage.order(Mishap::Poll(Fault::NoLeader));
@@ -150,7 +156,7 @@ fn neither_a_client_in_trouble_nor_a_refused_commit_stops_the_delivery() {
 #[test]
 fn a_stop_waits_for_what_was_handed_over_and_commits_it() {
     let (stage, client) = stage(5);
-    let consumer = Consumer::start(client);
+    let mut consumer = Consumer::start(client);
     let (_, batch) = consumer.batch();
     drop(consumer.stop);
     assert!(!consumer.thread.is_finished());
@@ -165,7 +171,7 @@ fn without_anybody_to_deliver_to_it_ends_and_commits_nothing_more() {
     let (stage, client) = stage(0);
     let consumer = Consumer::start(client);
     assert!(matches!(consumer.notices.recv_timeout(PATIENCE), Ok(Notice::Started { .. })));
-    drop(consumer.batches);
+    drop(consumer.groups);
     stage.with_log(&partition(), |log| append(log, 5));
     let report = consumer.thread.join().unwrap().pop().unwrap();
     assert_eq!((report.delivered, report.committed), (0, Some(0)));
@@ -178,7 +184,7 @@ fn a_position_below_the_log_start_goes_on_at_the_log_start() {
     let (stage, client) = stage(20);
     stage.set_committed(&partition(), 3);
     stage.with_log(&partition(), |log| log.delete_records(8));
-    let consumer = Consumer::start(client);
+    let mut consumer = Consumer::start(client);
     let (offsets, batch) = consumer.batch();
     assert_eq!(offsets.first(), Some(&8));
     batch.ticket.done();

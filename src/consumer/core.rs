@@ -376,6 +376,11 @@ impl Core {
         Slot(self.next_slot)
     }
 
+    /// The name of the group.
+    pub fn group(&self) -> &str {
+        &self.settings.group
+    }
+
     /// What became of each partition, for the last lines of the log and for tests.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -37,7 +37,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Gate {
     missing: BTreeSet<Arc<str>>,
-    held: Vec<Batch>,
+    held: Vec<Vec<Batch>>,
     started: Instant,
     attempt: u32,
     max_attempts: u32,
@@ -65,10 +65,12 @@ impl Gate {
         }
     }
 
-    /// Takes a batch in.
-    pub fn hold(&mut self, batch: Batch) {
-        self.missing.remove(&batch.partition.topic);
-        self.held.push(batch);
+    /// Takes batches of one topic in.
+    pub fn hold(&mut self, batches: Vec<Batch>) {
+        if let Some(first) = batches.first() {
+            self.missing.remove(&first.partition.topic);
+        }
+        self.held.push(batches);
     }
 
     /// When to look at the state at the latest: the end of the attempt.
@@ -85,7 +87,8 @@ impl Gate {
     pub fn state(&mut self, now: Instant) -> State {
         let waited = now.saturating_duration_since(self.started);
         if self.missing.is_empty() {
-            log::info!("gate open held_batches={} after_ms={}", self.held.len(), waited.as_millis());
+            let held: usize = self.held.iter().map(Vec::len).sum();
+            log::info!("gate open held_batches={held} after_ms={}", waited.as_millis());
             return State::Open;
         }
         while self.attempt < self.max_attempts && self.wake() <= now {
@@ -104,7 +107,7 @@ impl Gate {
     }
 
     /// What it held, in the order it came.
-    pub fn into_held(self) -> Vec<Batch> {
+    pub fn into_held(self) -> Vec<Vec<Batch>> {
         self.held
     }
 
@@ -119,10 +122,10 @@ mod tests {
     use crate::record::{Records, TopicPartition};
     use crate::ticket::{Slot, Ticket};
 
-    fn batch(topic: &str) -> Batch {
+    fn batch(topic: &str) -> Vec<Batch> {
         let (acks, _) = crossbeam_channel::bounded(1);
         let ticket = Ticket::new(Slot(1), 0, 0, acks);
-        Batch { partition: TopicPartition::new(topic, 0), records: Records::none(), ticket }
+        vec![Batch { partition: TopicPartition::new(topic, 0), records: Records::none(), ticket }]
     }
 
     fn gate(now: Instant) -> Gate {
@@ -139,7 +142,7 @@ mod tests {
         }
         gate.hold(batch("b"));
         assert_eq!(gate.state(now), State::Open);
-        let order: Vec<_> = gate.into_held().iter().map(|b| b.partition.topic.to_string()).collect();
+        let order: Vec<_> = gate.into_held().iter().flatten().map(|b| b.partition.topic.to_string()).collect();
         assert_eq!(order, ["a", "other", "a", "b"]);
     }
 

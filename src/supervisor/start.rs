@@ -119,7 +119,7 @@ pub(super) fn lanes(
     sinks: BTreeMap<String, Box<dyn Sink>>,
     abort: &Receiver<Never>,
     exits: &Sender<Exit>,
-) -> Result<HashMap<String, Sender<Batch>>, StartError> {
+) -> Result<HashMap<String, Sender<Vec<Batch>>>, StartError> {
     let mut queues = HashMap::new();
     for (name, mut sink) in sinks {
         let (queue_tx, queue) = bounded(plan.queue(&name));
@@ -140,9 +140,9 @@ pub(super) fn dispatcher(
     supervisor: &mut Supervisor,
     config: &Config,
     plan: &Plan,
-    lanes: &HashMap<String, Sender<Batch>>,
+    lanes: &HashMap<String, Sender<Vec<Batch>>>,
     exits: &Sender<Exit>,
-) -> Result<Sender<Batch>, StartError> {
+) -> Result<Sender<Vec<Batch>>, StartError> {
     let lane_of = |(topic, sink): (&Arc<str>, &String)| Some((Arc::clone(topic), lanes.get(sink)?.clone()));
     let routes: dispatch::Routes = plan.routes.iter().filter_map(lane_of).collect();
     let gate = config.gate.as_ref().map(|gate| {
@@ -159,7 +159,7 @@ pub(super) fn consumers(
     supervisor: &mut Supervisor,
     config: &Config,
     plan: &Plan,
-    deliveries: &Sender<Batch>,
+    deliveries: &Sender<Vec<Batch>>,
     stop: &Receiver<Never>,
     notices: &Sender<Notice>,
     exits: &Sender<Exit>,

@@ -254,11 +254,14 @@ impl Running {
     fn spawn(kafka_dir: &Path, node: &Node) -> Self {
         let install = Install::get().expect("it was found when the node was made");
         let log = node.dir.join("node.log");
+        // A benchmark's broker gets what Kafka's own start script gives to one.
+        let (first_heap, heap) =
+            if install::FULL_SPEED.load(Ordering::Relaxed) { ("1g", "1g") } else { ("64m", "512m") };
         let mut guard = Command::new(scripts().join("guard.sh"))
             .arg(kafka_dir)
             .arg("java")
-            .arg("-Xms64m")
-            .args(install.jvm("512m"))
+            .arg(format!("-Xms{first_heap}"))
+            .args(install.jvm(heap))
             .arg(format!("-Dnode.log={}", log.display()))
             .arg(format!("-Dlog4j.configuration=file:{}", scripts().join("log4j.properties").display()))
             .args(["kafka.Kafka".as_ref(), node.properties().as_os_str()])

@@ -36,8 +36,8 @@ impl KafkaClient {
     }
 
     /// The partitions of `broker` that may be asked now, beginning with the one whose turn it is: their
-    /// places in the list, and the position to ask them at (`None`: where the answer under way ends).
-    fn due(&self, broker: &str, now: Instant) -> Vec<(usize, Option<Offset>)> {
+    /// places in the list, and their positions.
+    fn due(&self, broker: &str, now: Instant) -> Vec<(usize, Offset)> {
         let Some(data) = self.data.get(broker) else { return Vec::new() };
         let count = self.parts.len();
         let places = (0..count).map(|i| (data.turn + i) % count);
@@ -45,13 +45,7 @@ impl KafkaClient {
             .filter_map(|index| {
                 let part = &self.parts[index];
                 let due = part.leader.as_deref() == Some(broker) && part.not_before.is_none_or(|at| at <= now);
-                let position = part.position.filter(|_| due)?;
-                match data.asked_of(&part.name) {
-                    0 => Some((index, Some(position))),
-                    // The link's thread knows where that answer ends before we do.
-                    1 if part.can_follow() => Some((index, None)),
-                    _ => None,
-                }
+                Some((index, part.position.filter(|_| due)?))
             })
             .collect()
     }

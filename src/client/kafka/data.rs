@@ -1,6 +1,5 @@
 //! The session of a data link: the records of the partitions that one broker leads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka::client::fetch::Response;
@@ -15,9 +14,7 @@ use crate::wire::{Header, Wire};
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     pub(super) partition: TopicPartition,
-    /// `None`: where the answer before this one ended. If that one was not as it should be, the
-    /// partition is not asked.
-    pub(super) position: Option<Offset>,
+    pub(super) position: Offset,
     pub(super) max_bytes: usize,
 }
 
@@ -34,8 +31,6 @@ pub(super) enum Failed {
 pub(super) struct Fetched {
     /// `None` if the crate knows no partition of those asked to be led by this broker.
     pub(super) response: Option<Arc<Response>>,
-    /// The position that each of the asks was sent with; `None` if it was not sent.
-    pub(super) positions: Vec<Option<Offset>>,
     /// Asked partitions that, as the crate sees it, this broker does not lead: it would silently
     /// leave them out.
     pub(super) moved: Vec<TopicPartition>,
@@ -48,13 +43,11 @@ pub(super) struct Data {
     broker: String,
     client: Option<KafkaClient>,
     last_correlation: i32,
-    /// Where the last answer ended, of each partition whose answer began at its position.
-    ends: HashMap<TopicPartition, Offset>,
 }
 
 impl Data {
     pub(super) fn new(connection: Arc<Connection>, settings: Arc<FetchSettings>, broker: String) -> Self {
-        Self { connection, settings, broker, client: None, last_correlation: 0, ends: HashMap::new() }
+        Self { connection, settings, broker, client: None, last_correlation: 0 }
     }
 
     fn wire(&self) -> Result<Wire, Fault> {
@@ -64,34 +57,18 @@ impl Data {
 
     /// Fetches from all of `asks` at once. `at_once`: the broker does not wait for more.
     pub(super) fn fetch(&mut self, asks: &[Ask], at_once: bool) -> Result<Fetched, Failed> {
-        let mut positions: Vec<Option<Offset>> =
-            asks.iter().map(|ask| ask.position.or_else(|| self.ends.get(&ask.partition).copied())).collect();
-        self.ends.clear();
-        if positions.iter().all(Option::is_none) {
-            return Ok(Fetched { response: None, positions, moved: Vec::new() });
-        }
         self.open(asks).map_err(Failed::Fault)?;
-        let Some(client) = &mut self.client else { return Err(Failed::Fault(Fault::NoLeader)) };
-        let mut moved = Vec::new();
-        for (ask, position) in asks.iter().zip(&mut positions) {
-            if position.is_some() && !leads(client, &self.broker, &ask.partition) {
-                moved.push(ask.partition.clone());
-            }
-        }
-        let here = |ask: &Ask| !moved.contains(&ask.partition);
-        let here: Vec<(&Ask, Offset)> = asks
-            .iter()
-            .zip(&positions)
-            .filter_map(|(ask, at)| Some((ask, (*at)?)))
-            .filter(|(ask, _)| here(ask))
-            .collect();
+        let Some(client) = &mut self.client else { return Ok(Fetched { response: None, moved: Vec::new() }) };
+        let led = |ask: &&Ask| leads(client, &self.broker, &ask.partition);
+        let (here, moved): (Vec<&Ask>, Vec<&Ask>) = asks.iter().partition(led);
+        let moved: Vec<_> = moved.into_iter().map(|ask| ask.partition.clone()).collect();
         if here.is_empty() {
-            return Ok(Fetched { response: None, positions, moved });
+            return Ok(Fetched { response: None, moved });
         }
         client.set_fetch_min_bytes(if at_once { 0 } else { self.settings.min_bytes });
-        let asked = here.iter().map(|(ask, position)| {
+        let asked = here.iter().map(|ask| {
             let bytes = i32::try_from(ask.max_bytes).unwrap_or(i32::MAX);
-            FetchPartition::new(&ask.partition.topic, ask.partition.partition, position.get()).with_max_bytes(bytes)
+            FetchPartition::new(&ask.partition.topic, ask.partition.partition, ask.position.get()).with_max_bytes(bytes)
         });
         let asked: Vec<_> = asked.collect();
         let mut responses = client.fetch_messages(&asked).map_err(|error| match meaning("Fetch", &error) {
@@ -114,12 +91,8 @@ impl Data {
                 return Err(Failed::Fault(Fault::Broken { call: "Fetch", why }));
             }
             self.last_correlation = correlation;
-            let end = |(ask, position): &(&Ask, Offset)| {
-                Some((ask.partition.clone(), end(response, &ask.partition, *position)?))
-            };
-            self.ends = here.iter().filter_map(end).collect();
         }
-        Ok(Fetched { response: response.map(Arc::new), positions, moved })
+        Ok(Fetched { response: response.map(Arc::new), moved })
     }
 
     /// The header of the batch at `position`, over a wire socket of its own.
@@ -166,15 +139,6 @@ impl Data {
             fault
         })
     }
-}
-
-/// Where the partition's part of an answer ends, if it begins at the position. Only for asking on: what
-/// is delivered is judged by the consumer's thread, and a wrong guess here costs a fetch, no more.
-fn end(response: &Response, of: &TopicPartition, position: Offset) -> Option<Offset> {
-    let topic = response.topics().iter().find(|t| *t.topic() == *of.topic)?;
-    let messages = topic.partitions().iter().find(|p| p.partition() == of.partition)?.data().ok()?.messages();
-    let first = messages.iter().find(|m| m.offset >= position.get())?;
-    (first.offset == position.get()).then(|| Offset::new(messages.last()?.offset).map(Offset::next)).flatten()
 }
 
 /// Whether, as the crate's metadata has it, `broker` leads the partition.

@@ -16,21 +16,11 @@ pub(super) enum Asked {
     Bounds(AskedPart),
 }
 
-impl Asked {
-    fn parts(&self) -> &[AskedPart] {
-        match self {
-            Self::Records(parts) => parts,
-            Self::Header(part) | Self::Bounds(part) => std::slice::from_ref(part),
-        }
-    }
-}
-
 /// One partition's part of a question.
 pub(super) struct AskedPart {
     pub(super) name: TopicPartition,
     pub(super) epoch: u64,
-    /// `None`, before the answer is here: where the answer before it ends.
-    pub(super) position: Option<Offset>,
+    pub(super) position: Offset,
     pub(super) bytes: usize,
     /// Memory set aside for the answer, in bytes.
     pub(super) reserved: usize,
@@ -46,8 +36,8 @@ pub(super) enum DataReply {
 /// A link to one broker.
 pub(super) struct DataLink {
     link: Link<Data, DataReply>,
-    /// What is under way, and what waits behind it.
-    asked: VecDeque<Asked>,
+    /// What is under way.
+    asked: Option<Asked>,
     /// The partition, by its place in the list, to begin the next round with.
     pub(super) turn: usize,
     /// What was asked last concerned one partition alone.
@@ -58,12 +48,10 @@ pub(super) struct DataLink {
 
 impl DataLink {
     fn reserved(&self) -> usize {
-        self.asked.iter().flat_map(Asked::parts).map(|part| part.reserved).sum()
-    }
-
-    /// How many questions about the partition are under way or wait.
-    pub(super) fn asked_of(&self, name: &TopicPartition) -> usize {
-        self.asked.iter().flat_map(Asked::parts).filter(|part| part.name == *name).count()
+        match &self.asked {
+            Some(Asked::Records(parts)) => parts.iter().map(|part| part.reserved).sum(),
+            _ => 0,
+        }
     }
 }
 
@@ -73,7 +61,7 @@ impl KafkaClient {
         let deadlines = self.data.values().filter_map(|data| data.link.deadline());
         let waits = self.parts.iter().filter(|part| part.position.is_some()).filter_map(|part| {
             let data = self.data.get(part.leader.as_ref()?)?;
-            if data.link.has_room() { part.not_before.max(data.not_before) } else { None }
+            if data.link.is_busy() { None } else { part.not_before.max(data.not_before) }
         });
         deadlines.chain(waits)
     }
@@ -81,10 +69,9 @@ impl KafkaClient {
     pub(super) fn collect_data(&mut self, now: Instant) {
         let brokers: Vec<String> = self.data.keys().cloned().collect();
         for broker in brokers {
-            while let Some(data) = self.data.get_mut(&broker)
-                && let Some(reply) = data.link.reply(now)
-                && let Some(asked) = data.asked.pop_front()
-            {
+            let Some(data) = self.data.get_mut(&broker) else { continue };
+            let Some(reply) = data.link.reply(now) else { continue };
+            if let Some(asked) = data.asked.take() {
                 self.answered(&broker, reply, asked, now);
             }
         }
@@ -92,9 +79,8 @@ impl KafkaClient {
 
     fn answered(&mut self, broker: &str, reply: Result<DataReply, Fault>, asked: Asked, now: Instant) {
         match (reply, asked) {
-            (Ok(DataReply::Records(Ok(fetched))), Asked::Records(mut parts)) => {
+            (Ok(DataReply::Records(Ok(fetched))), Asked::Records(parts)) => {
                 self.link_well(broker);
-                parts.iter_mut().zip(&fetched.positions).for_each(|(part, at)| part.position = *at);
                 self.fetched(&fetched, &parts, now);
             }
             (Ok(DataReply::Records(Err(Failed::Undecodable(why)))), Asked::Records(parts)) => {
@@ -143,7 +129,7 @@ impl KafkaClient {
     fn link_failed(&mut self, broker: &str, fault: Fault, now: Instant) {
         if let Some(data) = self.data.get_mut(broker) {
             data.link.replace();
-            data.asked.clear();
+            data.asked = None;
             data.not_before = Some(now + data.backoff.next_wait());
         }
         // Its partitions may have another leader by now.
@@ -154,10 +140,7 @@ impl KafkaClient {
     /// Runs `act` on the partition, if it still is where it was when it was asked.
     fn with_part(&mut self, asked: &AskedPart, act: impl FnOnce(&mut Partition, &mut VecDeque<Event>)) {
         let same = |part: &&mut Partition| {
-            part.name == asked.name
-                && part.epoch == asked.epoch
-                && part.position.is_some()
-                && part.position == asked.position
+            part.name == asked.name && part.epoch == asked.epoch && part.position == Some(asked.position)
         };
         if let Some(part) = self.parts.iter_mut().find(same) {
             act(part, &mut self.events);
@@ -169,8 +152,6 @@ impl KafkaClient {
             self.survey_soon(now);
         }
         for asked in asked {
-            // It was to follow an answer that did not end as it should: nothing was asked.
-            let Some(position) = asked.position else { continue };
             let found = fetched.response.as_ref().and_then(|response| {
                 let topic = response.topics().iter().position(|t| *t.topic() == *asked.name.topic)?;
                 let parts = response.topics()[topic].partitions();
@@ -184,7 +165,7 @@ impl KafkaClient {
             match response.topics()[topic].partitions()[index].data() {
                 Ok(data) => {
                     let end = Offset::new(data.highwatermark_offset());
-                    let run = run(response, topic, index, position, asked.bytes);
+                    let run = run(response, topic, index, asked.position, asked.bytes);
                     self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, events));
                 }
                 Err(error) => self.refused(asked, &error, now),
@@ -215,7 +196,7 @@ impl KafkaClient {
             KafkaCode::UnsupportedVersion => self.with_part(asked, |part, events| {
                 let what =
                     "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
-                part.fail(Fault::Unreadable { offset: asked.position.unwrap_or_default(), what }, now, events);
+                part.fail(Fault::Unreadable { offset: asked.position, what }, now, events);
                 part.step = Step::Fetch;
             }),
             code => {
@@ -268,16 +249,14 @@ impl KafkaClient {
                 self.data.insert(broker.clone(), link);
             }
             let Some(data) = self.data.get(&broker) else { continue };
-            if !data.link.has_room() || data.not_before.is_some_and(|at| at > now) {
+            if data.link.is_busy() || data.not_before.is_some_and(|at| at > now) {
                 continue;
             }
-            while self.data.get(&broker).is_some_and(|data| data.link.has_room())
-                && let Some(asked) = self.choose(&broker, &mut free, all_free, room, now)
+            let asked = self.choose(&broker, &mut free, all_free, room, now);
+            if let Some(asked) = asked
+                && let Err(fault) = self.ask(&broker, asked, now)
             {
-                if let Err(fault) = self.ask(&broker, asked, now) {
-                    self.link_failed(&broker, fault, now);
-                    break;
-                }
+                self.link_failed(&broker, fault, now);
             }
         }
     }
@@ -288,7 +267,7 @@ impl KafkaClient {
         let make = move || Data::new(Arc::clone(&connection), Arc::clone(&settings), address.clone());
         DataLink {
             link: Link::new(format!("link:{}/{broker}", self.name), self.ready.0.clone(), make),
-            asked: VecDeque::new(),
+            asked: None,
             turn: 0,
             last_was_own: false,
             not_before: None,
@@ -311,7 +290,7 @@ impl KafkaClient {
                 data.link.start("Fetch", timeout + held, now, call)?;
             }
             Asked::Header(part) => {
-                let (name, position) = (part.name.clone(), part.position.unwrap_or_default());
+                let (name, position) = (part.name.clone(), part.position);
                 let call = move |session: &mut Data| DataReply::Header(session.header(&name, position));
                 data.link.start("Fetch (batch header)", timeout, now, call)?;
             }
@@ -321,7 +300,7 @@ impl KafkaClient {
                 data.link.start("ListOffsets", timeout, now, call)?;
             }
         }
-        data.asked.push_back(asked);
+        data.asked = Some(asked);
         Ok(())
     }
 }

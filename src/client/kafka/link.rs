@@ -1,5 +1,4 @@
-//! A link: a thread that runs one blocking call at a time, each with a deadline. One more may wait
-//! behind it, so that the thread goes on without a word from the consumer's.
+//! A link: a thread that runs one blocking call at a time, each with a deadline.
 //!
 //! Owns the thread and, on it, the session: a `KafkaClient` and what belongs to it. Only the link's
 //! thread touches the session. A call that panics, breaks the connection or does not come back in
@@ -7,7 +6,6 @@
 //! can deliver nothing, because nobody holds the receiver of its reply, and ends by itself when its
 //! socket gives up.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -17,8 +15,6 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use crate::client::Fault;
 
-/// Calls that are under way or wait, at most.
-const MAX_CALLS: usize = 2;
 /// Threads whose call did not return that are put up with before no new one is made.
 const MAX_ABANDONED: usize = 4;
 
@@ -33,9 +29,8 @@ struct Running<S, R> {
 
 struct Busy {
     call: &'static str,
-    allowed: Duration,
-    /// When it was started, or the one before it came back.
     started: Instant,
+    deadline: Instant,
 }
 
 /// See the module's text. `S` is the session, `R` what calls return.
@@ -44,29 +39,24 @@ pub(super) struct Link<S, R> {
     make: Arc<dyn Fn() -> S + Send + Sync>,
     ready: Sender<()>,
     running: Option<Running<S, R>>,
-    busy: VecDeque<Busy>,
+    busy: Option<Busy>,
     abandoned: Vec<Weak<()>>,
 }
 
 impl<S: 'static, R: Send + 'static> Link<S, R> {
     /// A link that starts its thread with its first call. `make` runs on that thread.
     pub(super) fn new(name: String, ready: Sender<()>, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        Self { name, make: Arc::new(make), ready, running: None, busy: VecDeque::new(), abandoned: Vec::new() }
+        Self { name, make: Arc::new(make), ready, running: None, busy: None, abandoned: Vec::new() }
     }
 
     /// Whether a call is under way.
     pub(super) fn is_busy(&self) -> bool {
-        !self.busy.is_empty()
-    }
-
-    /// Whether one more call may be started.
-    pub(super) fn has_room(&self) -> bool {
-        self.busy.len() < MAX_CALLS
+        self.busy.is_some()
     }
 
     /// When the call under way is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.busy.front().map(|busy| busy.started + busy.allowed)
+        self.busy.as_ref().map(|busy| busy.deadline)
     }
 
     /// Starts a call. To be asked for by [`Link::reply`], also if this fails.
@@ -77,7 +67,7 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
         now: Instant,
         run: impl FnOnce(&mut S) -> R + Send + 'static,
     ) -> Result<(), Fault> {
-        debug_assert!(self.has_room(), "a link has one call under way and one waiting");
+        debug_assert!(self.busy.is_none(), "a link runs one call at a time");
         if self.running.is_none() {
             self.running = Some(self.spawn(call)?);
         }
@@ -86,27 +76,26 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
             self.replace();
             return Err(Fault::Broken { call, why: "its thread has ended".to_owned() });
         }
-        self.busy.push_back(Busy { call, allowed, started: now });
+        self.busy = Some(Busy { call, started: now, deadline: now + allowed });
         Ok(())
     }
 
     /// The reply of the call under way, if it has come or its time is over.
     pub(super) fn reply(&mut self, now: Instant) -> Option<Result<R, Fault>> {
-        let &Busy { call, allowed, started } = self.busy.front()?;
+        let busy = self.busy.as_ref()?;
+        let call = busy.call;
         let replies = &self.running.as_ref()?.replies;
         let fault = match replies.try_recv() {
             Ok(Ok(reply)) => {
-                self.busy.pop_front();
-                if let Some(next) = self.busy.front_mut() {
-                    next.started = now;
-                }
+                self.busy = None;
                 return Some(Ok(reply));
             }
             Ok(Err(panic)) => Fault::Broken { call, why: format!("the client library panicked: {panic}") },
             Err(TryRecvError::Disconnected) => Fault::Broken { call, why: "its thread has ended".to_owned() },
-            Err(TryRecvError::Empty) if now < started + allowed => return None,
+            Err(TryRecvError::Empty) if now < busy.deadline => return None,
             Err(TryRecvError::Empty) => {
-                Fault::Deadline { call, after_ms: u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX) }
+                let after = busy.deadline.saturating_duration_since(busy.started).as_millis();
+                Fault::Deadline { call, after_ms: u64::try_from(after).unwrap_or(u64::MAX) }
             }
         };
         self.replace();
@@ -115,7 +104,7 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
 
     /// Gives the session up: what is under way is abandoned, the next call gets a new one.
     pub(super) fn replace(&mut self) {
-        self.busy.clear();
+        self.busy = None;
         if let Some(running) = self.running.take() {
             self.abandoned.push(running.alive);
         }
@@ -128,8 +117,8 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
             let why = format!("{MAX_ABANDONED} earlier calls have not returned yet; waiting for them");
             return Err(Fault::Broken { call, why });
         }
-        let (calls, inbox) = bounded::<Call<S, R>>(MAX_CALLS);
-        let (outbox, replies) = bounded(MAX_CALLS);
+        let (calls, inbox) = bounded::<Call<S, R>>(1);
+        let (outbox, replies) = bounded(1);
         let (make, ready, token) = (Arc::clone(&self.make), self.ready.clone(), Arc::new(()));
         let alive = Arc::downgrade(&token);
         thread::Builder::new()
@@ -190,30 +179,6 @@ mod tests {
         link.start("count", LONG, Instant::now(), |n| *n).unwrap();
         ready.recv().unwrap();
         assert_eq!(link.reply(Instant::now()), Some(Ok(0)), "the session is a new one");
-    }
-
-    #[test]
-    fn a_second_call_waits_behind_the_first_and_has_its_own_time() {
-        let (mut link, ready) = link();
-        let (go, wait) = bounded::<()>(0);
-        let start = Instant::now();
-        link.start("first", LONG, start, move |_| wait.recv().map_or(9, |()| 1)).unwrap();
-        link.start("second", LONG, start, |_| 2).unwrap();
-        assert!(!link.has_room());
-        assert_eq!(link.deadline(), Some(start + LONG));
-        go.send(()).unwrap();
-        ready.recv().unwrap();
-        let later = start + LONG / 2;
-        assert_eq!(link.reply(later), Some(Ok(1)));
-        assert_eq!(link.deadline(), Some(later + LONG), "its time begins when the first is back");
-        let deadline = Instant::now() + LONG;
-        let reply = loop {
-            match link.reply(later) {
-                Some(reply) => break reply,
-                None => assert!(Instant::now() < deadline, "the second comes back too"),
-            }
-        };
-        assert_eq!((reply, link.is_busy()), (Ok(2), false));
     }
 
     #[test]

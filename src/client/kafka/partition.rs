@@ -67,8 +67,6 @@ pub(super) struct Partition {
     pub(super) alone: u32,
     /// How much memory an answer takes, as a multiple of the bytes asked for.
     pub(super) expansion: f64,
-    /// There was more behind the last answer.
-    pub(super) more: bool,
     held: Option<Run>,
     log_end: Option<Offset>,
     failing: Option<Fault>,
@@ -89,7 +87,6 @@ impl Partition {
             not_before: None,
             alone: 0,
             expansion: 2.0,
-            more: false,
             held: None,
             log_end: None,
             failing: None,
@@ -106,11 +103,6 @@ impl Partition {
         self.step = Step::Fetch;
         self.not_before = None;
         self.held = None;
-    }
-
-    /// Whether the next fetch may be sent before the answer to the one under way is here.
-    pub(super) fn can_follow(&self) -> bool {
-        self.more && self.step == Step::Fetch && self.alone == 0 && self.held.is_none() && !self.size.is_compressed()
     }
 
     /// Bytes of memory that an answer holds which is not proved yet.
@@ -145,7 +137,6 @@ impl Partition {
             // Nothing there yet, as far as consumers may read.
             None if high_watermark.is_none_or(|end| end <= position) => {
                 self.size.answered(asked, 0, false);
-                self.more = false;
                 self.step = Step::Fetch;
                 self.well(events);
             }
@@ -260,7 +251,6 @@ impl Partition {
         let Some(position) = self.position else { return };
         let end = run.last.next();
         let more = self.log_end.is_some_and(|log_end| log_end > end);
-        self.more = more;
         let ratio = run.bytes as f64 / asked.max(1) as f64;
         self.expansion = ratio.max(self.expansion * 0.9).max(1.0);
         let look = self.size.answered(asked, run.used, more);
