@@ -211,7 +211,12 @@ fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
                 log::warn!("partition is gone {partition} group_id={group} reason=\"topic deleted\"");
             }
         }
-        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } | Event::Committed(_) => {}
+        Event::Assigned(_)
+        | Event::Missing(_)
+        | Event::Span(_)
+        | Event::OutOfRange { .. }
+        | Event::Committed(_)
+        | Event::ReadBack(_) => {}
     }
 }
 
