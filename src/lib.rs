@@ -29,4 +29,5 @@ pub mod record;
 pub mod sink;
 pub mod supervisor;
 pub mod ticket;
+pub mod trouble;
 pub mod wire;
