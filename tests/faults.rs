@@ -214,10 +214,12 @@ fn a_broker_that_comes_and_goes_does_not_flood_the_log() {
     }
     let ended = bed.stop(worker);
     let count = |words: &[&str]| ended.lines_with(words).len();
-    assert_eq!(count(&["WARN", "consumer in trouble, retrying"]), 4, "{}", ended.log.join("\n"));
-    assert_eq!(count(&["INFO", "consumer works again"]), 4);
+    // A reason that changes while it lasts is told too, and counts.
+    let told = ended.log.iter().filter(|line| line.contains("consumer in trouble") && !line.contains("DEBUG"));
+    assert_eq!(told.count(), 5, "{}", ended.log.join("\n"));
+    assert!((2..=4).contains(&count(&["INFO", "consumer works again"])), "{}", ended.log.join("\n"));
     assert_eq!(count(&["WARN", "consumer in trouble again and again group_id=g-t times=5 within_ms="]), 1);
-    assert_eq!(count(&["DEBUG", "consumer in trouble, retrying"]), 3);
+    assert!(count(&["DEBUG", "consumer in trouble, retrying"]) >= 3);
 }
 
 /// One line when the trouble begins and one when it ends, however long it lasts.
@@ -226,6 +228,7 @@ fn a_broker_that_restarts() {
     let bed = Bed::new(&["t"]);
     bed.fill("t", 10);
     let config = bed.config(&["t"]).set("log", "level", "'info,worker=debug'");
+    let address = format!("broker {}", bed.server.bootstrap()[0]);
     // A commit that is under way when the broker goes is a trouble of its own only after three retries.
     let worker = bed.started(&config.set("commit", "retry_delay_ms", 1_000));
     bed.await_all("t", 0);
@@ -245,6 +248,7 @@ fn a_broker_that_restarts() {
         assert_eq!(worker.count(&["INFO", "consumer works again"]), round);
         // The link that fetched and the look at the metadata are in the same trouble.
         assert_eq!(worker.count(&["WARN"]), round, "{:#?}", worker.log());
+        assert_eq!(worker.count(&["WARN", "consumer in trouble", &address]), round, "{:#?}", worker.log());
     }
     bed.stop(worker);
 }
