@@ -3,9 +3,9 @@
 //!
 //! Pure but for [`Phrases::log`]: time is a parameter, and the words are the caller's. One [`Trouble`] is one thing that can
 //! fail (a client, a partition, a sink, a topic that should exist). What always holds:
-//! - a trouble that begins is told at once, unless it has begun [`FLIPS`] times within [`WINDOW`];
+//! - a trouble that begins is told at once, unless it has begun `FLIPS` times within `WINDOW`;
 //!   then one line says that, and no single begin or end is told before it has kept still for
-//!   [`WINDOW`];
+//!   `WINDOW`;
 //! - while it lasts it is told again every [`REMIND`], so that the newest log file has it too.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 /// How often the log is reminded of what still fails.
 pub const REMIND: Duration = Duration::from_secs(600);
-/// So many begins within [`WINDOW`] are told one by one, and the last of them says so.
+/// So many begins within `WINDOW` are told one by one, and the last of them says so.
 const FLIPS: usize = 5;
-/// See [`FLIPS`].
+/// See `FLIPS`.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// What the log is to say.
@@ -87,7 +87,7 @@ pub struct Trouble {
     since: Option<Instant>,
     /// When the log had it last.
     told: Option<Instant>,
-    /// When it began, [`FLIPS`] times at most; the newest last.
+    /// When it began, `FLIPS` times at most; the newest last.
     begins: VecDeque<Instant>,
     /// It comes and goes: since when, and how often it has begun since the log was told.
     flapping: Option<(Instant, u32)>,

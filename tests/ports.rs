@@ -101,7 +101,11 @@ fn the_listener_of_a_controller() {
     let bed = Bed::new(&["t"]);
     bed.server.set_versions(Versions::kafka_3_9().without(Api::Metadata));
     let address = bed.server.bootstrap().remove(0);
-    says(&[address.clone()], "ERROR", &[&format!("{address} does not serve Metadata"), "a KRaft controller"]);
+    says(
+        std::slice::from_ref(&address),
+        "ERROR",
+        &[&format!("{address} does not serve Metadata"), "a KRaft controller"],
+    );
 }
 
 /// A broker is replaced by a newer one while the worker runs: it says so, delivers nothing wrong, and
