@@ -13,13 +13,17 @@ use super::read::{Context, Layer, Origin, Reader};
 use super::report::Scope;
 use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
 use super::value::{self, Choice};
-use super::{AutoOffsetReset, Mode, OnOutOfRange, TopicSettings};
+use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings};
 
 /// Less than this can't hold a batch worth fetching.
 const FETCH_BYTES_MIN: u64 = 1 << 10;
 
 impl Choice for AutoOffsetReset {
     const ALL: &'static [(&'static str, Self)] = &[("latest", Self::Latest), ("earliest", Self::Earliest)];
+}
+
+impl Choice for OnTakeoverTimeout {
+    const ALL: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("proceed", Self::Proceed)];
 }
 
 impl Choice for OnOutOfRange {
@@ -86,6 +90,8 @@ struct Values {
     max_partition_fetch_bytes: Option<usize>,
     fetch_max_bytes: Option<usize>,
     check_crcs: Option<bool>,
+    takeover_timeout: Option<Duration>,
+    on_takeover_timeout: Option<OnTakeoverTimeout>,
     sink: Option<String>,
 }
 
@@ -104,6 +110,8 @@ impl Values {
             max_partition_fetch_bytes: self.max_partition_fetch_bytes?,
             fetch_max_bytes: self.fetch_max_bytes?,
             check_crcs: self.check_crcs?,
+            takeover_timeout: self.takeover_timeout?,
+            on_takeover_timeout: self.on_takeover_timeout?,
             sink: self.sink?,
         })
     }
@@ -298,6 +306,8 @@ fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, below: Option<&Va
         max_partition_fetch_bytes: reader.size("max_partition_fetch_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX),
         fetch_max_bytes: reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX),
         check_crcs: reader.flag("check_crcs"),
+        takeover_timeout: reader.millis("takeover_timeout_ms", 0..=DAY_MS),
+        on_takeover_timeout: reader.choice("on_takeover_timeout"),
         sink: reader.text("sink", |_| Ok(())),
     };
     let complete = !reader.context.faults.incomplete();

@@ -131,7 +131,7 @@ impl Told {
                 let fault = self.commit.clone()?;
                 self.waits_for(Some(&fault))
             }
-            Event::Span(_) | Event::OutOfRange { .. } => None,
+            Event::Span(_) | Event::OutOfRange { .. } | Event::ReadBack(_) | Event::TopicId(..) => None,
         }
     }
 

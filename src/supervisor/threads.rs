@@ -16,6 +16,7 @@ pub(super) enum Role {
     Consumer(String),
     Dispatch,
     Lane(String),
+    State,
 }
 
 impl fmt::Display for Role {
@@ -23,6 +24,7 @@ impl fmt::Display for Role {
         match self {
             Self::Consumer(name) => write!(f, "consumer:{name}"),
             Self::Dispatch => f.write_str("dispatch"),
+            Self::State => f.write_str("state"),
             Self::Lane(name) => write!(f, "sink:{name}/0"),
         }
     }
@@ -34,6 +36,7 @@ pub(super) enum End {
     /// A failure comes with what was not handed over.
     Dispatch(Result<(), (dispatch::Failure, dispatch::Rest)>),
     Lane,
+    State,
 }
 
 /// The end of a thread.
