@@ -48,6 +48,11 @@ pub enum Fault {
         /// Which request it lacks.
         lacks: &'static str,
     },
+    /// It speaks Kafka's protocol, but answers no Metadata: a KRaft controller's listener.
+    NoMetadata {
+        /// `host:port`
+        broker: String,
+    },
     /// A call did not come back in its time.
     Deadline {
         /// What was called.
@@ -131,6 +136,7 @@ impl Fault {
             | Self::NoLeader => Retry::Soon,
             Self::NotKafka { .. }
             | Self::TooOld { .. }
+            | Self::NoMetadata { .. }
             | Self::TopicMissing { .. }
             | Self::GroupHasMembers { .. }
             | Self::Corrupt { .. }
@@ -165,6 +171,10 @@ impl fmt::Display for Fault {
             Self::TooOld { broker, lacks } => {
                 write!(f, "broker {broker} is too old: it does not serve {lacks} (Kafka 0.11 or newer is needed)")
             }
+            Self::NoMetadata { broker } => write!(
+                f,
+                "{broker} does not serve Metadata: this looks like the listener of a KRaft controller; name the listener of a broker in kafka.bootstrap_servers"
+            ),
             Self::Deadline { call, after_ms } => {
                 write!(f, "no answer to {call} within {after_ms} ms; the connection is replaced")
             }

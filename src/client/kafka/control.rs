@@ -189,7 +189,8 @@ impl Control {
             // Once its attempts are used up, commit_offsets repeats without end and without a pause;
             // so they never are, and the link's deadline ends it.
             client.set_retry_max_attempts(u32::MAX);
-            client.load_metadata(&names).map_err(|error| super::fault::fault("Metadata", &error))?;
+            let asked = format!("one of the brokers {}", self.brokers.join(", "));
+            client.load_metadata(&names).map_err(|error| super::fault::fault("Metadata", &asked, &error))?;
             self.group_client = Some(client);
         }
         self.group_client.as_mut().ok_or(Fault::NoLeader)
@@ -269,7 +270,7 @@ impl Cluster for Control {
 /// is the wrong thing, before that nothing does.
 fn most_telling(faults: Vec<Fault>) -> Fault {
     let rank = |fault: &Fault| match fault {
-        Fault::TooNew { .. } | Fault::TooOld { .. } => 0,
+        Fault::TooNew { .. } | Fault::TooOld { .. } | Fault::NoMetadata { .. } => 0,
         Fault::NotKafka { .. } => 1,
         Fault::Unreachable { .. } => 3,
         _ => 2,
