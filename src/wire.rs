@@ -22,6 +22,7 @@ use exchange::{Exchange, Trouble};
 use shape::Shape;
 
 mod exchange;
+mod groups;
 mod header;
 mod metadata;
 mod offsets;
@@ -29,6 +30,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use groups::Member;
 pub use header::{Batch, Codec, Details, Header};
 pub use metadata::{ClusterView, PartitionView, TopicView};
 

@@ -60,7 +60,7 @@ pub(super) fn group_fault(call: &'static str, group: &str, error: &Error) -> Fau
     match meaning(call, &peer, error) {
         Meaning::Code(
             code @ (KafkaCode::UnknownMemberId | KafkaCode::IllegalGeneration | KafkaCode::RebalanceInProgress),
-        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}") },
+        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}"), members: Vec::new() },
         _ => fault(call, &peer, error),
     }
 }
