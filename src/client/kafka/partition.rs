@@ -34,8 +34,9 @@ pub(super) enum Step {
     Fetch,
     /// The header of the batch at the position.
     Header(Why),
-    /// Exactly the batch at the position, alone: `size` bytes, up to offset `last`.
-    Exact { size: usize, last: Offset },
+    /// Exactly the batch at the position, alone: `size` bytes, up to offset `last`, for which
+    /// `memory` bytes are to be set aside.
+    Exact { size: usize, last: Offset, memory: usize },
     /// Where the log begins and ends: the broker says that the position is outside.
     Bounds,
 }
@@ -184,7 +185,11 @@ impl Partition {
             self.size.header(batch.size, codec != Codec::None);
             self.step = match why {
                 Why::Size => Step::Fetch,
-                Why::Suspicion | Why::Undecodable => Step::Exact { size: batch.size, last },
+                Why::Suspicion | Why::Undecodable => {
+                    // A compressed one is taken to expand as those before it did.
+                    let expansion = if codec == Codec::None { 1.0 } else { self.expansion };
+                    Step::Exact { size: batch.size, last, memory: (batch.size as f64 * expansion) as usize }
+                }
             };
         }
     }
@@ -256,7 +261,8 @@ impl Partition {
         let look = self.size.answered(asked, run.used, more);
         self.step = if look { Step::Header(Why::Size) } else { Step::Fetch };
         self.held = None;
-        self.moved(position, end, run.records, run.bytes, events);
+        // What the reserve has lent is no part of the consumer's share.
+        self.moved(position, end, run.records, run.bytes - run.lent, events);
     }
 
     /// Everything from the position to `to` is proved to be absent.
