@@ -189,3 +189,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_answer_counts_as_a_whole_until_its_last_handle_is_gone() {
+    let held = Held::default();
+    let (one, other) = (held.answer(), held.answer());
+    one.add(100);
+    let part = Arc::clone(&one);
+    part.add(20);
+    other.add(7);
+    assert_eq!(held.bytes(), 127);
+    drop(one);
+    assert_eq!(held.bytes(), 127, "a part of it is still in use");
+    drop(part);
+    assert_eq!(held.bytes(), 7);
+    drop(other);
+    assert_eq!(held.bytes(), 0);
+}
