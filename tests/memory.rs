@@ -6,7 +6,7 @@ use std::io::{PipeReader, Read as _, pipe};
 use std::thread;
 use std::time::Duration;
 
-use broker::{Api, Codec, Fault, NewRecord, Order};
+use broker::{Api, Codec, Fault, NewRecord, Options, Order};
 
 use crate::support::bed::Bed;
 use crate::support::eventually_within;
@@ -183,4 +183,20 @@ fn a_fetch_that_fails_gives_the_reserve_back() {
     ["t0", "t1", "t2"].iter().for_each(|topic| await_end(&bed, topic));
     ["t0", "t1", "t2"].iter().for_each(|topic| bed.assert_all(topic, 0));
     bed.stop(worker);
+}
+
+/// An answer that is cut off has no record, as one has of a batch that compaction has emptied. It must
+/// not be taken for that.
+#[test]
+fn a_batch_larger_than_what_the_broker_sends_is_not_passed_over() {
+    let bed = Bed::with(Options { fetch_max_bytes: 1 << 20, ..Options::default() }, &["t", "other"]);
+    append(&bed, "t", [100, 2_000_000, 100]);
+    let worker = bed.start(&bed.config(&["t", "other"]));
+    let line = worker.wait_words(&["ERROR", "partition fails topic=t partition=0"]);
+    assert!(line.contains("the broker sends only a part of the batch at offset=1, which has 2000"), "{line}");
+    bed.fill("other", 100);
+    bed.await_all("other", 0);
+    assert_eq!(bed.arrived_offsets("t", 0), [0]);
+    bed.stop(worker);
+    assert_eq!(bed.committed("t"), Some(1));
 }

@@ -94,8 +94,8 @@ impl KafkaClient {
     fn choose_common(&mut self, broker: &str, free: usize, all_free: bool, now: Instant) -> Option<Asked> {
         let mut common = Vec::new();
         let (mut left, mut bytes_left) = (free, self.settings.max_bytes);
-        if self.place.is_some() {
-            // Half of the share stays free for as long as one of them waits for the reserve, which is
+        if self.parts.iter().any(|part| part.leader.is_some() && is_oversized(part, self.settings.memory)) {
+            // Half of the share stays free for as long as one of them needs the reserve, which is
             // not lent to a consumer that has used up more: else it might wait for ever.
             left = left.saturating_sub(self.settings.memory / 2);
         }
@@ -143,7 +143,7 @@ impl KafkaClient {
             );
         }
         let useful = |(broker, data): (&String, &DataLink)| {
-            let wants = |(index, _): (usize, Offset)| matches!(self.parts[index].step, Step::Exact { memory, .. } if memory > share);
+            let wants = |(index, _): (usize, Offset)| is_oversized(&self.parts[index], share);
             data.not_before.is_none_or(|at| at <= now) && self.due(broker, now).into_iter().any(wants)
         };
         if !may_borrow(free, share) || !self.data.iter().any(useful) {
@@ -162,6 +162,11 @@ impl KafkaClient {
             }
         }
     }
+}
+
+/// Whether what the partition asks for next is larger than the consumer's share.
+fn is_oversized(part: &Partition, share: usize) -> bool {
+    matches!(part.step, Step::Exact { memory, .. } if memory > share)
 }
 
 /// Whether a consumer with so much of its share free may have a loan. One whose sink is slow would

@@ -175,7 +175,7 @@ impl KafkaClient {
                     // What is borrowed is borrowed for one partition alone.
                     let payment = Payment { held: Arc::clone(&held), loan: loan.take() };
                     let run = run(response, topic, index, asked.position, asked.bytes, payment);
-                    self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, events));
+                    self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, now, events));
                 }
                 Err(error) => self.refused(asked, &error, now),
             }
