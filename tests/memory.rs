@@ -79,8 +79,8 @@ fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics() {
         await_end(&bed, topic);
         bed.assert_all(topic, 0);
     }
-    let moved = slow.iter().filter(|topic| bed.committed(topic).is_some_and(|offset| offset > 0)).count();
-    assert_eq!(moved, 0, "nobody has read a byte of theirs");
+    let moved: i64 = slow.iter().filter_map(|topic| bed.committed(topic)).sum();
+    assert!(moved <= 6, "{moved} records of 10 KB have gone to a pipe of 64 KiB");
     let drain = thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()).unwrap());
     slow.iter().for_each(|topic| await_end(&bed, topic));
     let peak = worker.peak_rss();
@@ -173,15 +173,16 @@ fn a_fetch_that_fails_gives_the_reserve_back() {
     let bed = Bed::new(&names);
     // Those that have such a record fail in all their fetches for a while.
     let cut = bed.server.order(Order::new(Api::Fetch, Fault::Truncate(100_000)).topic("t0").after(2).times(3));
-    let hang = bed.server.order(Order::new(Api::Fetch, Fault::Hang).topic("t1").after(2).times(2));
+    bed.server.order(Order::new(Api::Fetch, Fault::Hang).topic("t1").after(2));
     ["t0", "t1", "t2"].iter().for_each(|topic| append(&bed, topic, [3_000_000, 100, 3_000_000]));
     let config = small(&bed, &names).set("kafka", "request_timeout_ms", 500);
     let worker = bed.start(&config);
-    eventually_within(LONG, "the faults strike", || !bed.server.is_pending(cut) && !bed.server.is_pending(hang));
-    // A broker that hangs holds the connection, and with it what was borrowed, until the socket ends.
+    worker.wait_words(&["WARN", "no answer to Fetch within 500 ms"]);
+    // The thread that nobody waits for keeps what was borrowed until its socket ends.
     bed.server.disconnect(0);
     ["t0", "t1", "t2"].iter().for_each(|topic| await_end(&bed, topic));
     ["t0", "t1", "t2"].iter().for_each(|topic| bed.assert_all(topic, 0));
+    assert!(!bed.server.is_pending(cut), "the answers were cut off");
     bed.stop(worker);
 }
 

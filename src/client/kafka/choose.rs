@@ -165,7 +165,7 @@ impl KafkaClient {
 }
 
 /// Whether what the partition asks for next is larger than the consumer's share.
-fn is_oversized(part: &Partition, share: usize) -> bool {
+pub(super) fn is_oversized(part: &Partition, share: usize) -> bool {
     matches!(part.step, Step::Exact { memory, .. } if memory > share)
 }
 

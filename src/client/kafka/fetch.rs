@@ -1,6 +1,7 @@
 //! Fetching: one link a broker, and what is asked over it.
 
 use super::answer::{Payment, run};
+use super::choose::is_oversized;
 use super::data::{Ask, Data, Failed, Fetched};
 use super::fault::{Meaning, meaning};
 use super::partition::{Step, Why};
@@ -137,6 +138,12 @@ impl KafkaClient {
             data.link.replace();
             data.asked = None;
             data.not_before = Some(now + data.backoff.next_wait());
+        }
+        // A broker that may be gone has to answer a small question before anything is borrowed for it.
+        for part in self.parts.iter_mut().filter(|part| part.leader.as_deref() == Some(broker)) {
+            if is_oversized(part, self.settings.memory) {
+                part.step = Step::Header(Why::Suspicion);
+            }
         }
         // Its partitions may have another leader by now.
         self.survey_soon(now);
