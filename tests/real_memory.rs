@@ -18,7 +18,8 @@ fn records_of_20_mb_in_three_of_200_topics_arrive() {
     let lead = Kafka::name("wide");
     let small: Vec<String> = (0..197).map(|n| format!("{lead}-{n}")).collect();
     let large: Vec<String> = (0..3).map(|n| format!("{lead}-large-{n}")).collect();
-    // The broker creates the others when they are written to.
+    // A producer that writes to a topic before it exists waits for each of them.
+    small.iter().for_each(|topic| drop(tool.create(topic, "1", "")));
     let value = vec![b'v'; 1_000];
     let messages = |topic| (0..10).map(move |_| topic);
     let messages: Vec<Message> = small
@@ -26,7 +27,8 @@ fn records_of_20_mb_in_three_of_200_topics_arrive() {
         .flat_map(messages)
         .map(|topic| Message { topic, value: Some(&value), ..Message::default() })
         .collect();
-    tool.send("", End::Plain, &messages);
+    // The producer sets a whole batch aside for each partition.
+    tool.send("batch.size=65536", End::Plain, &messages);
     let configs = "max.request.size=33554432;buffer.memory=67108864";
     for topic in &large {
         tool.create(topic, "1", "max.message.bytes=33554432");
