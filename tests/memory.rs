@@ -23,7 +23,9 @@ fn record(bytes: usize) -> NewRecord {
 /// Appends these records, each as a batch of its own.
 fn append(bed: &Bed, topic: &str, sizes: impl IntoIterator<Item = usize>) {
     let append = |log: &mut broker::Log| {
-        sizes.into_iter().for_each(|size| drop(log.append([record(size)], Codec::None)));
+        for size in sizes {
+            log.append([record(size)], Codec::None);
+        }
     };
     bed.server.with_log(topic, 0, append).unwrap();
 }
