@@ -28,6 +28,7 @@ pub mod memory;
 pub mod plan;
 pub mod record;
 pub mod sink;
+pub mod state;
 pub mod supervisor;
 pub mod ticket;
 pub mod wire;

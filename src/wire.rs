@@ -22,6 +22,7 @@ use exchange::{Exchange, Trouble};
 use shape::Shape;
 
 mod exchange;
+mod groups;
 mod header;
 mod metadata;
 mod offsets;
@@ -29,8 +30,9 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use groups::Member;
 pub use header::{Batch, Codec, Details, Header};
-pub use metadata::{ClusterView, PartitionView, TopicId, TopicView};
+pub use metadata::{ClusterView, PartitionView, TopicView};
 
 /// The largest answer that is read. Metadata of 20,000 partitions are about 1 MiB.
 const MAX_ANSWER: usize = 16 << 20;

@@ -110,7 +110,7 @@ fn a_group_with_live_members_is_waited_for() {
     bed.server.set_members("g-t", vec![member]);
     let worker = bed.start(&bed.config(&["t"]));
     let line = worker.wait_words(&["WARN", "commit failed"]);
-    assert!(line.contains("group g-t has live members (UnknownMemberId)"), "{line}");
+    assert!(line.contains("group g-t has live members (UnknownMemberId): python at 127.0.0.1; stop them"), "{line}");
     assert!(bed.site.records().is_empty());
     bed.server.set_members("g-t", Vec::new());
     bed.await_all("t", 0);

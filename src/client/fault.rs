@@ -91,6 +91,8 @@ pub enum Fault {
         group: String,
         /// Kafka's name of the code.
         code: String,
+        /// Who they are, each as `client id at host`; empty if that could not be learned.
+        members: Vec<String>,
     },
     /// A batch that this client can't decode.
     Unreadable {
@@ -184,10 +186,13 @@ impl fmt::Display for Fault {
             Self::TopicMissing { topic } => {
                 write!(f, "topic {topic} does not exist; it is not created by asking for it, and is looked for again")
             }
-            Self::GroupHasMembers { group, code } => write!(
-                f,
-                "group {group} has live members ({code}): another consumer still runs in it, or did a moment ago; stop it"
-            ),
+            Self::GroupHasMembers { group, code, members } => {
+                write!(f, "group {group} has live members ({code}): ")?;
+                match members.as_slice() {
+                    [] => write!(f, "another consumer still runs in it, or did a moment ago; stop it"),
+                    some => write!(f, "{}; stop them", some.join(", ")),
+                }
+            }
             Self::Unreadable { offset, what } => write!(
                 f,
                 "the batch at offset={offset} can't be read by this client ({what}); produce with gzip, snappy or no compression"

@@ -11,8 +11,11 @@ use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaCli
 
 use super::fault::group_fault;
 use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
-use crate::record::{Offset, TopicPartition};
-use crate::wire::{ClusterView, TopicId, Wire};
+use crate::record::{Offset, TopicId, TopicPartition};
+use crate::wire::{ClusterView, Wire};
+
+/// Members of a group that are named in a line of the log.
+const MEMBERS_TOLD: usize = 5;
 
 /// What is known of one topic.
 #[derive(Debug)]
@@ -70,7 +73,9 @@ impl Control {
             let committed = self.committed(group, &new)?;
             for ((partition, bounds), committed) in new.into_iter().zip(bounds).zip(committed) {
                 match bounds {
-                    Ok(bounds) => found.push(Assignment { partition, committed, bounds, is_new: false }),
+                    Ok(bounds) => {
+                        found.push(Assignment { partition, committed, bounds, remembered: None, is_new: false })
+                    }
                     Err(fault) => log::debug!("no bounds yet {partition} error=\"{fault}\""),
                 }
             }
@@ -94,7 +99,13 @@ impl Control {
                 let Some(committed) = committed else { continue };
                 at.iter_mut().filter(|(name, _)| name == partition).for_each(|(_, offset)| *offset = committed);
                 let committed = Some(committed);
-                moved.push(Assignment { partition: partition.clone(), committed, bounds: bounds?, is_new: false });
+                moved.push(Assignment {
+                    partition: partition.clone(),
+                    committed,
+                    bounds: bounds?,
+                    remembered: None,
+                    is_new: false,
+                });
             }
         }
         self.commit(group, &at)?;
@@ -140,6 +151,17 @@ impl Control {
             }
         }
         Err(most_telling(faults))
+    }
+
+    /// Who is in the group, in words; a few of them. None if that can't be learned: it is only told.
+    fn members(&self, group: &str) -> Vec<String> {
+        let coordinator = self.brokers.iter().find_map(|broker| self.connect(broker).ok()?.coordinator(group).ok());
+        let found = coordinator.and_then(|coordinator| self.connect(&coordinator).ok()?.members(group).ok());
+        let mut members = found.unwrap_or_default();
+        let more = members.len().saturating_sub(MEMBERS_TOLD);
+        members.truncate(MEMBERS_TOLD);
+        let told = members.iter().map(|m| format!("{} at {}", m.client_id, m.host.trim_start_matches('/')));
+        told.chain((more > 0).then(|| format!("and {more} more"))).collect()
     }
 
     fn connect(&self, host: &str) -> Result<Wire, Fault> {
@@ -233,10 +255,13 @@ impl Cluster for Control {
         }
         let client = self.group_client(&of)?;
         let asked: Vec<_> = at.iter().map(|(p, o)| CommitOffset::new(&p.topic, p.partition, o.get())).collect();
-        client.commit_offsets(group, &asked).map_err(|error| {
-            self.group_client = None;
-            group_fault("OffsetCommit", group, &error)
-        })
+        let Err(error) = client.commit_offsets(group, &asked) else { return Ok(()) };
+        self.group_client = None;
+        let mut fault = group_fault("OffsetCommit", group, &error);
+        if let Fault::GroupHasMembers { members, .. } = &mut fault {
+            *members = self.members(group);
+        }
+        Err(fault)
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn group_fault(call: &'static str, group: &str, error: &Error) -> Fau
     match meaning(call, error) {
         Meaning::Code(
             code @ (KafkaCode::UnknownMemberId | KafkaCode::IllegalGeneration | KafkaCode::RebalanceInProgress),
-        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}") },
+        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}"), members: Vec::new() },
         _ => fault(call, error),
     }
 }
