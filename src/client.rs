@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::memory::Reserve;
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
@@ -195,8 +196,11 @@ pub struct FetchSettings {
     pub max_partition_bytes: usize,
     /// Upper limit of a fetch, in bytes.
     pub max_bytes: usize,
-    /// The consumer's share of the memory for records, in bytes; a fetch never asks for more.
+    /// The consumer's share of the memory for records, in bytes; a fetch that needs more needs the
+    /// reserve.
     pub memory: usize,
+    /// What one consumer at a time may borrow for a fetch that is larger than its share.
+    pub reserve: Reserve,
     /// Whether each record's checksum is verified.
     pub check_crcs: bool,
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::client::{Connection, FetchSettings};
+use crate::memory::Reserve;
 
 mod errors;
 mod read;
@@ -150,10 +151,12 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// The part that a client needs, in its words. `memory`: the consumer's share, in bytes.
-    pub fn fetch(&self, memory: usize) -> FetchSettings {
+    /// The part that a client needs, in its words. `memory`: the consumer's share, in bytes;
+    /// `reserve`: what it may borrow.
+    pub fn fetch(&self, memory: usize, reserve: Reserve) -> FetchSettings {
         FetchSettings {
             memory,
+            reserve,
             max_wait: self.fetch_max_wait,
             min_bytes: self.fetch_min_bytes,
             max_partition_bytes: self.max_partition_fetch_bytes,

@@ -12,7 +12,7 @@
 //! In reading order: [`record`] and [`ticket`] are what travels; [`client`] is the seam to a Kafka
 //! library, [`client::kafka`] the one over the crate `kafka`, with [`wire`] for what that can't ask
 //! without harm; [`consumer`] decides what to fetch, deliver and commit; [`dispatch`], [`lane`] and
-//! [`sink`] are the way out; [`config`] and [`plan`] say what is to run, [`supervisor`] runs it, and
+//! [`sink`] are the way out; [`memory`] is what all consumers share; [`config`] and [`plan`] say what is to run, [`supervisor`] runs it, and
 //! [`cmd`] is what the command line calls.
 //!
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
@@ -24,6 +24,7 @@ pub mod config;
 pub mod consumer;
 pub mod dispatch;
 pub mod lane;
+pub mod memory;
 pub mod plan;
 pub mod record;
 pub mod sink;

@@ -1,7 +1,8 @@
 //! From a configuration to consumers.
 //!
 //! Pure. The only place that knows the mode: below it there are consumers with topics, and nothing
-//! else. Owns the shares: how much memory and how many batches each consumer may hold.
+//! else. Owns the shares: how much memory and how many batches each consumer may hold, and what is left
+//! to be lent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use crate::client::FetchSettings;
 use crate::config::{Config, Mode, TopicSettings};
 use crate::consumer::core::{Policy, Settings};
+use crate::memory::Reserve;
 
 /// Batches in flight in the whole process, at most, shared out evenly: it bounds the lanes' queues,
 /// whose places exist from the start.
@@ -46,11 +48,11 @@ impl Plan {
             Mode::Single => vec![config.topics.iter().collect()],
         };
         let shares = groups.len().max(1);
-        // The last quarter is for what is larger than foreseen: answers that expand, and the
-        // library's own lists.
         let memory = config.memory_limit / 4 * 3 / shares;
+        let reserve = Reserve::new(config.memory_limit / 4);
         let batches = (BATCHES / shares).clamp(LEAST_BATCHES, MOST_BATCHES);
-        let consumers = groups.iter().filter_map(|topics| consumer(config, topics, memory, batches)).collect();
+        let consumers =
+            groups.iter().filter_map(|topics| consumer(config, topics, memory, &reserve, batches)).collect();
         let routes = config.topics.iter().map(|topic| (Arc::clone(&topic.name), topic.sink.clone())).collect();
         Self { consumers, routes }
     }
@@ -65,7 +67,13 @@ impl Plan {
     }
 }
 
-fn consumer(config: &Config, topics: &[&TopicSettings], memory: usize, batches: usize) -> Option<ConsumerPlan> {
+fn consumer(
+    config: &Config,
+    topics: &[&TopicSettings],
+    memory: usize,
+    reserve: &Reserve,
+    batches: usize,
+) -> Option<ConsumerPlan> {
     // In single mode the configuration has made sure that all agree in what belongs to the client.
     let first = topics.first()?;
     let name = if topics.len() == 1 { first.name.to_string() } else { first.group.clone() };
@@ -89,7 +97,7 @@ fn consumer(config: &Config, topics: &[&TopicSettings], memory: usize, batches: 
             batches,
             bytes: memory,
         },
-        fetch: first.fetch(memory),
+        fetch: first.fetch(memory, reserve.clone()),
     })
 }
 
@@ -112,6 +120,7 @@ mod tests {
         let groups: Vec<_> = plan.consumers.iter().map(|c| (c.name.as_str(), c.settings.group.as_str())).collect();
         assert_eq!(groups, [("a", "g-a"), ("b", "g-b"), ("c", "g-c")]);
         assert!(plan.consumers.iter().all(|c| c.settings.bytes == 16 << 20 && c.fetch.memory == 16 << 20));
+        assert!(plan.consumers.iter().all(|c| c.fetch.reserve.bytes() == 16 << 20));
         assert_eq!(plan.queue("log"), 2 * MOST_BATCHES);
         assert_eq!(plan.queue("drop"), MOST_BATCHES);
     }

@@ -202,7 +202,7 @@ pub struct Span {
     pub offsets: Range<Offset>,
     /// What there is to deliver; may be none (a control batch, a compacted stretch).
     pub records: Records,
-    /// Bytes of memory that `records` holds.
+    /// Bytes of memory that `records` holds, but for what was borrowed for them.
     pub bytes: usize,
     /// The high watermark that came with the answer.
     pub log_end: Option<Offset>,

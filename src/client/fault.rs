@@ -117,6 +117,13 @@ pub enum Fault {
         /// The setting that limits it.
         setting: &'static str,
     },
+    /// The broker sends only a part of a batch.
+    Cut {
+        /// The offset at which it is.
+        offset: Offset,
+        /// Its size in bytes.
+        size: usize,
+    },
     /// A batch whose checksum does not match its bytes.
     Corrupt {
         /// The offset at which it was asked.
@@ -140,7 +147,8 @@ impl Fault {
             | Self::TopicMissing { .. }
             | Self::GroupHasMembers { .. }
             | Self::Corrupt { .. }
-            | Self::TooLarge { .. } => Retry::Slowly,
+            | Self::TooLarge { .. }
+            | Self::Cut { .. } => Retry::Slowly,
             Self::TooNew { .. } | Self::Unreadable { .. } => Retry::Never,
         }
     }
@@ -202,6 +210,10 @@ impl fmt::Display for Fault {
             Self::TooLarge { offset, size, limit, setting } => {
                 write!(f, "the batch at offset={offset} has {size} bytes, a fetch may have {limit}; raise {setting}")
             }
+            Self::Cut { offset, size } => write!(
+                f,
+                "the broker sends only a part of the batch at offset={offset}, which has {size} bytes; raise fetch.max.bytes in the broker's configuration above that"
+            ),
             Self::Corrupt { offset } => write!(
                 f,
                 "the batch at offset={offset} fails its checksum: damaged on the broker's disk or on the way; it is asked again (check_crcs = false would deliver it as it is)"

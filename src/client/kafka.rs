@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
 use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Remembered, Retry, Room};
+use crate::memory::{Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
@@ -83,6 +84,10 @@ pub struct KafkaClient {
     /// The links that are in trouble, by name.
     troubled: BTreeSet<String>,
     polled: Instant,
+    /// What the answers hold that are not done with, as a whole.
+    held: Held,
+    /// It waits for the reserve.
+    place: Option<Place>,
 }
 
 impl KafkaClient {
@@ -122,6 +127,8 @@ impl KafkaClient {
             faults: VecDeque::new(),
             troubled: BTreeSet::new(),
             polled: now,
+            held: Held::default(),
+            place: None,
             ready: (ready_tx, ready_rx),
             connection,
             settings,
@@ -162,7 +169,9 @@ impl Client for KafkaClient {
         let later = |at: &Instant| *at > self.polled;
         let read_back = (!self.group_link.is_busy()).then_some(self.read_back_due);
         let own = links.into_iter().flatten().chain(survey).chain(read_back);
-        own.chain(self.data_wakes()).filter(later).min()
+        // Its turn at the reserve wakes it; this is for the case that the one before it does not come.
+        let line = self.place.as_ref().map(|_| self.polled + LOOK_AGAIN);
+        own.chain(line).chain(self.data_wakes()).filter(later).min()
     }
 
     fn poll(&mut self, room: Room) -> Result<Option<Event>, Fault> {

@@ -27,7 +27,7 @@ use crate::state::{self, Ledger, State};
 
 /// Batches that wait for the dispatcher, which never waits itself.
 const DELIVERIES: usize = 256;
-/// Below this share of the memory a consumer can't hold one record of Kafka's default maximum.
+/// Below this share of the memory a consumer can't hold one record of Kafka's default maximum beside others.
 const SMALL_SHARE: usize = 2 << 20;
 
 /// Why the process can't start.
@@ -146,7 +146,7 @@ pub(super) fn log_start(config: &Config, plan: &Plan) {
     );
     if let Some(share) = plan.consumers.first().map(|c| c.settings.bytes).filter(|share| *share < SMALL_SHARE) {
         log::warn!(
-            "little memory a consumer share={share} consumers={} meaning=\"a batch of records that is larger can't be fetched; raise memory.limit\"",
+            "little memory a consumer share={share} consumers={} meaning=\"larger batches are fetched one at a time, with the reserve; raise memory.limit\"",
             plan.consumers.len()
         );
     }

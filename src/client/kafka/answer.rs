@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kafka::client::fetch::{Message, Response};
 
+use crate::memory::{Answer, Loan};
 use crate::record::{Arena, Offset, Record, Records};
 
 /// What the crate needs in memory for each record beside its bytes: an offset and two slices.
@@ -21,6 +22,8 @@ pub(super) struct Run {
     pub(super) records: Records,
     /// Bytes of memory it holds.
     pub(super) bytes: usize,
+    /// How many of them the reserve has lent.
+    pub(super) lent: usize,
     /// Bytes it had in the old message format, uncompressed.
     pub(super) used: usize,
 }
@@ -31,6 +34,16 @@ struct Messages {
     topic: usize,
     partition: usize,
     kept: Kept,
+    /// Given back when nobody has a record of it any more.
+    _payment: Payment,
+}
+
+/// What pays for the memory of an answer.
+pub(super) struct Payment {
+    /// The consumer's share, for all that came with the same answer.
+    pub(super) held: Arc<Answer>,
+    /// The reserve.
+    pub(super) loan: Option<Loan>,
 }
 
 /// Which messages of the crate's list count.
@@ -80,6 +93,7 @@ pub(super) fn run(
     partition: usize,
     position: Offset,
     asked: usize,
+    payment: Payment,
 ) -> Option<Run> {
     let all = messages(response, topic, partition);
     let begin = all.iter().position(|m| m.offset >= position.get())?;
@@ -112,12 +126,16 @@ pub(super) fn run(
     let lists = all.len().next_power_of_two().max(4) * MESSAGE;
     // The answer as it came stays in memory beside what was unpacked from it.
     let raw = if used > asked { asked.saturating_add(used) } else { used };
-    let arena = Messages { response: Arc::clone(response), topic, partition, kept };
+    let bytes = raw + lists;
+    let lent = payment.loan.as_ref().map_or(0, Loan::bytes).min(bytes);
+    payment.held.add(bytes - lent);
+    let arena = Messages { response: Arc::clone(response), topic, partition, kept, _payment: payment };
     Some(Run {
         first: Offset::new(first)?,
         last: Offset::new(last)?,
         records: Records::new(Arc::new(arena), 0..count),
-        bytes: raw + lists,
+        bytes,
+        lent,
         used,
     })
 }

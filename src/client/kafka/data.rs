@@ -1,6 +1,7 @@
 //! The session of a data link: the records of the partitions that one broker leads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka::client::fetch::Response;
 use kafka::client::{FetchPartition, KafkaClient};
@@ -55,8 +56,8 @@ impl Data {
         Wire::connect(&self.broker, client_id, *connect_timeout, *request_timeout)
     }
 
-    /// Fetches from all of `asks` at once. `at_once`: the broker does not wait for more.
-    pub(super) fn fetch(&mut self, asks: &[Ask], at_once: bool) -> Result<Fetched, Failed> {
+    /// Fetches from all of `asks` at once. `wait`: how long the broker may wait for more.
+    pub(super) fn fetch(&mut self, asks: &[Ask], wait: Duration) -> Result<Fetched, Failed> {
         self.open(asks).map_err(Failed::Fault)?;
         let Some(client) = &mut self.client else { return Ok(Fetched { response: None, moved: Vec::new() }) };
         let led = |ask: &&Ask| leads(client, &self.broker, &ask.partition);
@@ -65,13 +66,14 @@ impl Data {
         if here.is_empty() {
             return Ok(Fetched { response: None, moved });
         }
-        client.set_fetch_min_bytes(if at_once { 0 } else { self.settings.min_bytes });
+        let peer = format!("broker {}", self.broker);
+        client.set_fetch_min_bytes(if wait.is_zero() { 0 } else { self.settings.min_bytes });
+        client.set_fetch_max_wait_time(wait).map_err(|error| Failed::Fault(fault("Fetch", &peer, &error)))?;
         let asked = here.iter().map(|ask| {
             let bytes = i32::try_from(ask.max_bytes).unwrap_or(i32::MAX);
             FetchPartition::new(&ask.partition.topic, ask.partition.partition, ask.position.get()).with_max_bytes(bytes)
         });
         let asked: Vec<_> = asked.collect();
-        let peer = format!("broker {}", self.broker);
         let mut responses = client.fetch_messages(&asked).map_err(|error| match meaning("Fetch", &peer, &error) {
             Meaning::Undecodable(why) => Failed::Undecodable(why),
             Meaning::Broken(fault) => {
@@ -131,7 +133,6 @@ impl Data {
             client
         });
         let peer = format!("broker {}", self.broker);
-        client.set_fetch_max_wait_time(self.settings.max_wait).map_err(|error| fault("Fetch", &peer, &error))?;
         if names.is_empty() {
             return Ok(());
         }

@@ -1,17 +1,23 @@
 //! Fetching: one link a broker, and what is asked over it.
 
-use super::answer::run;
+use super::answer::{Payment, run};
+use super::choose::is_oversized;
 use super::data::{Ask, Data, Failed, Fetched};
 use super::fault::{Meaning, meaning};
 use super::partition::{Step, Why};
 use super::*;
 use crate::client::Bounds;
+use crate::memory::Loan;
 use crate::wire::Header;
 use kafka::error::KafkaCode;
 
 /// What was asked over a link, to know its answer by.
 pub(super) enum Asked {
-    Records(Vec<AskedPart>),
+    /// `loan`: what the reserve lends for it, until the call takes it along.
+    Records {
+        parts: Vec<AskedPart>,
+        loan: Option<Loan>,
+    },
     Header(AskedPart),
     Bounds(AskedPart),
 }
@@ -28,7 +34,8 @@ pub(super) struct AskedPart {
 
 /// What a data link's call returns.
 pub(super) enum DataReply {
-    Records(Result<Fetched, Failed>),
+    /// With the loan that pays for the answer, if there is one.
+    Records(Result<(Fetched, Option<Loan>), Failed>),
     Header(Result<Header, Fault>),
     Bounds(Result<Bounds, Fault>),
 }
@@ -42,14 +49,14 @@ pub(super) struct DataLink {
     pub(super) turn: usize,
     /// What was asked last concerned one partition alone.
     pub(super) last_was_own: bool,
-    not_before: Option<Instant>,
+    pub(super) not_before: Option<Instant>,
     backoff: Backoff,
 }
 
 impl DataLink {
     fn reserved(&self) -> usize {
         match &self.asked {
-            Some(Asked::Records(parts)) => parts.iter().map(|part| part.reserved).sum(),
+            Some(Asked::Records { parts, .. }) => parts.iter().map(|part| part.reserved).sum(),
             _ => 0,
         }
     }
@@ -79,11 +86,11 @@ impl KafkaClient {
 
     fn answered(&mut self, broker: &str, reply: Result<DataReply, Fault>, asked: Asked, now: Instant) {
         match (reply, asked) {
-            (Ok(DataReply::Records(Ok(fetched))), Asked::Records(parts)) => {
+            (Ok(DataReply::Records(Ok((fetched, loan)))), Asked::Records { parts, .. }) => {
                 self.link_well(broker);
-                self.fetched(&fetched, &parts, now);
+                self.fetched(&fetched, loan, &parts, now);
             }
-            (Ok(DataReply::Records(Err(Failed::Undecodable(why)))), Asked::Records(parts)) => {
+            (Ok(DataReply::Records(Err(Failed::Undecodable(why)))), Asked::Records { parts, .. }) => {
                 log::debug!("answer undecodable broker={broker} partitions={} reason=\"{why}\"", parts.len());
                 self.link_well(broker);
                 for asked in &parts {
@@ -132,6 +139,12 @@ impl KafkaClient {
             data.asked = None;
             data.not_before = Some(now + data.backoff.next_wait());
         }
+        // A broker that may be gone has to answer a small question before anything is borrowed for it.
+        for part in self.parts.iter_mut().filter(|part| part.leader.as_deref() == Some(broker)) {
+            if is_oversized(part, self.settings.memory) {
+                part.step = Step::Header(Why::Suspicion);
+            }
+        }
         // Its partitions may have another leader by now.
         self.survey_soon(now);
         self.trouble(broker, fault);
@@ -147,7 +160,8 @@ impl KafkaClient {
         }
     }
 
-    fn fetched(&mut self, fetched: &Fetched, asked: &[AskedPart], now: Instant) {
+    fn fetched(&mut self, fetched: &Fetched, mut loan: Option<Loan>, asked: &[AskedPart], now: Instant) {
+        let held = self.held.answer();
         if !fetched.moved.is_empty() {
             self.survey_soon(now);
         }
@@ -165,8 +179,10 @@ impl KafkaClient {
             match response.topics()[topic].partitions()[index].data() {
                 Ok(data) => {
                     let end = Offset::new(data.highwatermark_offset());
-                    let run = run(response, topic, index, asked.position, asked.bytes);
-                    self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, events));
+                    // What is borrowed is borrowed for one partition alone.
+                    let payment = Payment { held: Arc::clone(&held), loan: loan.take() };
+                    let run = run(response, topic, index, asked.position, asked.bytes, payment);
+                    self.with_part(asked, |part, events| part.answered(asked.bytes, run, end, now, events));
                 }
                 Err(error) => self.refused(asked, &error, now),
             }
@@ -212,7 +228,7 @@ impl KafkaClient {
         let limits = [
             (settings.max_partition_bytes, "max_partition_fetch_bytes"),
             (settings.max_bytes, "fetch_max_bytes"),
-            (settings.memory, "memory.limit"),
+            (settings.memory.max(settings.reserve.bytes()), "memory.limit"),
         ];
         match header {
             Header::Batch(batch) => self.with_part(asked, |part, events| part.header(batch, &limits, now, events)),
@@ -239,9 +255,13 @@ impl KafkaClient {
         let queued: usize = self.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
         let held: usize = self.parts.iter().map(Partition::held_bytes).sum();
         let reserved: usize = self.data.values().map(DataLink::reserved).sum();
-        let mut free = room.bytes.saturating_sub(queued + held + reserved);
+        // An answer stays as a whole until the last of its records is done, and those of one topic may
+        // be done long before those of another: so what is there counts as well as what is not done.
+        let free = room.bytes.saturating_sub(queued + held);
+        let mut free = free.min(self.settings.memory.saturating_sub(self.held.bytes())).saturating_sub(reserved);
         // All of the share is free: then even the largest answer may be asked for.
         let all_free = free >= self.settings.memory;
+        self.stand_in_line(free, now);
         let leaders: BTreeSet<String> = self.parts.iter().filter_map(|part| part.leader.clone()).collect();
         for broker in leaders {
             if !self.data.contains_key(&broker) {
@@ -252,9 +272,10 @@ impl KafkaClient {
             if data.link.is_busy() || data.not_before.is_some_and(|at| at > now) {
                 continue;
             }
+            let before = free;
             let asked = self.choose(&broker, &mut free, all_free, room, now);
             if let Some(asked) = asked
-                && let Err(fault) = self.ask(&broker, asked, now)
+                && let Err(fault) = self.ask(&broker, asked, before, now)
             {
                 self.link_failed(&broker, fault, now);
             }
@@ -275,19 +296,25 @@ impl KafkaClient {
         }
     }
 
-    fn ask(&mut self, broker: &str, asked: Asked, now: Instant) -> Result<(), Fault> {
+    fn ask(&mut self, broker: &str, mut asked: Asked, free: usize, now: Instant) -> Result<(), Fault> {
         let timeout = self.connection.request_timeout;
-        let held = self.settings.max_wait;
-        let at_once = self.is_pressed(broker, now);
+        let wait = match &asked {
+            // It is there, and everybody waits for what it borrows.
+            Asked::Records { loan: Some(_), .. } => Duration::ZERO,
+            _ => self.may_wait(broker, free, now),
+        };
         let Some(data) = self.data.get_mut(broker) else { return Ok(()) };
-        match &asked {
-            Asked::Records(parts) => {
+        match &mut asked {
+            Asked::Records { parts, loan } => {
                 let asks: Vec<Ask> = parts
                     .iter()
                     .map(|p| Ask { partition: p.name.clone(), position: p.position, max_bytes: p.bytes })
                     .collect();
-                let call = move |session: &mut Data| DataReply::Records(session.fetch(&asks, at_once));
-                data.link.start("Fetch", timeout + held, now, call)?;
+                let loan = loan.take();
+                let call = move |session: &mut Data| {
+                    DataReply::Records(session.fetch(&asks, wait).map(|fetched| (fetched, loan)))
+                };
+                data.link.start("Fetch", timeout + wait, now, call)?;
             }
             Asked::Header(part) => {
                 let (name, position) = (part.name.clone(), part.position);

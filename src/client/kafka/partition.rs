@@ -34,8 +34,9 @@ pub(super) enum Step {
     Fetch,
     /// The header of the batch at the position.
     Header(Why),
-    /// Exactly the batch at the position, alone: `size` bytes, up to offset `last`.
-    Exact { size: usize, last: Offset },
+    /// Exactly the batch at the position, alone: `size` bytes, up to offset `last`, for which
+    /// `memory` bytes are to be set aside. `filled`: it has a record at or behind the position for certain.
+    Exact { size: usize, last: Offset, memory: usize, filled: bool },
     /// Where the log begins and ends: the broker says that the position is outside.
     Bounds,
 }
@@ -116,12 +117,13 @@ impl Partition {
         asked: usize,
         run: Option<Run>,
         high_watermark: Option<Offset>,
+        now: Instant,
         events: &mut impl Extend<Event>,
     ) {
         let Some(position) = self.position else { return };
         self.log_end = high_watermark;
         let exact = match self.step {
-            Step::Exact { last, .. } => Some(last),
+            Step::Exact { size, last, filled, .. } => Some((size, last, filled)),
             _ => None,
         };
         match run {
@@ -141,8 +143,10 @@ impl Partition {
                 self.well(events);
             }
             None => match exact {
+                // The broker cut it off: an answer may be no longer than its own setting.
+                Some((size, _, true)) => self.fail(Fault::Cut { offset: position, size }, now, events),
                 // The batch was in the answer, whole and alone, and nothing of it is left from here on.
-                Some(last) if last >= position => self.advance(last.next(), events),
+                Some((_, last, _)) if last >= position => self.advance(last.next(), events),
                 _ => self.step = Step::Header(Why::Suspicion),
             },
         }
@@ -184,7 +188,14 @@ impl Partition {
             self.size.header(batch.size, codec != Codec::None);
             self.step = match why {
                 Why::Size => Step::Fetch,
-                Why::Suspicion | Why::Undecodable => Step::Exact { size: batch.size, last },
+                Why::Suspicion | Why::Undecodable => {
+                    // A compressed one is taken to expand as those before it did.
+                    let expansion = if codec == Codec::None { 1.0 } else { self.expansion };
+                    let memory = (batch.size as f64 * expansion) as usize;
+                    // Of a batch that begins before the position what is left may have been compacted away.
+                    let filled = batch.details.is_none_or(|d| d.count > 0 && batch.base == position);
+                    Step::Exact { size: batch.size, last, memory, filled }
+                }
             };
         }
     }
@@ -256,7 +267,8 @@ impl Partition {
         let look = self.size.answered(asked, run.used, more);
         self.step = if look { Step::Header(Why::Size) } else { Step::Fetch };
         self.held = None;
-        self.moved(position, end, run.records, run.bytes, events);
+        // What the reserve has lent is no part of the consumer's share.
+        self.moved(position, end, run.records, run.bytes - run.lent, events);
     }
 
     /// Everything from the position to `to` is proved to be absent.
