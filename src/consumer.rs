@@ -2,13 +2,19 @@
 //!
 //! Owns the client, the core, and the receiving end of the acks; touches no sink. It waits in one
 //! place, and what can wake it stands there: the client, an ack, the end of the process, a time.
+//!
+//! A consumer that died, or hangs, is run again by the supervisor, with a client and a core of its own.
+//! A run begins only when nothing that the earlier one handed over is still under way, so that budgets
+//! hold and records of a partition stay in order; and a run that was given up ends, as soon as it moves
+//! again, without delivering or committing anything more.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
 use crate::client::{Client, Event, Fault};
+use crate::progress::{EVERY, Phase, Progress, Since};
 use crate::record::{Records, TopicPartition};
 use crate::ticket::{Ack, Ticket};
 
@@ -60,8 +66,49 @@ pub struct Ends {
     pub deliveries: Sender<Vec<Batch>>,
     /// Dropped at the other end when the process is to end.
     pub stop: Receiver<Never>,
+    /// Dropped at the other end when this run is given up: another one takes its place.
+    pub retired: Receiver<Never>,
     /// To the supervisor.
     pub notices: Sender<Notice>,
+    /// Where acks come back; it holds as many as there may be batches in flight.
+    pub acks: (Sender<Vec<Ack>>, Receiver<Vec<Ack>>),
+    /// What this run tells of itself.
+    pub progress: Arc<Progress>,
+}
+
+/// What a run that has ended, or hangs, may have left in flight.
+#[derive(Clone)]
+pub struct Flight {
+    /// Where the acks of what it handed over arrive.
+    pub acks: Receiver<Vec<Ack>>,
+    /// What it told of itself.
+    pub progress: Arc<Progress>,
+}
+
+impl Flight {
+    /// Waits until all of it is delivered or given up, and says so; `false`: `ends` say that this run
+    /// ends before it begins. What was delivered meanwhile is delivered again.
+    pub fn settle(&self, ends: &Ends) -> bool {
+        ends.progress.enter(Phase::Settling);
+        let mut left = self.progress.batches();
+        while left > 0 {
+            select! {
+                recv(self.acks) -> group => match group {
+                    Ok(group) => {
+                        left = left.saturating_sub(group.len());
+                        // The run itself takes no acks any more; the next one may have to go on here.
+                        self.progress.set_batches(left);
+                    }
+                    // Neither a ticket nor the run itself is left.
+                    Err(_) => break,
+                },
+                recv(ends.stop) -> _ => return false,
+                recv(ends.retired) -> _ => return false,
+            }
+        }
+        ends.progress.enter(Phase::Working);
+        true
+    }
 }
 
 /// What a partition's delivery came to.
@@ -81,26 +128,24 @@ pub struct Report {
     pub committed: Option<i64>,
 }
 
-/// Trouble of the client as a whole, told when it begins and when it ends.
-struct Trouble {
-    fault: Fault,
-    since: Instant,
-}
-
 /// Runs a consumer until `ends.stop` is dropped and what was in flight is done, or the drain's
 /// deadline has passed. Returns what became of each partition.
 pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
     let group = settings.group.clone();
-    let (acks_tx, acks) = bounded::<Vec<Ack>>(settings.batches);
+    let acks = &ends.acks.1;
     let mut driver =
-        Driver { core: Core::new(settings), client, ends, acks: acks_tx, batches: Vec::new(), gone: false };
+        Driver { core: Core::new(settings), client, ends, batches: Vec::new(), gone: false, published: None };
     let mut stop = ends.stop.clone();
-    let mut trouble: Option<Trouble> = None;
+    let mut trouble: Option<Since<Fault>> = None;
     loop {
+        ends.progress.enter(Phase::Working);
+        if is_dropped(&ends.retired) {
+            break;
+        }
         for ack in acks.try_iter().flatten() {
             driver.apply(Input::Ack(ack));
         }
-        if driver.gone || matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
+        if driver.gone || is_dropped(&stop) {
             stop = never();
             driver.gone = false;
             driver.apply(Input::Stop);
@@ -114,27 +159,31 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
             }
             Action::Poll { room, until } => match driver.client.poll(room) {
                 Ok(Some(event)) => {
-                    note(&event, &mut trouble, &group);
+                    note(&event, &mut trouble, &group, &ends.progress);
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
                     log::log!(fault.level(), "consumer in trouble, retrying group_id={group} error=\"{fault}\"");
                     let since = trouble.take().map_or_else(Instant::now, |t| t.since);
-                    trouble = Some(Trouble { fault, since });
+                    trouble = Some(Since { what: fault, since });
+                    ends.progress.set_trouble(trouble.clone());
                 }
             },
         }
         driver.hand_over();
+        let publish_at = driver.publish(wait.is_some());
         if let Some(until) = wait
             && !driver.gone
         {
-            let until = [until, driver.client.wake()].into_iter().flatten().min();
+            let until = [until, driver.client.wake(), publish_at].into_iter().flatten().min();
             let alarm = until.map_or_else(never, crossbeam_channel::at);
+            ends.progress.enter(Phase::Waiting);
             select! {
                 recv(driver.client.ready()) -> _ => {}
                 recv(acks) -> group => group.into_iter().flatten().for_each(|ack| driver.apply(Input::Ack(ack))),
                 recv(stop) -> _ => driver.gone = true,
+                recv(ends.retired) -> _ => {}
                 recv(alarm) -> _ => {}
             }
         }
@@ -147,11 +196,31 @@ struct Driver<'a> {
     core: Core,
     client: &'a mut dyn Client,
     ends: &'a Ends,
-    acks: Sender<Vec<Ack>>,
     /// To be handed over with one message; all of one topic.
     batches: Vec<Batch>,
     /// Nobody is left to deliver to: that is the supervisor's to see, and nothing can be done here.
     gone: bool,
+    /// When it was last told how far it is, if anything happened since.
+    published: Option<Published>,
+}
+
+/// What was told last.
+#[derive(Clone, Copy)]
+struct Published {
+    at: Instant,
+    /// Nothing was done since.
+    all: bool,
+}
+
+/// Tells how far it got also if the thread panics: the next run, and the last lines of the log, go by it.
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        self.ends.progress.publish(self.core.parts(), false, None, Instant::now());
+    }
+}
+
+fn is_dropped(channel: &Receiver<Never>) -> bool {
+    matches!(channel.try_recv(), Err(TryRecvError::Disconnected))
 }
 
 impl Driver<'_> {
@@ -161,6 +230,23 @@ impl Driver<'_> {
         for output in self.core.apply(input, Instant::now()) {
             self.carry_out(output);
         }
+        self.ends.progress.set_batches(self.core.batches_in_flight());
+        if let Some(published) = &mut self.published {
+            published.all = false;
+        }
+    }
+
+    /// Tells how far it is, not too often. `waits`: nothing else is to be done. Returns when there will be
+    /// something to tell, if nothing else happens.
+    fn publish(&mut self, waits: bool) -> Option<Instant> {
+        let now = Instant::now();
+        let next = self.published.map(|last| last.at + EVERY);
+        if next.is_some_and(|next| now < next) {
+            return next.filter(|_| waits && self.published.is_some_and(|last| !last.all));
+        }
+        self.ends.progress.publish(self.core.parts(), self.core.is_full(), self.client.under_way(), now);
+        self.published = Some(Published { at: now, all: true });
+        None
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -170,7 +256,7 @@ impl Driver<'_> {
                 if self.batches.last().is_some_and(|last| last.partition.topic != *topic) {
                     self.hand_over();
                 }
-                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.acks.clone());
+                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.ends.acks.0.clone());
                 self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });
             }
             Output::Seek(partition, to) => self.client.seek(&partition, to),
@@ -182,7 +268,9 @@ impl Driver<'_> {
     /// Sends what was gathered. It waits only while the dispatcher's queue is full.
     fn hand_over(&mut self) {
         if !self.batches.is_empty() {
+            self.ends.progress.enter(Phase::HandingOver);
             self.gone |= self.ends.deliveries.send(std::mem::take(&mut self.batches)).is_err();
+            self.ends.progress.enter(Phase::Working);
         }
     }
 
@@ -192,10 +280,11 @@ impl Driver<'_> {
 }
 
 /// Writes the lines that an operator needs when a trouble begins and when it ends.
-fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
+fn note(event: &Event, trouble: &mut Option<Since<Fault>>, group: &str, progress: &Progress) {
     match event {
         Event::Connected => {
-            if let Some(Trouble { fault, since }) = trouble.take() {
+            progress.set_trouble(None);
+            if let Some(Since { what: fault, since }) = trouble.take() {
                 log::info!(
                     "consumer works again group_id={group} after_ms={} trouble=\"{fault}\"",
                     since.elapsed().as_millis()
@@ -203,19 +292,26 @@ fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
             }
         }
         Event::Failing(partition, fault) => {
+            progress.set_fault(partition, Some(fault));
             log::log!(fault.level(), "partition fails {partition} group_id={group} error=\"{fault}\"");
         }
-        Event::Recovered(partition) => log::info!("partition is read again {partition} group_id={group}"),
+        Event::Recovered(partition) => {
+            progress.set_fault(partition, None);
+            log::info!("partition is read again {partition} group_id={group}");
+        }
         Event::Lost(partitions) => {
             for partition in partitions {
+                progress.set_fault(partition, None);
                 log::warn!("partition is gone {partition} group_id={group} reason=\"topic deleted\"");
             }
         }
-        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } | Event::Committed(_) => {}
+        Event::Committed(answer) => progress.set_commit(answer.as_ref().err()),
+        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } => {}
     }
 }
 
-fn report(part: &Part) -> Report {
+/// What the delivery of `part` has come to.
+pub(crate) fn report(part: &Part) -> Report {
     let (past, in_flight) = part.sums();
     Report {
         partition: part.partition.clone(),

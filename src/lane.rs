@@ -7,12 +7,14 @@
 //!   end of the process is dropped undone, and its records come again after the restart;
 //! - every wait ends by `abort`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
+use crate::progress::LaneProgress;
 use crate::sink::{Sink, Why};
 use crate::ticket::Ticket;
 
@@ -30,11 +32,13 @@ pub struct Ends {
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
     pub reopen: Receiver<()>,
+    /// What it tells of itself.
+    pub progress: Arc<LaneProgress>,
 }
 
 /// Drives `sink`, called `name` in the log, until its queue is closed and empty, or `abort` is dropped.
 pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
-    let mut lane = Lane { name, sink, abort: &ends.abort, trouble: None };
+    let mut lane = Lane { name, sink, abort: &ends.abort, trouble: None, progress: &ends.progress };
     let mut taken = Vec::new();
     let mut reopen = ends.reopen.clone();
     loop {
@@ -59,12 +63,14 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         if lane.is_aborted() {
             return;
         }
+        ends.progress.set_busy(!taken.is_empty());
         if !taken.is_empty() && lane.deliver(&taken).is_ok() {
             // The memory is given back before the consumer hears of it.
             let tickets: Vec<Ticket> = taken.drain(..).map(|batch| batch.ticket).collect();
             Ticket::all_done(tickets);
         }
         taken.clear();
+        ends.progress.set_busy(false);
     }
 }
 
@@ -76,6 +82,7 @@ struct Lane<'a> {
     sink: &'a mut dyn Sink,
     abort: &'a Receiver<Never>,
     trouble: Option<(Instant, Backoff)>,
+    progress: &'a LaneProgress,
 }
 
 impl Lane<'_> {
@@ -114,6 +121,7 @@ impl Lane<'_> {
     /// Waits before the next try; tells the log when the trouble begins.
     fn wait(&mut self, why: &str) -> Result<(), GivenUp> {
         let name = self.name;
+        self.progress.set_trouble(Some(why));
         let (_, backoff) = self.trouble.get_or_insert_with(|| {
             log::warn!("sink fails, its topics wait sink={name} error=\"{why}\"");
             (Instant::now(), Backoff::new(FIRST_RETRY, LONGEST_RETRY))
@@ -135,6 +143,7 @@ impl Lane<'_> {
 
     fn well(&mut self) {
         if let Some((since, _)) = self.trouble.take() {
+            self.progress.set_trouble(None);
             log::info!("sink works again sink={} after_ms={}", self.name, since.elapsed().as_millis());
         }
     }

@@ -13,7 +13,7 @@
 //! library, [`client::kafka`] the one over the crate `kafka`, with [`wire`] for what that can't ask
 //! without harm; [`consumer`] decides what to fetch, deliver and commit; [`dispatch`], [`lane`] and
 //! [`sink`] are the way out; [`config`] and [`plan`] say what is to run, [`supervisor`] runs it, and
-//! [`cmd`] is what the command line calls.
+//! [`cmd`] is what the command line calls; [`progress`] is what the threads tell of themselves.
 //!
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
@@ -24,9 +24,12 @@ pub mod config;
 pub mod consumer;
 pub mod dispatch;
 pub mod lane;
+pub mod observe;
 pub mod plan;
+pub mod progress;
 pub mod record;
 pub mod sink;
 pub mod supervisor;
 pub mod ticket;
+pub mod verdict;
 pub mod wire;

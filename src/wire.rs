@@ -22,6 +22,7 @@ use exchange::{Exchange, Trouble};
 use shape::Shape;
 
 mod exchange;
+mod groups;
 mod header;
 mod metadata;
 mod offsets;

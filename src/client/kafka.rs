@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
-use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Room};
+use crate::client::{Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Room};
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
@@ -28,11 +28,11 @@ mod fetch_size;
 mod link;
 mod partition;
 mod survey;
+mod watch;
 
 use control::{Control, Survey};
 use fetch::DataLink;
-use link::Link;
-pub(crate) use link::panic_text;
+pub(crate) use link::{Link, panic_text};
 use partition::Partition;
 use survey::Known;
 
@@ -78,6 +78,12 @@ enum Commit {
     None,
     Wanted(Vec<(TopicPartition, Offset)>),
     UnderWay(Vec<(TopicPartition, Offset)>),
+}
+
+/// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
+/// the first question; each round of questions, which begins with the topics' partitions, connects anew.
+pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
+    Box::new(watch::Watch::new(connection))
 }
 
 impl KafkaClient {
@@ -218,5 +224,10 @@ impl Client for KafkaClient {
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
         debug_assert!(matches!(self.commit, Commit::None), "one commit at a time");
         self.commit = Commit::Wanted(offsets.to_vec());
+    }
+
+    fn under_way(&self) -> Option<Call> {
+        let links = [self.survey.call(), self.group_link.call()];
+        links.into_iter().flatten().chain(self.data_calls()).min_by_key(|call| call.since)
     }
 }

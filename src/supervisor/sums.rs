@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::consumer::Report;
 
 /// Writes one line a topic.
-pub(super) fn log(reports: &[Report]) {
+pub(super) fn log<'a>(reports: impl IntoIterator<Item = &'a Report>) {
     let mut topics: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
     for report in reports {
         topics.entry(&report.partition.topic).or_default().push(report);
