@@ -93,6 +93,9 @@ pub enum Event {
     Connected,
     /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
     Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
+    /// What the group has for partitions that are read, looked at now and then. No commit of this client
+    /// was under way meanwhile.
+    ReadBack(Vec<(TopicPartition, Option<Offset>)>),
     /// Partitions that the topic no longer has (it was deleted). Their positions mean nothing now.
     Lost(Vec<TopicPartition>),
 }
@@ -177,7 +180,7 @@ pub struct Connection {
     pub connect_timeout: Duration,
     /// How long any one request may take, beyond the time that a fetch is allowed to be held.
     pub request_timeout: Duration,
-    /// How often topics and partitions are looked up anew.
+    /// How often topics, partitions and committed offsets are looked up anew.
     pub metadata_max_age: Duration,
 }
 

@@ -158,6 +158,8 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 driver.apply(Input::CommitSent);
             }
             Action::Poll { room, until } => match driver.client.poll(room) {
+                // Another run has taken over while the client was away: it reads the same records.
+                _ if is_dropped(&ends.retired) => break,
                 Ok(Some(event)) => {
                     note(&event, &mut trouble, &group, &ends.progress);
                     driver.apply(Input::Event(event));
@@ -306,7 +308,7 @@ fn note(event: &Event, trouble: &mut Option<Since<Fault>>, group: &str, progress
             }
         }
         Event::Committed(answer) => progress.set_commit(answer.as_ref().err()),
-        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } => {}
+        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } | Event::ReadBack(_) => {}
     }
 }
 

@@ -87,7 +87,7 @@ impl Fixture {
         let (reopen, reopen_rx) = bounded(1);
         let (acks_tx, acks) = bounded(10);
         let mut own = sink.clone();
-        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx };
+        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx, progress: Arc::default() };
         let thread = thread::spawn(move || run("test", &mut own, &ends));
         Self { sink, queue, abort, reopen, acks_tx, acks, thread }
     }

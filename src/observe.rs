@@ -203,5 +203,13 @@ fn named(topics: &[Arc<str>]) -> String {
 }
 
 #[cfg(test)]
-#[path = "observe_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_many_topics_names_ten_and_counts_the_rest() {
+        let names: Vec<Arc<str>> = (0..600).map(|n| format!("t{n}").into()).collect();
+        assert_eq!(named(&names[..2]), "t0, t1");
+        assert_eq!(named(&names), "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9 and 590 others");
+    }
+}

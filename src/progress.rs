@@ -121,10 +121,10 @@ pub struct Progress {
 const PHASES: [Phase; 4] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling];
 
 impl Progress {
-    /// Run `run` of a consumer, from 0, which begins now.
-    pub fn new(run: u32) -> Self {
+    /// Run `run` of a consumer, from 0, which begins at `born`.
+    pub fn new(run: u32, born: Instant) -> Self {
         let (phase, batches, told) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
-        Self { run, born: Instant::now(), phase, batches, told }
+        Self { run, born, phase, batches, told }
     }
 
     /// The number of the run.
@@ -253,7 +253,7 @@ pub struct Board(Vec<Mutex<Arc<Progress>>>);
 impl Board {
     /// A place for so many consumers, each before its first run.
     pub fn new(consumers: usize) -> Self {
-        Self((0..consumers).map(|_| Mutex::new(Arc::new(Progress::new(0)))).collect())
+        Self((0..consumers).map(|_| Mutex::new(Arc::new(Progress::new(0, Instant::now())))).collect())
     }
 
     /// The progress of the current run of the consumer at this place of the plan.
@@ -269,7 +269,7 @@ impl Board {
     /// # Panics
     /// If there is no such place.
     pub fn begin(&self, consumer: usize, run: u32) -> Arc<Progress> {
-        let progress = Arc::new(Progress::new(run));
+        let progress = Arc::new(Progress::new(run, Instant::now()));
         *self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
         progress
     }

@@ -20,3 +20,4 @@ mod sinks;
 mod start;
 mod support;
 mod topics;
+mod watchdog;

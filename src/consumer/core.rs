@@ -237,6 +237,7 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            Input::Event(Event::ReadBack(found)) => self.read_back(found),
             // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
             Input::Event(Event::Connected) => self.schedule.try_again(),
             Input::Event(event) if self.drain.is_none() => self.event(event, &mut out),
@@ -262,7 +263,8 @@ impl Core {
                 }
             }
             // Told to the log by the driver; the client goes on trying by itself.
-            Event::Failing(..) | Event::Recovered(..) | Event::Connected | Event::Committed(_) => {}
+            Event::Failing(..) | Event::Recovered(..) | Event::Connected | Event::Committed(_) | Event::ReadBack(_) => {
+            }
         }
     }
 

@@ -311,3 +311,26 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_say_nothing_for_long_are_a_trouble_and_an_answer_ends_it() {
+        let mut part = Partition::new(TopicPartition::new("t", 0), None, 1 << 20);
+        part.seek(Some(Offset::default()));
+        let (start, mut events) = (Instant::now(), Vec::new());
+        for seconds in [0, 10, 29] {
+            part.unanswered(start + Duration::from_secs(seconds), &mut events);
+        }
+        assert!(events.is_empty(), "a quota does so for a while: {events:?}");
+        for seconds in [30, 31] {
+            part.unanswered(start + Duration::from_secs(seconds), &mut events);
+        }
+        assert!(matches!(&events[..], [Event::Failing(_, Fault::Unanswered { for_ms: 30_000 })]), "{events:?}");
+        part.answered(100, None, Some(Offset::default()), &mut events);
+        assert!(matches!(&events[..], [_, Event::Recovered(_)]), "{events:?}");
+    }
+}

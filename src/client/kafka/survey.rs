@@ -48,7 +48,7 @@ impl KafkaClient {
         let survey = match self.survey.reply(now) {
             None => return,
             Some(Ok(ControlReply::Surveyed(answer))) => answer,
-            Some(Ok(ControlReply::Committed(_))) => return,
+            Some(Ok(ControlReply::Committed(_) | ControlReply::ReadBack(_))) => return,
             Some(Err(fault)) => Err(fault),
         };
         match survey {

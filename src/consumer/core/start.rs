@@ -45,6 +45,8 @@ impl Core {
             place: Place::Gone,
             leaving: None,
             past: Past::default(),
+            foreign: None,
+            unanswered: VecDeque::new(),
         });
         self.index.insert(partition.clone(), self.parts.len() - 1);
         self.parts.len() - 1
