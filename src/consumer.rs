@@ -13,9 +13,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
-use crate::client::{Client, Event, Fault};
+use crate::client::{Assignment, Client, Event, Fault};
 use crate::progress::{EVERY, Phase, Progress, Since};
 use crate::record::{Records, TopicPartition};
+use crate::state::Ledger;
 use crate::ticket::{Ack, Ticket};
 
 pub mod core;
@@ -60,7 +61,7 @@ pub enum Notice {
     },
 }
 
-/// The ends of the channels that a consumer holds.
+/// The ends of the channels that a consumer holds, and what it shares with others. One for each run.
 pub struct Ends {
     /// To the dispatcher: groups of batches of one topic, because each message may wake a thread.
     pub deliveries: Sender<Vec<Batch>>,
@@ -70,6 +71,8 @@ pub struct Ends {
     pub retired: Receiver<Never>,
     /// To the supervisor.
     pub notices: Sender<Notice>,
+    /// Where it is noted what the group has.
+    pub ledger: Arc<Ledger>,
     /// Where acks come back; it holds as many as there may be batches in flight.
     pub acks: (Sender<Vec<Ack>>, Receiver<Vec<Ack>>),
     /// What this run tells of itself.
@@ -162,6 +165,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 _ if is_dropped(&ends.retired) => break,
                 Ok(Some(event)) => {
                     note(&event, &mut trouble, &group, &ends.progress);
+                    enter(&event, &ends.ledger, &group);
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
@@ -281,6 +285,27 @@ impl Driver<'_> {
     }
 }
 
+/// Notes what has to be known after the group has forgotten it.
+fn enter(event: &Event, ledger: &Ledger, group: &str) {
+    match event {
+        Event::TopicId(topic, id) => ledger.topic(group, topic, *id),
+        Event::Committed(Ok(offsets)) => ledger.committed(group, offsets),
+        Event::Lost(partitions) => ledger.lost(group, partitions),
+        Event::Assigned(round) => {
+            let has = |a: &Assignment| Some((a.partition.clone(), a.committed.filter(|_| !a.is_new)?));
+            ledger.committed(group, &round.iter().filter_map(has).collect::<Vec<_>>());
+        }
+        Event::Missing(_)
+        | Event::Span(_)
+        | Event::OutOfRange { .. }
+        | Event::Failing(..)
+        | Event::Recovered(_)
+        | Event::Connected
+        | Event::Committed(Err(_))
+        | Event::ReadBack(_) => {}
+    }
+}
+
 /// Writes the lines that an operator needs when a trouble begins and when it ends.
 fn note(event: &Event, trouble: &mut Option<Since<Fault>>, group: &str, progress: &Progress) {
     match event {
@@ -308,7 +333,12 @@ fn note(event: &Event, trouble: &mut Option<Since<Fault>>, group: &str, progress
             }
         }
         Event::Committed(answer) => progress.set_commit(answer.as_ref().err()),
-        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } | Event::ReadBack(_) => {}
+        Event::Assigned(_)
+        | Event::Missing(_)
+        | Event::Span(_)
+        | Event::OutOfRange { .. }
+        | Event::ReadBack(_)
+        | Event::TopicId(..) => {}
     }
 }
 

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod progress;
 pub mod record;
 pub mod sink;
+pub mod state;
 pub mod supervisor;
 pub mod ticket;
 pub mod verdict;

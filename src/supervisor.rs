@@ -10,12 +10,13 @@
 //! - it waits for nothing without a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
-use crate::client::{Client, Cluster, Connection, kafka};
+use crate::client::{Client, Cluster, Connection, Remembered, kafka};
 use crate::config::Config;
 use crate::consumer::{Never, Notice, Report};
 use crate::observe::{self, Demand};
@@ -23,6 +24,7 @@ use crate::plan::{ConsumerPlan, Plan};
 use crate::progress::Board;
 use crate::record::TopicPartition;
 use crate::sink::Sink;
+use crate::state::{Ledger, State};
 
 mod consumers;
 mod restarts;
@@ -58,8 +60,8 @@ pub fn hard_deadline(config: &Config) -> Duration {
 /// Where clients come from: one a consumer, made on its thread, and one that asks about the cluster.
 #[derive(Clone)]
 pub struct Library {
-    /// Makes the client of a consumer.
-    pub client: Arc<dyn Fn(&ConsumerPlan) -> Box<dyn Client> + Send + Sync>,
+    /// Makes the client of a consumer, given what earlier runs have read.
+    pub client: Arc<dyn Fn(&ConsumerPlan, &[Remembered]) -> Box<dyn Client> + Send + Sync>,
     /// Makes what the observer asks.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -69,26 +71,34 @@ impl Library {
     pub fn kafka(connection: Connection) -> Self {
         let connection = Arc::new(connection);
         let own = Arc::clone(&connection);
-        let client = move |plan: &ConsumerPlan| -> Box<dyn Client> {
+        let client = move |plan: &ConsumerPlan, remembered: &[Remembered]| -> Box<dyn Client> {
             let topics = plan.settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let (connection, fetch) = (Arc::clone(&own), Arc::new(plan.fetch.clone()));
-            Box::new(kafka::KafkaClient::new(&plan.name, &plan.settings.group, topics, connection, fetch))
+            Box::new(kafka::KafkaClient::new(&plan.name, &plan.settings.group, topics, connection, fetch, remembered))
         };
         Self { client: Arc::new(client), cluster: Arc::new(move || kafka::cluster(Arc::clone(&connection))) }
     }
 }
 
-/// Runs until a signal or a failure ends it. Returns the exit code.
-pub fn run(config: &Config, signals: &Signals) -> u8 {
-    run_with(config, signals, Library::kafka(config.kafka.connection()))
+/// Runs until a signal or a failure ends it. `beside`: the state directory where none can be used that is
+/// configured. Returns the exit code.
+pub fn run(config: &Config, beside: &Path, signals: &Signals) -> u8 {
+    run_with(config, beside, signals, Library::kafka(config.kafka.connection()))
 }
 
 /// The same over clients of another library.
-pub fn run_with(config: &Config, signals: &Signals, library: Library) -> u8 {
+pub fn run_with(config: &Config, beside: &Path, signals: &Signals, library: Library) -> u8 {
     for warning in &config.warnings {
         log::warn!("configuration: {warning}");
     }
     let plan = Plan::new(config);
+    let state = match start::open_state(config, beside) {
+        Ok(state) => state,
+        Err(error) => {
+            log::error!("cannot start error=\"{error}\"");
+            return FAILURE;
+        }
+    };
     let sinks = match start::open_sinks(config, &plan) {
         Ok(sinks) => sinks,
         Err(error) => {
@@ -96,7 +106,7 @@ pub fn run_with(config: &Config, signals: &Signals, library: Library) -> u8 {
             return FAILURE;
         }
     };
-    match Supervisor::start(config, &plan, sinks, library) {
+    match Supervisor::start(config, &plan, state, sinks, library) {
         Ok(supervisor) => supervisor.run(signals),
         Err(error) => {
             log::error!("cannot start error=\"{error}\"");
@@ -117,6 +127,8 @@ struct Supervisor {
     stop: Option<Sender<Never>>,
     /// Dropped: lanes give up retrying.
     abort: Option<Sender<Never>>,
+    /// Dropped: nothing is committed any more.
+    settled: Option<Sender<Never>>,
     reopen: Vec<Sender<()>>,
     drain_timeout: Duration,
     /// What has not ended yet.
@@ -235,7 +247,7 @@ impl Supervisor {
             Ok(threads::End::Lane) => {}
             // It ends when it is to stop, which its end may tell before anything else does.
             Ok(threads::End::Observe) => {}
-            Ok(threads::End::Dispatch(Ok(()))) => {
+            Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
                 if !stopping {
                     log::error!("thread ended by itself, stopping thread={}", exit.role);
                     self.fail();
@@ -245,6 +257,7 @@ impl Supervisor {
         if self.deadline.is_some() && !self.running.iter().any(|role| matches!(role, Role::Consumer { .. })) {
             // Nobody is left who would hear of a delivery.
             self.abort = None;
+            self.settled = None;
         }
     }
 
@@ -330,15 +343,18 @@ impl Supervisor {
     fn start(
         config: &Config,
         plan: &Plan,
+        (state, ledger): (State, Ledger),
         sinks: BTreeMap<String, Box<dyn Sink>>,
         library: Library,
     ) -> Result<Self, StartError> {
-        let threads = 2 + sinks.len() + plan.consumers.len();
+        let threads = 3 + sinks.len() + plan.consumers.len();
         let (exits_tx, exits) = bounded(threads);
         let (notices_tx, notices) = bounded(256);
         let (stop, stop_rx) = bounded(0);
         let (abort, abort_rx) = bounded(0);
         let (demands_tx, demands) = bounded(plan.consumers.len());
+        let (settled, settled_rx) = bounded(0);
+        let ledger = Arc::new(ledger);
         let mut supervisor = Self {
             exits,
             notices,
@@ -346,6 +362,7 @@ impl Supervisor {
             consumers: None,
             stop: Some(stop),
             abort: Some(abort),
+            settled: Some(settled),
             reopen: Vec::new(),
             drain_timeout: config.drain_timeout,
             running: BTreeSet::new(),
@@ -360,6 +377,7 @@ impl Supervisor {
         start::log_start(config, plan);
         let lanes = start::lanes(&mut supervisor, plan, sinks, &abort_rx, &exits_tx)?;
         let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes.queues, &exits_tx)?;
+        start::state(&mut supervisor, state, &ledger, settled_rx, &exits_tx)?;
         let board = Arc::new(Board::new(plan.consumers.len()));
         let observer = observe::Ends {
             stop: stop_rx.clone(),
@@ -369,8 +387,16 @@ impl Supervisor {
             cluster: Arc::clone(&library.cluster),
         };
         let window = RESTARTS_COUNT_FOR.max(config.watchdog.stall_timeout * 6);
-        let common =
-            Common { library, deliveries, stop: stop_rx, notices: notices_tx, exits: exits_tx.clone(), board, window };
+        let common = Common {
+            library,
+            deliveries,
+            stop: stop_rx,
+            notices: notices_tx,
+            ledger,
+            exits: exits_tx.clone(),
+            board,
+            window,
+        };
         start::consumers(&mut supervisor, plan, common)?;
         start::observer(&mut supervisor, config, plan, observer, &exits_tx)?;
         Ok(supervisor)

@@ -11,7 +11,7 @@ use broker::{Codec, Log, NewRecord};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use worker::client::Fault;
 use worker::consumer::core::{Policy, Settings};
-use worker::consumer::resolve::{AutoOffsetReset, OnOutOfRange};
+use worker::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
 use worker::consumer::schedule::Pace;
 use worker::consumer::{Batch, Ends, Flight, Never, Notice, Report, run};
 use worker::progress::{Phase, Progress, State};
@@ -35,8 +35,13 @@ struct Consumer {
 
 impl Consumer {
     fn start(mut client: Scripted) -> Self {
-        let policy =
-            Policy { reset: AutoOffsetReset::Earliest, on_out_of_range: OnOutOfRange::Earliest, max_poll_records: 10 };
+        let policy = Policy {
+            reset: AutoOffsetReset::Earliest,
+            on_out_of_range: OnOutOfRange::Earliest,
+            max_poll_records: 10,
+            takeover_timeout: PATIENCE,
+            on_takeover_timeout: OnTakeoverTimeout::Wait,
+        };
         let settings = Settings {
             group: "g".to_owned(),
             topics: vec![("t".into(), policy)],
@@ -52,7 +57,8 @@ impl Consumer {
         let acks = bounded(settings.batches);
         let progress = Arc::new(Progress::new(0, Instant::now()));
         let flight = Flight { acks: acks.1.clone(), progress: Arc::clone(&progress) };
-        let ends = Ends { deliveries, stop: stop_rx, retired, notices: notices_tx, acks, progress };
+        let ends =
+            Ends { deliveries, stop: stop_rx, retired, notices: notices_tx, ledger: Arc::default(), acks, progress };
         let thread = std::thread::spawn(move || run(settings, &mut client, &ends));
         Self { groups, batches: VecDeque::new(), notices, stop, retire, flight, thread }
     }
@@ -231,7 +237,15 @@ fn the_next_run_begins_when_what_the_panicked_one_handed_over_is_done() {
     let (deliveries, _groups) = bounded(64);
     let ((_stop, stop), (_retire, retired), (notices, _)) = (bounded(0), bounded(0), bounded(64));
     let progress = Arc::new(Progress::new(1, Instant::now()));
-    let ends = Ends { deliveries, stop, retired, notices, acks: bounded(8), progress: Arc::clone(&progress) };
+    let ends = Ends {
+        deliveries,
+        stop,
+        retired,
+        notices,
+        ledger: Arc::default(),
+        acks: bounded(8),
+        progress: Arc::clone(&progress),
+    };
     let settling = std::thread::spawn(move || earlier.settle(&ends));
     eventually("it waits", || progress.snapshot().phase.what == Phase::Settling);
     assert!(!settling.is_finished());

@@ -18,6 +18,7 @@ mod rounds;
 mod shutdown;
 mod sinks;
 mod start;
+mod state;
 mod support;
 mod topics;
 mod watchdog;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use broker::scripted::{Mishap, Stage};
 use broker::{Api, Fault as Ordered, Log, Order};
 use crossbeam_channel::{Sender, bounded};
-use worker::client::{Bounds, Client, Cluster, Fault};
+use worker::client::{Bounds, Client, Cluster, Fault, Remembered};
 use worker::plan::ConsumerPlan;
 use worker::record::{Offset, TopicPartition};
 use worker::supervisor::{CLEAN, INTERNAL, Library, Signals, Stop, run_with};
@@ -67,16 +67,17 @@ impl Scene {
         let stage = |topic: &&str| Stage::new([(TopicPartition::new(*topic, 0), Log::starting_at(0))]).0;
         let stages = Stages(topics.iter().map(|topic| ((*topic).to_owned(), stage(topic))).collect());
         let (stop, stopped) = bounded(2);
+        let beside = site.path("state");
         let (of_client, of_cluster) = (stages.clone(), stages.clone());
         let library = Library {
-            client: Arc::new(move |plan: &ConsumerPlan| -> Box<dyn Client> {
+            client: Arc::new(move |plan: &ConsumerPlan, _: &[Remembered]| -> Box<dyn Client> {
                 Box::new(of_client.0[&plan.name].client())
             }),
             cluster: Arc::new(move || -> Box<dyn Cluster> { Box::new(of_cluster.clone()) }),
         };
         let run = move || {
             let (_reopen, reopen) = bounded(1);
-            run_with(&config, &Signals { stop: stopped, reopen }, library)
+            run_with(&config, &beside, &Signals { stop: stopped, reopen }, library)
         };
         Self { site, stages, stop, thread: std::thread::spawn(run) }
     }

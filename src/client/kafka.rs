@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
-use crate::client::{Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Room};
+use crate::client::{Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Remembered, Room};
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
@@ -69,6 +69,8 @@ pub struct KafkaClient {
     /// The group had live members when something was committed last.
     taken: bool,
     known: BTreeMap<Arc<str>, Known>,
+    /// What an earlier run has committed.
+    remembered: HashMap<TopicPartition, Offset>,
     /// Who leads which partition, as the last survey had it.
     leaders: HashMap<TopicPartition, String>,
     parts: Vec<Partition>,
@@ -87,13 +89,14 @@ pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
 }
 
 impl KafkaClient {
-    /// A client called `name` in its threads' names. Nothing is connected before the first `poll`.
+    /// A client called `name` in its threads' names. `remembered`: what an earlier run has read. Nothing is connected before the first `poll`.
     pub fn new(
         name: &str,
         group: &str,
         topics: Vec<Arc<str>>,
         connection: Arc<Connection>,
         settings: Arc<FetchSettings>,
+        remembered: &[Remembered],
     ) -> Self {
         let (ready_tx, ready_rx) = bounded(1);
         let control = |role: &str| {
@@ -113,7 +116,8 @@ impl KafkaClient {
             commit_wanted: None,
             read_back_due: now + connection.metadata_max_age,
             taken: false,
-            known: BTreeMap::new(),
+            known: Known::from_earlier(remembered),
+            remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
             parts: Vec::new(),
             data: BTreeMap::new(),

@@ -4,6 +4,7 @@
 //! tables. Topics and sinks have modules of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -35,8 +36,9 @@ const OBSERVE_MIN_MS: u64 = 100;
 /// Less is no stall: a commit, a leader that moves, a full disk that is noticed take as long.
 const STALL_MIN_MS: u64 = 1000;
 
-const TABLES: [&str; 11] =
-    ["kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "memory", "log", "sink"];
+const TABLES: [&str; 12] = [
+    "kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "state", "memory", "log", "sink",
+];
 
 impl Choice for OnTimeout {
     const ALL: &'static [(&'static str, Self)] = &[("proceed", Self::Proceed), ("exit", Self::Exit)];
@@ -142,6 +144,12 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         timeout
     };
     let gate = gate(tables, context, consumer.topics.as_deref());
+    let state_dir = {
+        let mut state = tables.reader(context, "state");
+        let dir = state.text("dir", directory);
+        finish(state, "[state]");
+        dir.map(PathBuf::from)
+    };
     let memory_limit = {
         let mut memory = tables.reader(context, "memory");
         let limit = memory.size("limit", MEMORY_MIN..=MEMORY_MAX);
@@ -168,6 +176,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         observe_interval: observe_interval?,
         watchdog: WatchdogSettings { stall_timeout: stall_timeout? },
         gate: gate.ok()?,
+        state_dir,
         memory_limit: memory_limit?,
         log_level: log_level?,
         sinks: sinks?,
@@ -179,6 +188,14 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
 fn finish(reader: Reader<'_, '_>, title: &str) {
     let (context, scope) = reader.finish(title.to_owned());
     context.report.push(scope);
+}
+
+fn directory(path: &str) -> Result<(), String> {
+    if path.is_empty() || path.contains(char::is_control) {
+        let path = value::show_text(path);
+        return Err(format!("is {path}, which names no directory; write one such as \"/var/lib/worker\""));
+    }
+    Ok(())
 }
 
 fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSettings> {

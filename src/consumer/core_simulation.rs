@@ -90,6 +90,8 @@ struct World {
     span: usize,
     group: &'static str,
     trouble: bool,
+    /// What `on_takeover_timeout` allows.
+    proceed: bool,
 }
 
 const POLICIES: [OnOutOfRange; 4] =
@@ -104,11 +106,19 @@ fn run(seed: u64) {
     let policy = POLICIES[random.below(4) as usize];
     let topics: Vec<Arc<str>> = vec!["a".into(), "b".into()];
     let max_poll_records = 1 + random.below(40) as usize;
+    let takeover_timeout = Duration::from_millis(random.below(20_000));
+    let proceed = random.one_in(2);
+    let on_takeover_timeout = if proceed { OnTakeoverTimeout::Proceed } else { OnTakeoverTimeout::Wait };
     let settings = Settings {
         group: "g".to_owned(),
         topics: topics
             .iter()
-            .map(|t| (Arc::clone(t), Policy { reset, on_out_of_range: policy, max_poll_records }))
+            .map(|t| {
+                (
+                    Arc::clone(t),
+                    Policy { reset, on_out_of_range: policy, max_poll_records, takeover_timeout, on_takeover_timeout },
+                )
+            })
             .collect(),
         pace: Pace {
             interval: Duration::from_millis(5000),
@@ -161,6 +171,7 @@ fn run(seed: u64) {
         span: 0,
         group: "g",
         trouble,
+        proceed,
     };
     world.go(&mut core);
 }
@@ -349,7 +360,13 @@ impl World {
                 let bounds =
                     Bounds { log_start: Offset::new(log.start).unwrap(), log_end: Offset::new(log.end).unwrap() };
                 let committed = log.committed.and_then(Offset::new);
-                round.push(Assignment { partition: log.name.clone(), committed, bounds, is_new: seen });
+                round.push(Assignment {
+                    partition: log.name.clone(),
+                    committed,
+                    bounds,
+                    remembered: None,
+                    is_new: seen,
+                });
             }
         }
         Event::Assigned(round)
@@ -377,7 +394,7 @@ impl World {
                 Output::Deliver(delivery) => {
                     let which = self.logs.iter().position(|log| log.name == delivery.partition).unwrap();
                     let log = &mut self.logs[which];
-                    assert!(log.was_committed, "nothing is delivered before a first commit");
+                    assert!(log.was_committed || self.proceed, "nothing is delivered before a first commit");
                     let offsets: Vec<i64> = delivery.records.iter().map(|r| r.offset.get()).collect();
                     let expected = log.expected.expect("a seek comes before records");
                     let next = (expected..).find(|o| log.exists(*o)).unwrap();

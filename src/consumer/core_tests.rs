@@ -6,8 +6,13 @@ use crate::client::Fault;
 
 /// A consumer of one partition that continues at offset 7, with nothing to read.
 fn idle(now: Instant) -> Core {
-    let policy =
-        Policy { reset: AutoOffsetReset::Latest, on_out_of_range: OnOutOfRange::AutoOffsetReset, max_poll_records: 10 };
+    let policy = Policy {
+        reset: AutoOffsetReset::Latest,
+        on_out_of_range: OnOutOfRange::AutoOffsetReset,
+        max_poll_records: 10,
+        takeover_timeout: Duration::from_secs(60),
+        on_takeover_timeout: OnTakeoverTimeout::Wait,
+    };
     let mut core = Core::new(Settings {
         group: "g".to_owned(),
         topics: vec![("t".into(), policy)],
@@ -27,6 +32,7 @@ fn idle(now: Instant) -> Core {
         partition: TopicPartition::new("t", 0),
         committed: Some(seven),
         bounds: Bounds { log_start: Offset::ZERO, log_end: seven },
+        remembered: None,
         is_new: false,
     }];
     core.apply(Input::Event(Event::Assigned(round)), now);

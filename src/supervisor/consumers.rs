@@ -17,6 +17,7 @@ use crate::consumer::{self, Batch, Ends, Flight, Never, Notice, Report};
 use crate::plan::ConsumerPlan;
 use crate::progress::Board;
 use crate::record::TopicPartition;
+use crate::state::Ledger;
 
 /// What all consumers have in common.
 pub(super) struct Common {
@@ -24,6 +25,7 @@ pub(super) struct Common {
     pub(super) deliveries: Sender<Vec<Batch>>,
     pub(super) stop: Receiver<Never>,
     pub(super) notices: Sender<Notice>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) exits: Sender<Exit>,
     pub(super) board: Arc<Board>,
     /// For how long a restart counts.
@@ -87,6 +89,7 @@ impl Consumers {
             stop: self.common.stop.clone(),
             retired,
             notices: self.common.notices.clone(),
+            ledger: Arc::clone(&self.common.ledger),
             acks,
             progress,
         };
@@ -98,7 +101,7 @@ impl Consumers {
             if !earlier.iter().all(|earlier| earlier.settle(&ends)) {
                 return End::Consumer(Vec::new());
             }
-            let mut client = make(&plan);
+            let mut client = make(&plan, &ends.ledger.of_group(&plan.settings.group));
             End::Consumer(consumer::run(plan.settings.clone(), &mut *client, &ends))
         };
         let name = role.to_string();

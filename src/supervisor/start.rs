@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use crate::sink::drop::DropSink;
 use crate::sink::file::{FileSink, OpenError, Rotation};
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
+use crate::state::{self, Ledger, State};
 
 /// Batches that wait for the dispatcher, which never waits itself.
 const DELIVERIES: usize = 256;
@@ -47,6 +49,11 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// The state directory.
+    State {
+        /// What is wrong.
+        error: state::OpenError,
+    },
     /// A thread.
     Thread {
         /// Its name.
@@ -61,6 +68,9 @@ impl fmt::Display for StartError {
         match self {
             Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
+            Self::State { error } => {
+                write!(f, "{error}; the state directory holds what was committed, see [state] dir")
+            }
             Self::Thread { name, error } => write!(
                 f,
                 "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax), \
@@ -93,6 +103,35 @@ pub(super) fn open_sinks(config: &Config, plan: &Plan) -> Result<BTreeMap<String
         sinks.insert(name.clone(), sink);
     }
     Ok(sinks)
+}
+
+/// Opens the state directory: the one that is configured, and if that can't be used the one beside the
+/// configuration's file, `beside`, which is also the one where none is configured.
+pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledger), StartError> {
+    let wrong = |error| StartError::State { error };
+    let Some(dir) = &config.state_dir else { return State::open(beside).map_err(wrong) };
+    match State::open(dir) {
+        Err(error @ state::OpenError::Io { .. }) => {
+            log::warn!("state directory can't be used, using another dir={} error=\"{error}\"", beside.display());
+            State::open(beside).map_err(wrong)
+        }
+        other => other.map_err(wrong),
+    }
+}
+
+/// The thread that writes the state. It goes on until `stop` is dropped.
+pub(super) fn state(
+    supervisor: &mut Supervisor,
+    state: State,
+    ledger: &Arc<Ledger>,
+    stop: Receiver<Never>,
+    exits: &Sender<Exit>,
+) -> Result<(), StartError> {
+    let ledger = Arc::clone(ledger);
+    start(supervisor, Role::State, exits, move || {
+        state.keep(&ledger, &stop);
+        End::State
+    })
 }
 
 pub(super) fn log_start(config: &Config, plan: &Plan) {

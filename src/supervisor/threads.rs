@@ -22,6 +22,7 @@ pub(super) enum Role {
     Observe,
     Dispatch,
     Lane(String),
+    State,
 }
 
 impl fmt::Display for Role {
@@ -30,6 +31,7 @@ impl fmt::Display for Role {
             Self::Consumer { name, .. } => write!(f, "consumer:{name}"),
             Self::Observe => f.write_str("observe"),
             Self::Dispatch => f.write_str("dispatch"),
+            Self::State => f.write_str("state"),
             Self::Lane(name) => write!(f, "sink:{name}/0"),
         }
     }
@@ -41,6 +43,7 @@ pub(super) enum End {
     Dispatch(Result<(), dispatch::Failure>),
     Lane,
     Observe,
+    State,
 }
 
 /// The end of a thread.

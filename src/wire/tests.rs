@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::client::Retry;
-use crate::record::{Offset, TopicPartition};
+use crate::record::{Offset, TopicId, TopicPartition};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(150);

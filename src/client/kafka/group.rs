@@ -30,10 +30,15 @@ impl KafkaClient {
         }
     }
 
-    fn commit_answered(&mut self, offsets: Vec<(TopicPartition, Offset)>, answer: Result<Vec<Assignment>, Fault>) {
+    fn commit_answered(&mut self, mut offsets: Vec<(TopicPartition, Offset)>, answer: Result<Vec<Assignment>, Fault>) {
         match &answer {
             Ok(moved) => {
                 self.taken = false;
+                // Of these it is what the group had that was committed, not what was asked.
+                for (name, at) in &mut offsets {
+                    let had = moved.iter().find(|assignment| assignment.partition == *name);
+                    *at = had.and_then(|assignment| assignment.committed).unwrap_or(*at);
+                }
                 if !moved.is_empty() {
                     self.events.push_back(Event::Assigned(moved.clone()));
                 }

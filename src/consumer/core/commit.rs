@@ -42,6 +42,7 @@ impl Core {
                         now.saturating_duration_since(since).as_millis()
                     );
                 }
+                (self.members_since, self.told_takeover) = (None, false);
                 for (index, slot, at) in sent {
                     self.committed(index, slot, at, out);
                 }
@@ -68,6 +69,50 @@ impl Core {
                     }
                     Failure::GoesOn => log::debug!("commit still fails group={group} error=\"{fault}\""),
                 }
+                if matches!(fault, Fault::GroupHasMembers { .. }) {
+                    let since = *self.members_since.get_or_insert(now);
+                    self.taken_over_late(now.saturating_duration_since(since), out);
+                }
+            }
+        }
+    }
+
+    /// The group's members have not left for `waited`: partitions that wait for it go on without a
+    /// commit, or wait on, as their topics' settings say.
+    fn taken_over_late(&mut self, waited: Duration, out: &mut Vec<Output>) {
+        if self.drain.is_some() {
+            return;
+        }
+        let group = self.settings.group.clone();
+        for index in 0..self.parts.len() {
+            let part = &self.parts[index];
+            let (Place::Held(start), Some(topic)) = (&part.place, self.topics.get(&part.partition.topic)) else {
+                continue;
+            };
+            let (start, policy) = (*start, &topic.policy);
+            if waited < policy.takeover_timeout {
+                continue;
+            }
+            let (name, waited_ms) = (part.partition.clone(), waited.as_millis());
+            match policy.on_takeover_timeout {
+                OnTakeoverTimeout::Proceed => {
+                    log::warn!(
+                        "group still has members, reading without a commit {name} group_id={group} offset={start} \
+                         waited_ms={waited_ms} meaning=\"what they deliver is delivered here too; nothing is \
+                         committed until they have left\""
+                    );
+                    self.begin_slot(index, start, None, out);
+                    self.tell_started(&name.topic, out);
+                }
+                OnTakeoverTimeout::Wait if !self.told_takeover => {
+                    log::error!(
+                        "group still has members, waiting on {name} group_id={group} offset={start} \
+                         waited_ms={waited_ms} action=\"stop the other consumers of this group, or set \
+                         on_takeover_timeout to proceed\""
+                    );
+                    self.told_takeover = true;
+                }
+                OnTakeoverTimeout::Wait => {}
             }
         }
     }
