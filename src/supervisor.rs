@@ -57,11 +57,14 @@ pub fn hard_deadline(config: &Config) -> Duration {
     config.drain_timeout + GRACE * 2
 }
 
+/// Makes the client of a consumer, given what earlier runs have read.
+pub type MakeClient = dyn Fn(&ConsumerPlan, &[Remembered]) -> Box<dyn Client> + Send + Sync;
+
 /// Where clients come from: one a consumer, made on its thread, and one that asks about the cluster.
 #[derive(Clone)]
 pub struct Library {
     /// Makes the client of a consumer, given what earlier runs have read.
-    pub client: Arc<dyn Fn(&ConsumerPlan, &[Remembered]) -> Box<dyn Client> + Send + Sync>,
+    pub client: Arc<MakeClient>,
     /// Makes what the observer asks.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -123,6 +126,8 @@ struct Supervisor {
     demands: Receiver<Demand>,
     /// `None` while draining: nothing is started any more.
     consumers: Option<Consumers>,
+    /// Held while runs drain: dropped, they would end without a last commit.
+    draining: Vec<Sender<Never>>,
     /// Dropped: consumers drain.
     stop: Option<Sender<Never>>,
     /// Dropped: lanes give up retrying.
@@ -206,7 +211,7 @@ impl Supervisor {
     fn drain(&mut self) {
         self.stop = None;
         if let Some(consumers) = self.consumers.take() {
-            self.reports = consumers.into_past();
+            (self.reports, self.draining) = consumers.into_drain();
         }
         self.deadline = Some(Instant::now() + self.drain_timeout + GRACE);
     }
@@ -360,6 +365,7 @@ impl Supervisor {
             notices,
             demands,
             consumers: None,
+            draining: Vec::new(),
             stop: Some(stop),
             abort: Some(abort),
             settled: Some(settled),

@@ -142,9 +142,10 @@ impl Consumers {
         self.all.iter().enumerate().filter(|(_, one)| due(one)).map(|(index, _)| index).collect()
     }
 
-    /// What the earlier runs came to, as it is at the end of the process.
-    pub(super) fn into_past(self) -> BTreeMap<TopicPartition, Report> {
-        self.past
+    /// Nothing is started any more. What the earlier runs came to, and what keeps the present ones from
+    /// being given up, to be held until they have ended.
+    pub(super) fn into_drain(self) -> (BTreeMap<TopicPartition, Report>, Vec<Sender<Never>>) {
+        (self.past, self.all.into_iter().filter_map(|one| one.retire).collect())
     }
 }
 
