@@ -14,7 +14,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
 use crate::client::{Assignment, Client, Event, Fault};
-use crate::progress::{EVERY, Phase, Progress, Since};
+use crate::progress::{EVERY, Phase, Progress};
 use crate::record::{Records, TopicPartition};
 use crate::state::Ledger;
 use crate::ticket::{Ack, Ticket};
@@ -23,10 +23,12 @@ pub mod core;
 pub mod part;
 pub mod resolve;
 pub mod schedule;
+mod told;
 pub mod tracker;
 
 use core::{Action, Core, Input, Output, Settings};
 use part::Part;
+use told::Told;
 
 /// Records on their way to a sink. The records are dropped before the ticket is: when the consumer
 /// hears of the end, the memory is free again.
@@ -58,6 +60,13 @@ pub enum Notice {
     Missing {
         /// The topic.
         topic: Arc<str>,
+    },
+    /// These topics are not read yet.
+    Waiting {
+        /// The topics.
+        topics: Vec<Arc<str>>,
+        /// What keeps them; `None`: nothing that is known.
+        why: Option<String>,
     },
 }
 
@@ -134,27 +143,32 @@ pub struct Report {
 /// Runs a consumer until `ends.stop` is dropped and what was in flight is done, or the drain's
 /// deadline has passed. Returns what became of each partition.
 pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
-    let group = settings.group.clone();
+    let told = Told::new(&settings.group, settings.topics.iter().map(|(topic, _)| Arc::clone(topic)));
     let acks = &ends.acks.1;
-    let mut driver =
-        Driver { core: Core::new(settings), client, ends, batches: Vec::new(), gone: false, published: None };
+    let core = Core::new(settings);
+    let mut driver = Driver { core, client, ends, batches: Vec::new(), gone: false, told, published: None };
     let mut stop = ends.stop.clone();
-    let mut trouble: Option<Since<Fault>> = None;
+    let mut heard: Vec<Ack> = Vec::new();
     loop {
         ends.progress.enter(Phase::Working);
         if is_dropped(&ends.retired) {
             break;
         }
-        for ack in acks.try_iter().flatten() {
-            driver.apply(Input::Ack(ack));
-        }
+        // The stop is looked at after the acks have come in, and told before them: what is given up
+        // because of it is in flight at the end, and not to be read again.
+        heard.extend(acks.try_iter().flatten());
         if driver.gone || is_dropped(&stop) {
             stop = never();
             driver.gone = false;
             driver.apply(Input::Stop);
         }
+        for ack in heard.drain(..) {
+            driver.apply(Input::Ack(ack));
+        }
         let mut wait = None;
-        match driver.core.next(Instant::now()) {
+        let now = Instant::now();
+        driver.told.remind(now);
+        match driver.core.next(now) {
             Action::Done => break,
             Action::Commit(offsets) => {
                 driver.client.commit(&offsets);
@@ -164,16 +178,17 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 // Another run has taken over while the client was away: it reads the same records.
                 _ if is_dropped(&ends.retired) => break,
                 Ok(Some(event)) => {
-                    note(&event, &mut trouble, &group, &ends.progress);
-                    enter(&event, &ends.ledger, &group);
+                    let notice = driver.told.event(&event, now);
+                    driver.mention(notice);
+                    ends.progress.event(&event);
+                    enter(&event, &ends.ledger, driver.core.group());
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
-                    log::log!(fault.level(), "consumer in trouble, retrying group_id={group} error=\"{fault}\"");
-                    let since = trouble.take().map_or_else(Instant::now, |t| t.since);
-                    trouble = Some(Since { what: fault, since });
-                    ends.progress.set_trouble(trouble.clone());
+                    ends.progress.set_trouble(Some(&fault));
+                    let notice = driver.told.fault(fault, now);
+                    driver.mention(notice);
                 }
             },
         }
@@ -182,17 +197,20 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
         if let Some(until) = wait
             && !driver.gone
         {
-            let until = [until, driver.client.wake(), publish_at].into_iter().flatten().min();
+            let until = [until, driver.client.wake(), driver.told.wake(), publish_at].into_iter().flatten().min();
             let alarm = until.map_or_else(never, crossbeam_channel::at);
             ends.progress.enter(Phase::Waiting);
             select! {
                 recv(driver.client.ready()) -> _ => {}
-                recv(acks) -> group => group.into_iter().flatten().for_each(|ack| driver.apply(Input::Ack(ack))),
+                recv(acks) -> group => heard.extend(group.into_iter().flatten()),
                 recv(stop) -> _ => driver.gone = true,
                 recv(ends.retired) -> _ => {}
                 recv(alarm) -> _ => {}
             }
         }
+    }
+    if !is_dropped(&ends.retired) {
+        driver.told.end(driver.core.parts());
     }
     driver.core.parts().iter().map(report).collect()
 }
@@ -206,6 +224,7 @@ struct Driver<'a> {
     batches: Vec<Batch>,
     /// Nobody is left to deliver to: that is the supervisor's to see, and nothing can be done here.
     gone: bool,
+    told: Told,
     /// When it was last told how far it is, if anything happened since.
     published: Option<Published>,
 }
@@ -266,7 +285,10 @@ impl Driver<'_> {
                 self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });
             }
             Output::Seek(partition, to) => self.client.seek(&partition, to),
-            Output::Started(topic) => self.tell(Notice::Started { topic, group: self.core.group().to_owned() }),
+            Output::Started(topic) => {
+                self.told.started(&topic);
+                self.tell(Notice::Started { topic, group: self.core.group().to_owned() });
+            }
             Output::Missing(topic) => self.tell(Notice::Missing { topic }),
         }
     }
@@ -282,6 +304,13 @@ impl Driver<'_> {
 
     fn tell(&mut self, notice: Notice) {
         self.gone |= self.ends.notices.send(notice).is_err();
+    }
+
+    /// What is good to know, and nothing to wait for.
+    fn mention(&self, notice: Option<Notice>) {
+        if let Some(notice) = notice {
+            let _ = self.ends.notices.try_send(notice);
+        }
     }
 }
 
@@ -303,42 +332,6 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
         | Event::Connected
         | Event::Committed(Err(_))
         | Event::ReadBack(_) => {}
-    }
-}
-
-/// Writes the lines that an operator needs when a trouble begins and when it ends.
-fn note(event: &Event, trouble: &mut Option<Since<Fault>>, group: &str, progress: &Progress) {
-    match event {
-        Event::Connected => {
-            progress.set_trouble(None);
-            if let Some(Since { what: fault, since }) = trouble.take() {
-                log::info!(
-                    "consumer works again group_id={group} after_ms={} trouble=\"{fault}\"",
-                    since.elapsed().as_millis()
-                );
-            }
-        }
-        Event::Failing(partition, fault) => {
-            progress.set_fault(partition, Some(fault));
-            log::log!(fault.level(), "partition fails {partition} group_id={group} error=\"{fault}\"");
-        }
-        Event::Recovered(partition) => {
-            progress.set_fault(partition, None);
-            log::info!("partition is read again {partition} group_id={group}");
-        }
-        Event::Lost(partitions) => {
-            for partition in partitions {
-                progress.set_fault(partition, None);
-                log::warn!("partition is gone {partition} group_id={group} reason=\"topic deleted\"");
-            }
-        }
-        Event::Committed(answer) => progress.set_commit(answer.as_ref().err()),
-        Event::Assigned(_)
-        | Event::Missing(_)
-        | Event::Span(_)
-        | Event::OutOfRange { .. }
-        | Event::ReadBack(_)
-        | Event::TopicId(..) => {}
     }
 }
 

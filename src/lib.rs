@@ -32,5 +32,6 @@ pub mod sink;
 pub mod state;
 pub mod supervisor;
 pub mod ticket;
+pub mod trouble;
 pub mod verdict;
 pub mod wire;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::client::{Call, Fault};
+use crate::client::{Call, Event, Fault};
 use crate::consumer::Report;
 use crate::consumer::part::{Part, Place};
 use crate::record::{Offset, TopicPartition};
@@ -160,20 +160,30 @@ impl Progress {
     }
 
     /// The client is in trouble; or it is over.
-    pub fn set_trouble(&self, trouble: Option<Since<Fault>>) {
-        self.told().trouble = trouble;
+    pub fn set_trouble(&self, fault: Option<&Fault>) {
+        begin_or_end(&mut self.told().trouble, fault);
+    }
+
+    /// Takes over what an event says of faults.
+    pub fn event(&self, event: &Event) {
+        match event {
+            Event::Connected => self.set_trouble(None),
+            Event::Failing(partition, fault) => self.set_fault(partition, Some(fault)),
+            Event::Recovered(partition) => self.set_fault(partition, None),
+            Event::Lost(partitions) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
+            Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
+            Event::Assigned(_)
+            | Event::Missing(_)
+            | Event::Span(_)
+            | Event::OutOfRange { .. }
+            | Event::ReadBack(_)
+            | Event::TopicId(..) => {}
+        }
     }
 
     /// A commit failed, or succeeded.
     pub fn set_commit(&self, failed: Option<&Fault>) {
-        let mut told = self.told();
-        match failed {
-            None => told.commit = None,
-            Some(fault) => {
-                let since = told.commit.take().map_or_else(Instant::now, |earlier| earlier.since);
-                told.commit = Some(Since { what: fault.clone(), since });
-            }
-        }
+        begin_or_end(&mut self.told().commit, failed);
     }
 
     /// A partition can't be read, or is read again.
@@ -226,6 +236,12 @@ impl Progress {
     pub fn reports(&self) -> Vec<Report> {
         self.told().parts.iter().map(|part| part.report.clone()).collect()
     }
+}
+
+/// The latest fault, since the first one.
+fn begin_or_end(trouble: &mut Option<Since<Fault>>, fault: Option<&Fault>) {
+    let since = trouble.as_ref().map_or_else(Instant::now, |earlier| earlier.since);
+    *trouble = fault.map(|fault| Since { what: fault.clone(), since });
 }
 
 fn part_progress(part: &Part, earlier: Option<&PartProgress>, now: Instant) -> PartProgress {

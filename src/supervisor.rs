@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use crate::client::{Client, Cluster, Connection, Remembered, kafka};
 use crate::config::Config;
 use crate::consumer::{Never, Notice, Report};
+use crate::dispatch;
 use crate::observe::{self, Demand};
 use crate::plan::{ConsumerPlan, Plan};
 use crate::progress::Board;
@@ -30,13 +31,17 @@ mod consumers;
 mod restarts;
 mod signals;
 mod start;
+mod startup;
 mod sums;
 mod threads;
+mod watch;
 
 use consumers::{Common, Consumers, Verdict, absorb};
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
+use startup::Startup;
 use threads::{Exit, Role};
+use watch::Watch;
 
 /// The process ended as it was asked to.
 pub const CLEAN: u8 = 0;
@@ -138,10 +143,8 @@ struct Supervisor {
     drain_timeout: Duration,
     /// What has not ended yet.
     running: BTreeSet<Role>,
-    topics: BTreeSet<Arc<str>>,
-    started: BTreeSet<Arc<str>>,
-    missing: BTreeSet<Arc<str>>,
-    told_all_started: bool,
+    startup: Startup,
+    watch: Watch,
     reports: BTreeMap<TopicPartition, Report>,
     code: u8,
     deadline: Option<Instant>,
@@ -151,6 +154,7 @@ impl Supervisor {
     fn run(mut self, signals: &Signals) -> u8 {
         let mut reopen = signals.reopen.clone();
         let mut asked = false;
+        let looks = crossbeam_channel::tick(watch::LOOK);
         while !self.running.is_empty() {
             let due = self.consumers.as_ref().and_then(Consumers::due);
             let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
@@ -189,6 +193,8 @@ impl Supervisor {
                     Ok(demand) => self.give_up(&demand),
                     Err(_) => self.demands = never(),
                 },
+                // Time alone may have made something worth a line, see below.
+                recv(looks) -> _ => {}
                 recv(alarm) -> _ => {
                     if self.deadline.is_none() {
                         self.start_due();
@@ -202,8 +208,15 @@ impl Supervisor {
                     break;
                 }
             }
+            let now = Instant::now();
+            self.watch.look(now);
+            if self.deadline.is_none()
+                && let Some(line) = self.startup.line(now)
+            {
+                log::info!("{line}");
+            }
         }
-        sums::log(self.reports.values());
+        sums::log(self.reports.values(), self.startup.not_started());
         log::info!("stopped exit_code={}", self.code);
         self.code
     }
@@ -241,12 +254,18 @@ impl Supervisor {
                     self.fail();
                 }
             }
-            Ok(threads::End::Dispatch(Err(failure))) => {
-                log::error!("dispatcher ended, stopping error=\"{failure}\"");
+            Ok(threads::End::Dispatch(Err((failure, rest)))) => {
+                let what = match failure {
+                    dispatch::Failure::GateClosed { .. } => "gate stays closed",
+                    dispatch::Failure::LaneGone { .. } => "dispatcher ended",
+                };
+                log::error!("{what}, stopping error=\"{failure}\"");
                 self.code = self.code.max(FAILURE);
                 if !stopping {
                     self.drain();
                 }
+                // Only now: the consumers count it as in flight, and do not read it again.
+                drop(rest);
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
             Ok(threads::End::Lane) => {}
@@ -318,21 +337,10 @@ impl Supervisor {
         match notice {
             Notice::Started { topic, group } => {
                 log::info!("consumer started topic={topic} group_id={group}");
-                self.missing.remove(&topic);
-                self.started.insert(topic);
+                self.startup.started(topic);
             }
-            Notice::Missing { topic } => {
-                log::warn!(
-                    "topic missing topic={topic} meaning=\"it is not created by asking for it, and looked for again\""
-                );
-                self.missing.insert(topic);
-            }
-        }
-        let seen = self.topics.iter().all(|topic| self.started.contains(topic) || self.missing.contains(topic));
-        if seen && !self.told_all_started {
-            self.told_all_started = true;
-            let all = if self.missing.is_empty() { "all consumers started" } else { "consumers started" };
-            log::info!("{all} topics={} missing={}", self.started.len(), self.missing.len());
+            Notice::Missing { topic } => self.startup.missing(topic),
+            Notice::Waiting { topics, why } => self.startup.waiting(topics, why.as_deref()),
         }
     }
 
@@ -372,10 +380,8 @@ impl Supervisor {
             reopen: Vec::new(),
             drain_timeout: config.drain_timeout,
             running: BTreeSet::new(),
-            topics: plan.routes.keys().cloned().collect(),
-            started: BTreeSet::new(),
-            missing: BTreeSet::new(),
-            told_all_started: false,
+            startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
+            watch: Watch::default(),
             reports: BTreeMap::new(),
             code: CLEAN,
             deadline: None,

@@ -158,7 +158,8 @@ fn what_the_consumer_delivers_is_progress_also_before_it_is_committed() {
 fn all_delivered_and_not_committed_is_no_stall() {
     let done = Case::still().with(|c| c.part.acknowledged = Some(offset(10)));
     assert_eq!(done.verdict(), Verdict::Uncommitted { readable: 5, fault: None });
-    let fault = Fault::GroupHasMembers { group: "g".to_owned(), code: "UnknownMemberId".to_owned() };
+    let fault =
+        Fault::GroupHasMembers { group: "g".to_owned(), code: "UnknownMemberId".to_owned(), members: Vec::new() };
     let failing = done.with(|c| c.consumer.commit = Some(Since { what: fault.clone(), since: c.ago(9) }));
     assert_eq!(failing.verdict(), Verdict::Uncommitted { readable: 5, fault: Some(fault) });
 }

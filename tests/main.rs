@@ -14,6 +14,7 @@ mod real_faults;
 mod real_groups;
 mod real_kafka;
 mod real_measure;
+mod real_state;
 mod rounds;
 mod shutdown;
 mod sinks;

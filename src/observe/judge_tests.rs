@@ -64,7 +64,7 @@ fn idle_and_busy_topics_are_silent() {
 #[test]
 fn a_stall_is_told_once_when_it_is_long_and_once_when_it_is_over() {
     let mut scene = Scene::new();
-    scene.progress.set_trouble(Some(crate::progress::Since { what: Fault::NoLeader, since: scene.now }));
+    scene.progress.set_trouble(Some(&Fault::NoLeader));
     for _ in 0..10 {
         assert_eq!(scene.news(&[Ok((9, 9)), Ok((9, 4))]), [], "less than the watchdog's time");
     }

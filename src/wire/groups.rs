@@ -1,87 +1,75 @@
-//! What a group has committed, and which broker to ask for it.
+//! Who is in a group.
 
-use std::collections::{BTreeMap, HashMap};
-
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, OffsetFetchRequest, OffsetFetchResponse,
-    TopicName,
+    ApiKey, DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::metadata::address;
 use super::shape::Shape;
 use super::{Wire, code_name};
 use crate::client::Fault;
-use crate::record::{Offset, TopicPartition};
 
-/// Kafka 0.8.2 to 4.x serve it.
-const FIND_COORDINATOR: i16 = 0;
-/// Offsets that Kafka itself keeps; 0.8.2 to 4.x serve it.
-const OFFSET_FETCH: i16 = 1;
+/// Kafka 0.9 to 4.x serve both.
+const VERSION: i16 = 0;
+
+/// A live member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What the coordinator calls it.
+    pub id: String,
+    /// What it calls itself.
+    pub client_id: String,
+    /// Where it connects from, as the broker writes it: `/10.0.0.7`.
+    pub host: String,
+}
 
 impl Wire {
-    /// The address of the broker that keeps the offsets of `group`.
+    /// `host:port` of the broker that coordinates the group.
     ///
     /// # Errors
-    /// The broker did not answer, or refused: for instance the coordinator is not available yet.
+    /// The broker did not answer; [`Fault::Refused`] with Kafka's reason, for instance
+    /// `CoordinatorNotAvailable`.
     pub fn coordinator(&mut self, group: &str) -> Result<String, Fault> {
-        self.require_version(ApiKey::FindCoordinator, FIND_COORDINATOR, "FindCoordinator")?;
+        self.require_version(ApiKey::FindCoordinator, VERSION, "FindCoordinator 0")?;
         let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
-        // error; node id; host; port
+        // error, node, host, port
         let shape = [Shape::Fixed(6), Shape::Text, Shape::Fixed(4)];
         let answer: FindCoordinatorResponse =
-            self.call("FindCoordinator", ApiKey::FindCoordinator, FIND_COORDINATOR, &request, &shape)?;
+            self.call("FindCoordinator", ApiKey::FindCoordinator, VERSION, &request, &shape)?;
         match answer.error_code {
-            0 => Ok(address(&answer.host, answer.port)),
+            0 => Ok(format!("{}:{}", answer.host, answer.port)),
             code => Err(Fault::Refused { call: "FindCoordinator", code: code_name(code) }),
         }
     }
 
-    /// What `group` has committed of each partition, in the order of the question. To be asked of its
-    /// [`Wire::coordinator`].
+    /// The live members of a group. Only its coordinator knows them.
     ///
     /// # Errors
-    /// The broker did not answer, or refused, be it for one partition: for instance because it is no
-    /// longer the coordinator, which it says for each.
-    pub fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
-        self.require_version(ApiKey::OffsetFetch, OFFSET_FETCH, "OffsetFetch 1")?;
-        let mut asked: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for partition in of {
-            asked.entry(&partition.topic).or_default().push(partition.partition);
-        }
-        let topics = asked.into_iter().map(|(topic, partitions)| {
-            OffsetFetchRequestTopic::default()
-                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
-                .with_partition_indexes(partitions)
-        });
-        let request = OffsetFetchRequest::default()
-            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
-            .with_topics(Some(topics.collect()));
-        // topics: name; partitions: index, offset, metadata, error
-        let partition = vec![Shape::Fixed(12), Shape::Text, Shape::Fixed(2)];
-        let shape = [Shape::Array(vec![Shape::Text, Shape::Array(partition)])];
-        let answer: OffsetFetchResponse =
-            self.call("OffsetFetch", ApiKey::OffsetFetch, OFFSET_FETCH, &request, &shape)?;
-        let mut found = HashMap::new();
-        for topic in &answer.topics {
-            for partition in &topic.partitions {
-                match partition.error_code {
-                    // A group without an offset of it has -1, which is no offset.
-                    0 => found.insert(
-                        (topic.name.0.as_str(), partition.partition_index),
-                        Offset::new(partition.committed_offset),
-                    ),
-                    code => return Err(Fault::Refused { call: "OffsetFetch", code: code_name(code) }),
-                };
-            }
-        }
-        let of_one = |p: &TopicPartition| {
-            found.get(&(&*p.topic, p.partition)).copied().ok_or_else(|| Fault::Broken {
-                call: "OffsetFetch",
-                why: format!("the answer of broker {} lacks {p}", self.broker()),
-            })
+    /// The broker did not answer; [`Fault::Refused`] with Kafka's reason, for instance
+    /// `NotCoordinator`.
+    pub fn members(&mut self, group: &str) -> Result<Vec<Member>, Fault> {
+        const CALL: &str = "DescribeGroups";
+        self.require_version(ApiKey::DescribeGroups, VERSION, "DescribeGroups 0")?;
+        let name = GroupId(StrBytes::from_string(group.to_owned()));
+        let request = DescribeGroupsRequest::default().with_groups(vec![name]);
+        let bytes = || Shape::Array(vec![Shape::Fixed(1)]);
+        // error, group, state, protocol type, protocol; members: id, client id, host, metadata, assignment
+        let member = vec![Shape::Text, Shape::Text, Shape::Text, bytes(), bytes()];
+        let described = vec![Shape::Fixed(2), Shape::Text, Shape::Text, Shape::Text, Shape::Text, Shape::Array(member)];
+        let answer: DescribeGroupsResponse =
+            self.call(CALL, ApiKey::DescribeGroups, VERSION, &request, &[Shape::Array(described)])?;
+        let Some(described) = answer.groups.into_iter().find(|described| described.group_id.0 == *group) else {
+            let why = format!("the answer of broker {} lacks the group", self.broker());
+            return Err(Fault::Broken { call: CALL, why });
         };
-        of.iter().map(of_one).collect()
+        if described.error_code != 0 {
+            return Err(Fault::Refused { call: CALL, code: code_name(described.error_code) });
+        }
+        let member = |member: kafka_protocol::messages::describe_groups_response::DescribedGroupMember| Member {
+            id: member.member_id.to_string(),
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+        };
+        Ok(described.members.into_iter().map(member).collect())
     }
 }
