@@ -117,6 +117,15 @@ pub enum Event {
     Lost(Vec<TopicPartition>),
 }
 
+/// A blocking call to a broker that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What was called: Kafka's name of the request.
+    pub what: &'static str,
+    /// When it was started.
+    pub since: Instant,
+}
+
 /// A client of one group and its topics. Owned and called by one consumer thread.
 pub trait Client: Send {
     /// Signalled when `poll` may have something. To be waited on after `poll` returned `None`.
@@ -139,16 +148,23 @@ pub trait Client: Send {
     /// Commits offsets to the group, as they are. Answered by one [`Event::Committed`]; at most one
     /// commit is under way.
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]);
+
+    /// The call that has been under way for longest, for those who watch; `None` also if the client does
+    /// not know.
+    fn under_way(&self) -> Option<Call> {
+        None
+    }
 }
 
 /// Questions about a cluster, answered one at a time by a blocking call with a deadline.
 /// Used by the client's own thread below the seam, by the observer and by operator commands.
 pub trait Cluster: Send {
-    /// The partitions of each topic; `None` for one that does not exist. Never creates a topic.
+    /// The partitions of each topic. Never creates a topic.
     ///
     /// # Errors
-    /// No broker could be asked.
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Vec<TopicPartition>>>, Fault>;
+    /// Outside: no broker could be asked. Inside: that topic's are not known, for instance
+    /// [`Fault::TopicMissing`].
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault>;
 
     /// Log start and log end of each partition.
     ///

@@ -64,6 +64,10 @@ pub struct Config {
     pub commit: CommitSettings,
     /// `shutdown.drain_timeout_ms`: how long a stop waits for records that are under way.
     pub drain_timeout: Duration,
+    /// `observe.interval_ms`: how often the cluster is looked at.
+    pub observe_interval: Duration,
+    /// `[watchdog]`
+    pub watchdog: WatchdogSettings,
     /// `[gate]`
     pub gate: Option<GateSettings>,
     /// `state.dir`; `None`: beside the configuration's file.
@@ -87,6 +91,13 @@ pub enum Mode {
     Multi,
     /// One consumer and one group for all of them.
     Single,
+}
+
+/// When a topic that does not move is told of, and its consumer started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchdogSettings {
+    /// How long a topic may have readable records and make no progress.
+    pub stall_timeout: Duration,
 }
 
 /// How the brokers are reached.

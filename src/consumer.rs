@@ -2,13 +2,19 @@
 //!
 //! Owns the client, the core, and the receiving end of the acks; touches no sink. It waits in one
 //! place, and what can wake it stands there: the client, an ack, the end of the process, a time.
+//!
+//! A consumer that died, or hangs, is run again by the supervisor, with a client and a core of its own.
+//! A run begins only when nothing that the earlier one handed over is still under way, so that budgets
+//! hold and records of a partition stay in order; and a run that was given up ends, as soon as it moves
+//! again, without delivering or committing anything more.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
 use crate::client::{Assignment, Client, Event, Fault};
+use crate::progress::{EVERY, Phase, Progress};
 use crate::record::{Records, TopicPartition};
 use crate::state::Ledger;
 use crate::ticket::{Ack, Ticket};
@@ -64,17 +70,57 @@ pub enum Notice {
     },
 }
 
-/// The ends of the channels that a consumer holds, and what it shares with others.
-#[derive(Clone)]
+/// The ends of the channels that a consumer holds, and what it shares with others. One for each run.
 pub struct Ends {
     /// To the dispatcher: groups of batches of one topic, because each message may wake a thread.
     pub deliveries: Sender<Vec<Batch>>,
     /// Dropped at the other end when the process is to end.
     pub stop: Receiver<Never>,
+    /// Dropped at the other end when this run is given up: another one takes its place.
+    pub retired: Receiver<Never>,
     /// To the supervisor.
     pub notices: Sender<Notice>,
     /// Where it is noted what the group has.
     pub ledger: Arc<Ledger>,
+    /// Where acks come back; it holds as many as there may be batches in flight.
+    pub acks: (Sender<Vec<Ack>>, Receiver<Vec<Ack>>),
+    /// What this run tells of itself.
+    pub progress: Arc<Progress>,
+}
+
+/// What a run that has ended, or hangs, may have left in flight.
+#[derive(Clone)]
+pub struct Flight {
+    /// Where the acks of what it handed over arrive.
+    pub acks: Receiver<Vec<Ack>>,
+    /// What it told of itself.
+    pub progress: Arc<Progress>,
+}
+
+impl Flight {
+    /// Waits until all of it is delivered or given up, and says so; `false`: `ends` say that this run
+    /// ends before it begins. What was delivered meanwhile is delivered again.
+    pub fn settle(&self, ends: &Ends) -> bool {
+        ends.progress.enter(Phase::Settling);
+        let mut left = self.progress.batches();
+        while left > 0 {
+            select! {
+                recv(self.acks) -> group => match group {
+                    Ok(group) => {
+                        left = left.saturating_sub(group.len());
+                        // The run itself takes no acks any more; the next one may have to go on here.
+                        self.progress.set_batches(left);
+                    }
+                    // Neither a ticket nor the run itself is left.
+                    Err(_) => break,
+                },
+                recv(ends.stop) -> _ => return false,
+                recv(ends.retired) -> _ => return false,
+            }
+        }
+        ends.progress.enter(Phase::Working);
+        true
+    }
 }
 
 /// What a partition's delivery came to.
@@ -98,16 +144,20 @@ pub struct Report {
 /// deadline has passed. Returns what became of each partition.
 pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
     let told = Told::new(&settings.group, settings.topics.iter().map(|(topic, _)| Arc::clone(topic)));
-    let (acks_tx, acks) = bounded::<Vec<Ack>>(settings.batches);
-    let mut driver =
-        Driver { core: Core::new(settings), client, ends, acks: acks_tx, batches: Vec::new(), gone: false, told };
+    let acks = &ends.acks.1;
+    let core = Core::new(settings);
+    let mut driver = Driver { core, client, ends, batches: Vec::new(), gone: false, told, published: None };
     let mut stop = ends.stop.clone();
     let mut heard: Vec<Ack> = Vec::new();
     loop {
+        ends.progress.enter(Phase::Working);
+        if is_dropped(&ends.retired) {
+            break;
+        }
         // The stop is looked at after the acks have come in, and told before them: what is given up
         // because of it is in flight at the end, and not to be read again.
         heard.extend(acks.try_iter().flatten());
-        if driver.gone || matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
+        if driver.gone || is_dropped(&stop) {
             stop = never();
             driver.gone = false;
             driver.apply(Input::Stop);
@@ -125,34 +175,43 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 driver.apply(Input::CommitSent);
             }
             Action::Poll { room, until } => match driver.client.poll(room) {
+                // Another run has taken over while the client was away: it reads the same records.
+                _ if is_dropped(&ends.retired) => break,
                 Ok(Some(event)) => {
                     let notice = driver.told.event(&event, now);
                     driver.mention(notice);
+                    ends.progress.event(&event);
                     enter(&event, &ends.ledger, driver.core.group());
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
+                    ends.progress.set_trouble(Some(&fault));
                     let notice = driver.told.fault(fault, now);
                     driver.mention(notice);
                 }
             },
         }
         driver.hand_over();
+        let publish_at = driver.publish(wait.is_some());
         if let Some(until) = wait
             && !driver.gone
         {
-            let until = [until, driver.client.wake(), driver.told.wake()].into_iter().flatten().min();
+            let until = [until, driver.client.wake(), driver.told.wake(), publish_at].into_iter().flatten().min();
             let alarm = until.map_or_else(never, crossbeam_channel::at);
+            ends.progress.enter(Phase::Waiting);
             select! {
                 recv(driver.client.ready()) -> _ => {}
                 recv(acks) -> group => heard.extend(group.into_iter().flatten()),
                 recv(stop) -> _ => driver.gone = true,
+                recv(ends.retired) -> _ => {}
                 recv(alarm) -> _ => {}
             }
         }
     }
-    driver.told.end(driver.core.parts());
+    if !is_dropped(&ends.retired) {
+        driver.told.end(driver.core.parts());
+    }
     driver.core.parts().iter().map(report).collect()
 }
 
@@ -161,12 +220,32 @@ struct Driver<'a> {
     core: Core,
     client: &'a mut dyn Client,
     ends: &'a Ends,
-    acks: Sender<Vec<Ack>>,
     /// To be handed over with one message; all of one topic.
     batches: Vec<Batch>,
     /// Nobody is left to deliver to: that is the supervisor's to see, and nothing can be done here.
     gone: bool,
     told: Told,
+    /// When it was last told how far it is, if anything happened since.
+    published: Option<Published>,
+}
+
+/// What was told last.
+#[derive(Clone, Copy)]
+struct Published {
+    at: Instant,
+    /// Nothing was done since.
+    all: bool,
+}
+
+/// Tells how far it got also if the thread panics: the next run, and the last lines of the log, go by it.
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        self.ends.progress.publish(self.core.parts(), false, None, Instant::now());
+    }
+}
+
+fn is_dropped(channel: &Receiver<Never>) -> bool {
+    matches!(channel.try_recv(), Err(TryRecvError::Disconnected))
 }
 
 impl Driver<'_> {
@@ -176,6 +255,23 @@ impl Driver<'_> {
         for output in self.core.apply(input, Instant::now()) {
             self.carry_out(output);
         }
+        self.ends.progress.set_batches(self.core.batches_in_flight());
+        if let Some(published) = &mut self.published {
+            published.all = false;
+        }
+    }
+
+    /// Tells how far it is, not too often. `waits`: nothing else is to be done. Returns when there will be
+    /// something to tell, if nothing else happens.
+    fn publish(&mut self, waits: bool) -> Option<Instant> {
+        let now = Instant::now();
+        let next = self.published.map(|last| last.at + EVERY);
+        if next.is_some_and(|next| now < next) {
+            return next.filter(|_| waits && self.published.is_some_and(|last| !last.all));
+        }
+        self.ends.progress.publish(self.core.parts(), self.core.is_full(), self.client.under_way(), now);
+        self.published = Some(Published { at: now, all: true });
+        None
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -185,7 +281,7 @@ impl Driver<'_> {
                 if self.batches.last().is_some_and(|last| last.partition.topic != *topic) {
                     self.hand_over();
                 }
-                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.acks.clone());
+                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.ends.acks.0.clone());
                 self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });
             }
             Output::Seek(partition, to) => self.client.seek(&partition, to),
@@ -200,7 +296,9 @@ impl Driver<'_> {
     /// Sends what was gathered. It waits only while the dispatcher's queue is full.
     fn hand_over(&mut self) {
         if !self.batches.is_empty() {
+            self.ends.progress.enter(Phase::HandingOver);
             self.gone |= self.ends.deliveries.send(std::mem::take(&mut self.batches)).is_err();
+            self.ends.progress.enter(Phase::Working);
         }
     }
 
@@ -237,7 +335,8 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
     }
 }
 
-fn report(part: &Part) -> Report {
+/// What the delivery of `part` has come to.
+pub(crate) fn report(part: &Part) -> Report {
     let (past, in_flight) = part.sums();
     Report {
         partition: part.partition.clone(),

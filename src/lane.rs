@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, never, sel
 
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
+use crate::progress::LaneProgress;
 use crate::sink::{Sink, Why};
 use crate::ticket::Ticket;
 use crate::trouble::{Phrases, Trouble};
@@ -71,6 +72,8 @@ pub struct Ends {
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
     pub reopen: Receiver<()>,
+    /// What it tells of itself.
+    pub progress: Arc<LaneProgress>,
     /// For somebody else to see.
     pub busy: Arc<Busy>,
 }
@@ -83,6 +86,7 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         sink,
         abort: &ends.abort,
         busy: &ends.busy,
+        progress: &ends.progress,
         trouble: Trouble::default(),
         why: String::new(),
         backoff,
@@ -113,12 +117,14 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         if lane.is_aborted() {
             return;
         }
+        ends.progress.set_busy(!taken.is_empty());
         if !taken.is_empty() && lane.deliver(&taken).is_ok() {
             // The memory is given back before the consumer hears of it.
             let tickets: Vec<Ticket> = taken.drain(..).map(|batch| batch.ticket).collect();
             Ticket::all_done(tickets);
         }
         taken.clear();
+        ends.progress.set_busy(false);
     }
 }
 
@@ -129,6 +135,7 @@ struct Lane<'a> {
     name: &'a str,
     sink: &'a mut dyn Sink,
     abort: &'a Receiver<Never>,
+    progress: &'a LaneProgress,
     busy: &'a Busy,
     trouble: Trouble,
     /// The last reason of the trouble.
@@ -171,6 +178,7 @@ impl Lane<'_> {
 
     /// Waits before the next try; tells the log when the trouble begins, and that it goes on.
     fn wait(&mut self, why: &str) -> Result<(), GivenUp> {
+        self.progress.set_trouble(Some(why));
         let (name, now) = (self.name, Instant::now());
         why.clone_into(&mut self.why);
         if self.trouble.since().is_some() {
@@ -196,6 +204,9 @@ impl Lane<'_> {
 
     fn well(&mut self) {
         self.backoff.reset();
+        if self.trouble.since().is_some() {
+            self.progress.set_trouble(None);
+        }
         if let Some(word) = self.trouble.works(Instant::now()) {
             FAILS.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
         }

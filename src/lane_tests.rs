@@ -88,7 +88,7 @@ impl Fixture {
         let (acks_tx, acks) = bounded(10);
         let mut own = sink.clone();
         let busy = Arc::new(Busy::new(Instant::now()));
-        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx, busy };
+        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx, busy, progress: Arc::default() };
         let thread = thread::spawn(move || run("test", &mut own, &ends));
         Self { sink, queue, abort, reopen, acks_tx, acks, thread }
     }

@@ -12,8 +12,9 @@
 //! In reading order: [`record`] and [`ticket`] are what travels; [`client`] is the seam to a Kafka
 //! library, [`client::kafka`] the one over the crate `kafka`, with [`wire`] for what that can't ask
 //! without harm; [`consumer`] decides what to fetch, deliver and commit; [`dispatch`], [`lane`] and
-//! [`sink`] are the way out; [`memory`] is what all consumers share; [`config`] and [`plan`] say what is to run, [`supervisor`] runs it, and
-//! [`cmd`] is what the command line calls.
+//! [`sink`] are the way out; [`memory`] is what all consumers share; [`config`] and [`plan`] say what is
+//! to run, [`supervisor`] runs it, and [`cmd`] is what the command line calls; [`progress`] is what the
+//! threads tell of themselves.
 //!
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
@@ -25,11 +26,14 @@ pub mod consumer;
 pub mod dispatch;
 pub mod lane;
 pub mod memory;
+pub mod observe;
 pub mod plan;
+pub mod progress;
 pub mod record;
 pub mod sink;
 pub mod state;
 pub mod supervisor;
 pub mod ticket;
 pub mod trouble;
+pub mod verdict;
 pub mod wire;

@@ -5,6 +5,8 @@
 //! - a thread that panics or ends early is an event here; none is swallowed;
 //! - the order at the end: consumers drain and commit, then the dispatcher and the lanes end by
 //!   their channels; `stop` and `abort` are channels that are dropped, not messages;
+//! - a consumer that panics or hangs is started again, with what it had in flight delivered again,
+//!   while the others go on; bounded, then the process ends with code 70;
 //! - it waits for nothing without a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,13 +16,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
+use crate::client::{Client, Cluster, Connection, Remembered, kafka};
 use crate::config::Config;
-use crate::consumer::{self, Never, Notice, Report};
+use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
-use crate::plan::Plan;
+use crate::observe::{self, Demand};
+use crate::plan::{ConsumerPlan, Plan};
+use crate::progress::Board;
+use crate::record::TopicPartition;
 use crate::sink::Sink;
 use crate::state::{Ledger, State};
 
+mod consumers;
+mod restarts;
 mod signals;
 mod start;
 mod startup;
@@ -28,6 +36,7 @@ mod sums;
 mod threads;
 mod watch;
 
+use consumers::{Common, Consumers, Verdict, absorb};
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
 use startup::Startup;
@@ -44,14 +53,49 @@ pub const INTERNAL: u8 = 70;
 /// How long threads may take to end after the drain's deadline: a last commit, a last write.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// A restart of a consumer counts against it for so long, and for as long as the watchdog needs to see
+/// six times that one did not help.
+const RESTARTS_COUNT_FOR: Duration = Duration::from_secs(600);
+
 /// After a stop the process ends within this, whatever it is doing.
 pub fn hard_deadline(config: &Config) -> Duration {
     config.drain_timeout + GRACE * 2
 }
 
+/// Makes the client of a consumer, given what earlier runs have read.
+pub type MakeClient = dyn Fn(&ConsumerPlan, &[Remembered]) -> Box<dyn Client> + Send + Sync;
+
+/// Where clients come from: one a consumer, made on its thread, and one that asks about the cluster.
+#[derive(Clone)]
+pub struct Library {
+    /// Makes the client of a consumer, given what earlier runs have read.
+    pub client: Arc<MakeClient>,
+    /// Makes what the observer asks.
+    pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
+}
+
+impl Library {
+    /// The clients over the crate `kafka`.
+    pub fn kafka(connection: Connection) -> Self {
+        let connection = Arc::new(connection);
+        let own = Arc::clone(&connection);
+        let client = move |plan: &ConsumerPlan, remembered: &[Remembered]| -> Box<dyn Client> {
+            let topics = plan.settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
+            let (connection, fetch) = (Arc::clone(&own), Arc::new(plan.fetch.clone()));
+            Box::new(kafka::KafkaClient::new(&plan.name, &plan.settings.group, topics, connection, fetch, remembered))
+        };
+        Self { client: Arc::new(client), cluster: Arc::new(move || kafka::cluster(Arc::clone(&connection))) }
+    }
+}
+
 /// Runs until a signal or a failure ends it. `beside`: the state directory where none can be used that is
 /// configured. Returns the exit code.
 pub fn run(config: &Config, beside: &Path, signals: &Signals) -> u8 {
+    run_with(config, beside, signals, Library::kafka(config.kafka.connection()))
+}
+
+/// The same over clients of another library.
+pub fn run_with(config: &Config, beside: &Path, signals: &Signals, library: Library) -> u8 {
     for warning in &config.warnings {
         log::warn!("configuration: {warning}");
     }
@@ -70,7 +114,7 @@ pub fn run(config: &Config, beside: &Path, signals: &Signals) -> u8 {
             return FAILURE;
         }
     };
-    match Supervisor::start(config, &plan, state, sinks) {
+    match Supervisor::start(config, &plan, state, sinks, library) {
         Ok(supervisor) => supervisor.run(signals),
         Err(error) => {
             log::error!("cannot start error=\"{error}\"");
@@ -83,6 +127,12 @@ pub fn run(config: &Config, beside: &Path, signals: &Signals) -> u8 {
 struct Supervisor {
     exits: Receiver<Exit>,
     notices: Receiver<Notice>,
+    /// The watchdog's.
+    demands: Receiver<Demand>,
+    /// `None` while draining: nothing is started any more.
+    consumers: Option<Consumers>,
+    /// Held while runs drain: dropped, they would end without a last commit.
+    draining: Vec<Sender<Never>>,
     /// Dropped: consumers drain.
     stop: Option<Sender<Never>>,
     /// Dropped: lanes give up retrying.
@@ -95,7 +145,7 @@ struct Supervisor {
     running: BTreeSet<Role>,
     startup: Startup,
     watch: Watch,
-    reports: Vec<Report>,
+    reports: BTreeMap<TopicPartition, Report>,
     code: u8,
     deadline: Option<Instant>,
 }
@@ -106,7 +156,8 @@ impl Supervisor {
         let mut asked = false;
         let looks = crossbeam_channel::tick(watch::LOOK);
         while !self.running.is_empty() {
-            let alarm = self.deadline.map_or_else(never, crossbeam_channel::at);
+            let due = self.consumers.as_ref().and_then(Consumers::due);
+            let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(reopen) -> asked => match asked {
                     Ok(()) => self.reopen(),
@@ -138,9 +189,17 @@ impl Supervisor {
                     Ok(notice) => self.notice(notice),
                     Err(_) => self.notices = never(),
                 },
+                recv(self.demands) -> demand => match demand {
+                    Ok(demand) => self.give_up(&demand),
+                    Err(_) => self.demands = never(),
+                },
                 // Time alone may have made something worth a line, see below.
                 recv(looks) -> _ => {}
                 recv(alarm) -> _ => {
+                    if self.deadline.is_none() {
+                        self.start_due();
+                        continue;
+                    }
                     let names: Vec<String> = self.running.iter().map(ToString::to_string).collect();
                     log::warn!(
                         "threads did not end in time threads=\"{}\" meaning=\"what they hold is not committed, and delivered again\"",
@@ -157,13 +216,16 @@ impl Supervisor {
                 log::info!("{line}");
             }
         }
-        sums::log(&self.reports, self.startup.not_started());
+        sums::log(self.reports.values(), self.startup.not_started());
         log::info!("stopped exit_code={}", self.code);
         self.code
     }
 
     fn drain(&mut self) {
         self.stop = None;
+        if let Some(consumers) = self.consumers.take() {
+            (self.reports, self.draining) = consumers.into_drain();
+        }
         self.deadline = Some(Instant::now() + self.drain_timeout + GRACE);
     }
 
@@ -175,15 +237,18 @@ impl Supervisor {
     }
 
     fn ended(&mut self, exit: Exit) {
-        self.running.remove(&exit.role);
+        let was_running = self.running.remove(&exit.role);
         let stopping = self.deadline.is_some();
         match exit.result {
+            // The end of a run that was given up. Another one has its place.
+            _ if !was_running => log::info!("an earlier run ended at last thread={}", exit.role),
+            Err(panic) if self.restart(&exit.role, &format!("it panicked: {panic}")) => {}
             Err(panic) => {
                 log::error!("thread panicked, stopping thread={} panic=\"{panic}\"", exit.role);
                 self.fail();
             }
             Ok(threads::End::Consumer(reports)) => {
-                self.reports.extend(reports);
+                reports.into_iter().for_each(|report| absorb(&mut self.reports, report));
                 if !stopping {
                     log::error!("consumer ended by itself, stopping thread={}", exit.role);
                     self.fail();
@@ -204,6 +269,8 @@ impl Supervisor {
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
             Ok(threads::End::Lane) => {}
+            // It ends when it is to stop, which its end may tell before anything else does.
+            Ok(threads::End::Observe) => {}
             Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
                 if !stopping {
                     log::error!("thread ended by itself, stopping thread={}", exit.role);
@@ -211,10 +278,58 @@ impl Supervisor {
                 }
             }
         }
-        if !self.running.iter().any(|role| matches!(role, Role::Consumer(_))) {
+        if self.deadline.is_some() && !self.running.iter().any(|role| matches!(role, Role::Consumer { .. })) {
             // Nobody is left who would hear of a delivery.
             self.abort = None;
             self.settled = None;
+        }
+    }
+
+    /// The watchdog says that a consumer does not move.
+    fn give_up(&mut self, demand: &Demand) {
+        let current = |role: &&Role| matches!(role, Role::Consumer { index, run, .. } if (*index, *run) == (demand.consumer, demand.run));
+        let Some(role) = self.running.iter().find(current).cloned() else { return };
+        self.running.remove(&role);
+        if !self.restart(&role, &demand.why) {
+            log::error!("consumer stalled, stopping thread={role} reason=\"{}\"", demand.why);
+            self.fail();
+        }
+    }
+
+    /// Starts the consumer of `role` again, if it is one, and that has not been tried too often.
+    fn restart(&mut self, role: &Role, why: &str) -> bool {
+        let (Role::Consumer { index, run, .. }, Some(consumers)) = (role, &mut self.consumers) else { return false };
+        if !consumers.is_current(*index, *run) {
+            return false;
+        }
+        match consumers.failed(*index, Instant::now()) {
+            Verdict::Again(wait) => {
+                log::error!(
+                    "consumer restarts thread={role} in_ms={} reason=\"{why}\" meaning=\"what it had in flight is delivered again; other topics go on\"",
+                    wait.as_millis()
+                );
+                true
+            }
+            Verdict::TooOften(restarts, within) => {
+                log::error!(
+                    "restarts did not help thread={role} restarts={restarts} within_ms={} exit_code={INTERNAL} meaning=\"the process ends, for the init system to start it again\"",
+                    within.as_millis()
+                );
+                false
+            }
+        }
+    }
+
+    fn start_due(&mut self) {
+        let Some(consumers) = &mut self.consumers else { return };
+        for index in consumers.all_due(Instant::now()) {
+            match consumers.start(index) {
+                Ok(role) => drop(self.running.insert(role)),
+                Err(error) => {
+                    log::error!("consumer can't be started again, stopping error=\"{error}\"");
+                    return self.fail();
+                }
+            }
         }
     }
 
@@ -243,17 +358,22 @@ impl Supervisor {
         plan: &Plan,
         (state, ledger): (State, Ledger),
         sinks: BTreeMap<String, Box<dyn Sink>>,
+        library: Library,
     ) -> Result<Self, StartError> {
-        let threads = 2 + sinks.len() + plan.consumers.len();
+        let threads = 3 + sinks.len() + plan.consumers.len();
         let (exits_tx, exits) = bounded(threads);
         let (notices_tx, notices) = bounded(256);
         let (stop, stop_rx) = bounded(0);
         let (abort, abort_rx) = bounded(0);
+        let (demands_tx, demands) = bounded(plan.consumers.len());
         let (settled, settled_rx) = bounded(0);
         let ledger = Arc::new(ledger);
         let mut supervisor = Self {
             exits,
             notices,
+            demands,
+            consumers: None,
+            draining: Vec::new(),
             stop: Some(stop),
             abort: Some(abort),
             settled: Some(settled),
@@ -262,16 +382,35 @@ impl Supervisor {
             running: BTreeSet::new(),
             startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
             watch: Watch::default(),
-            reports: Vec::new(),
+            reports: BTreeMap::new(),
             code: CLEAN,
             deadline: None,
         };
         start::log_start(config, plan);
         let lanes = start::lanes(&mut supervisor, plan, sinks, &abort_rx, &exits_tx)?;
-        let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes, &exits_tx)?;
+        let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes.queues, &exits_tx)?;
         start::state(&mut supervisor, state, &ledger, settled_rx, &exits_tx)?;
-        let ends = consumer::Ends { deliveries, stop: stop_rx, notices: notices_tx, ledger };
-        start::consumers(&mut supervisor, config, plan, &ends, &exits_tx)?;
+        let board = Arc::new(Board::new(plan.consumers.len()));
+        let observer = observe::Ends {
+            stop: stop_rx.clone(),
+            demands: demands_tx,
+            board: Arc::clone(&board),
+            lanes: lanes.progress,
+            cluster: Arc::clone(&library.cluster),
+        };
+        let window = RESTARTS_COUNT_FOR.max(config.watchdog.stall_timeout * 6);
+        let common = Common {
+            library,
+            deliveries,
+            stop: stop_rx,
+            notices: notices_tx,
+            ledger,
+            exits: exits_tx.clone(),
+            board,
+            window,
+        };
+        start::consumers(&mut supervisor, plan, common)?;
+        start::observer(&mut supervisor, config, plan, observer, &exits_tx)?;
         Ok(supervisor)
     }
 }

@@ -21,6 +21,7 @@ use crate::client::Fault;
 use exchange::{Exchange, Trouble};
 use shape::Shape;
 
+mod committed;
 mod exchange;
 mod groups;
 mod header;

@@ -80,6 +80,8 @@ fn the_example_has_every_key() {
         "[consumer]",
         "[commit]",
         "[shutdown]",
+        "[observe]",
+        "[watchdog]",
         "[gate]",
         "[memory]",
         "[state]",

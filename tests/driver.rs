@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::scripted::{Mishap, Scripted, Stage};
 use broker::{Codec, Log, NewRecord};
@@ -13,8 +13,11 @@ use worker::client::Fault;
 use worker::consumer::core::{Policy, Settings};
 use worker::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
 use worker::consumer::schedule::Pace;
-use worker::consumer::{Batch, Ends, Never, Notice, Report, run};
+use worker::consumer::{Batch, Ends, Flight, Never, Notice, Report, run};
+use worker::progress::{Phase, Progress, State};
 use worker::record::TopicPartition;
+
+use crate::support::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const MS: Duration = Duration::from_millis(1);
@@ -25,6 +28,8 @@ struct Consumer {
     batches: VecDeque<Batch>,
     notices: Receiver<Notice>,
     stop: Sender<Never>,
+    retire: Sender<Never>,
+    flight: Flight,
     thread: JoinHandle<Vec<Report>>,
 }
 
@@ -48,9 +53,14 @@ impl Consumer {
         let (deliveries, groups) = bounded(64);
         let (notices_tx, notices) = bounded(64);
         let (stop, stop_rx) = bounded(0);
-        let ends = Ends { deliveries, stop: stop_rx, notices: notices_tx, ledger: Arc::default() };
+        let (retire, retired) = bounded(0);
+        let acks = bounded(settings.batches);
+        let progress = Arc::new(Progress::new(0, Instant::now()));
+        let flight = Flight { acks: acks.1.clone(), progress: Arc::clone(&progress) };
+        let ends =
+            Ends { deliveries, stop: stop_rx, retired, notices: notices_tx, ledger: Arc::default(), acks, progress };
         let thread = std::thread::spawn(move || run(settings, &mut client, &ends));
-        Self { groups, batches: VecDeque::new(), notices, stop, thread }
+        Self { groups, batches: VecDeque::new(), notices, stop, retire, flight, thread }
     }
 
     fn batch(&mut self) -> (Vec<i64>, Batch) {
@@ -197,4 +207,66 @@ fn a_position_below_the_log_start_goes_on_at_the_log_start() {
     consumer.batch().1.ticket.done();
     await_commit(&stage, 20);
     assert_eq!(consumer.end().expired, 5);
+}
+
+#[test]
+fn how_far_it_is_is_told_while_it_works() {
+    let (_stage, client) = stage(30);
+    let mut consumer = Consumer::start(client);
+    let (_, first) = consumer.batch();
+    let part = || consumer.flight.progress.snapshot().part(&partition()).cloned();
+    eventually("what is in flight is told", || part().is_some_and(|part| part.report.in_flight == 30));
+    assert_eq!((part().unwrap().state, consumer.flight.progress.batches()), (State::Reading, 3));
+    first.ticket.done();
+    eventually("what is done is told", || part().is_some_and(|part| part.report.delivered == 10));
+    assert_eq!(part().unwrap().acknowledged.map(|at| at.get()), Some(10));
+    eventually("it waits", || consumer.flight.progress.snapshot().phase.what == Phase::Waiting);
+    consumer.end();
+}
+
+#[test]
+fn the_next_run_begins_when_what_the_panicked_one_handed_over_is_done() {
+    let (stage, client) = stage(5);
+    let mut consumer = Consumer::start(client);
+    let (_, batch) = consumer.batch();
+    stage.order(Mishap::Panic("ordered by a test"));
+    assert!(consumer.thread.join().is_err());
+    let earlier = consumer.flight;
+    assert_eq!(earlier.progress.reports()[0].in_flight, 5);
+
+    let (deliveries, _groups) = bounded(64);
+    let ((_stop, stop), (_retire, retired), (notices, _)) = (bounded(0), bounded(0), bounded(64));
+    let progress = Arc::new(Progress::new(1, Instant::now()));
+    let ends = Ends {
+        deliveries,
+        stop,
+        retired,
+        notices,
+        ledger: Arc::default(),
+        acks: bounded(8),
+        progress: Arc::clone(&progress),
+    };
+    let settling = std::thread::spawn(move || earlier.settle(&ends));
+    eventually("it waits", || progress.snapshot().phase.what == Phase::Settling);
+    assert!(!settling.is_finished());
+    batch.ticket.done();
+    assert!(settling.join().unwrap());
+}
+
+#[test]
+fn a_run_that_is_given_up_delivers_and_commits_nothing_more() {
+    let (stage, client) = stage(5);
+    let mut consumer = Consumer::start(client);
+    let (_, batch) = consumer.batch();
+    let (release, until) = bounded(0);
+    stage.order(Mishap::Hang(until));
+    eventually("it hangs", || stage.outstanding() == 0);
+    batch.ticket.done();
+    stage.with_log(&partition(), |log| append(log, 3));
+    drop(consumer.retire);
+    drop(release);
+    consumer.thread.join().unwrap();
+    assert!(consumer.groups.is_empty());
+    assert_eq!(stage.commits(), [(partition(), 0)]);
+    drop(consumer.stop);
 }

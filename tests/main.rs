@@ -24,3 +24,4 @@ mod start;
 mod state;
 mod support;
 mod topics;
+mod watchdog;

@@ -69,6 +69,18 @@ pub enum Fault {
         /// How long was waited, in milliseconds.
         after_ms: u64,
     },
+    /// Several earlier calls have not come back at all, long after their time: no new one is made.
+    Stuck {
+        /// What was to be called.
+        call: &'static str,
+        /// How many have not come back.
+        earlier: usize,
+    },
+    /// A broker answered, again and again, without a word about a partition that it was asked for.
+    Unanswered {
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
     /// The connection broke, or the answer made no sense.
     Broken {
         /// What was called.
@@ -138,6 +150,8 @@ impl Fault {
             Self::Unreachable { .. }
             | Self::Deadline { .. }
             | Self::Silent { .. }
+            | Self::Stuck { .. }
+            | Self::Unanswered { .. }
             | Self::Broken { .. }
             | Self::Refused { .. }
             | Self::NoLeader => Retry::Soon,
@@ -189,6 +203,13 @@ impl fmt::Display for Fault {
             Self::Silent { broker, call, after_ms } => write!(
                 f,
                 "broker {broker} did not answer {call} within {after_ms} ms: it hangs, is overloaded, or is no Kafka; the connection is replaced"
+            ),
+            Self::Stuck { call, earlier } => {
+                write!(f, "{earlier} earlier calls have not returned, and no further {call} is made before one does")
+            }
+            Self::Unanswered { for_ms } => write!(
+                f,
+                "for {for_ms} ms the broker's answers have said nothing of this partition: it throttles this client (see the quotas of its client.id or user), or it no longer leads the partition"
             ),
             Self::Broken { call, why } => write!(f, "{call} failed: {why}; the connection is replaced"),
             Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
-use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Remembered, Retry, Room};
+use crate::client::{
+    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Remembered, Retry, Room,
+};
 use crate::memory::{Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, TopicPartition};
 
@@ -30,12 +32,12 @@ mod group;
 mod link;
 mod partition;
 mod survey;
+mod watch;
 
 use control::{Control, Survey};
 use fetch::DataLink;
 use group::GroupCall;
-use link::Link;
-pub(crate) use link::panic_text;
+pub(crate) use link::{Link, panic_text};
 use partition::Partition;
 use survey::Known;
 
@@ -88,6 +90,12 @@ pub struct KafkaClient {
     held: Held,
     /// It waits for the reserve.
     place: Option<Place>,
+}
+
+/// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
+/// the first question; each round of questions, which begins with the topics' partitions, connects anew.
+pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
+    Box::new(watch::Watch::new(connection))
 }
 
 impl KafkaClient {
@@ -199,5 +207,10 @@ impl Client for KafkaClient {
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
         debug_assert!(self.commit_wanted.is_none(), "one commit at a time");
         self.commit_wanted = Some(offsets.to_vec());
+    }
+
+    fn under_way(&self) -> Option<Call> {
+        let links = [self.survey.call(), self.group_link.call()];
+        links.into_iter().flatten().chain(self.data_calls()).min_by_key(|call| call.since)
     }
 }

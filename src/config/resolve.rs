@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Layer, Origin, Reader};
 use super::value::{self, Choice};
-use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, sinks, topics};
+use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, sinks, topics};
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) const PROFILES: &str = include_str!("profiles.toml");
@@ -29,8 +29,14 @@ const MEMORY_MAX: u64 = if usize::BITS < 64 { 1 << 31 } else { 1 << 40 };
 /// Metadata is asked at most ten times a second.
 const METADATA_AGE_MIN_MS: u64 = 100;
 
-const TABLES: [&str; 10] =
-    ["kafka", "consumer", "topic", "commit", "shutdown", "gate", "state", "memory", "log", "sink"];
+/// The cluster is looked at ten times a second at most.
+const OBSERVE_MIN_MS: u64 = 100;
+/// Less is no stall: a commit, a leader that moves, a full disk that is noticed take as long.
+const STALL_MIN_MS: u64 = 1000;
+
+const TABLES: [&str; 12] = [
+    "kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "state", "memory", "log", "sink",
+];
 
 impl Choice for OnTimeout {
     const ALL: &'static [(&'static str, Self)] = &[("proceed", Self::Proceed), ("exit", Self::Exit)];
@@ -123,6 +129,18 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(shutdown, "[shutdown]");
         timeout
     };
+    let observe_interval = {
+        let mut observe = tables.reader(context, "observe");
+        let interval = observe.millis("interval_ms", OBSERVE_MIN_MS..=DAY_MS);
+        finish(observe, "[observe]");
+        interval
+    };
+    let stall_timeout = {
+        let mut watchdog = tables.reader(context, "watchdog");
+        let timeout = watchdog.millis("stall_timeout_ms", STALL_MIN_MS..=DAY_MS);
+        finish(watchdog, "[watchdog]");
+        timeout
+    };
     let gate = gate(tables, context, consumer.names.as_ref());
     let state_dir = {
         let mut state = tables.reader(context, "state");
@@ -153,6 +171,8 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         topics: consumer.topics?,
         commit: commit?,
         drain_timeout: drain_timeout?,
+        observe_interval: observe_interval?,
+        watchdog: WatchdogSettings { stall_timeout: stall_timeout? },
         gate: gate.ok()?,
         state_dir,
         memory_limit: memory_limit?,

@@ -397,6 +397,16 @@ impl Core {
         &self.settings.group
     }
 
+    /// Batches that are handed over and not acknowledged.
+    pub fn batches_in_flight(&self) -> usize {
+        self.batches_in_flight
+    }
+
+    /// Whether what is in flight takes all of the budget, so that nothing more is fetched.
+    pub fn is_full(&self) -> bool {
+        self.batches_in_flight >= self.settings.batches || self.room().bytes == 0
+    }
+
     /// What became of each partition, for the last lines of the log and for tests.
     pub fn parts(&self) -> &[Part] {
         &self.parts

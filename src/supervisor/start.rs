@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Supervisor;
+use super::consumers::{Common, Consumers};
 use super::threads::{End, Exit, Role, spawn};
-use crate::client::kafka::KafkaClient;
 use crate::config::{Config, Mode, SinkSettings};
-use crate::consumer::{self, Batch, Never};
+use crate::consumer::{Batch, Never};
 use crate::dispatch::{self, gate::Gate};
 use crate::lane;
+use crate::observe;
 use crate::plan::Plan;
+use crate::progress::LaneProgress;
 use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::file::{FileSink, OpenError, Rotation};
@@ -152,29 +154,37 @@ pub(super) fn log_start(config: &Config, plan: &Plan) {
     }
 }
 
+/// The running lanes, by the names of their sinks.
+pub(super) struct Lanes {
+    pub(super) queues: HashMap<String, Sender<Vec<Batch>>>,
+    pub(super) progress: HashMap<String, Arc<LaneProgress>>,
+}
+
 pub(super) fn lanes(
     supervisor: &mut Supervisor,
     plan: &Plan,
     sinks: BTreeMap<String, Box<dyn Sink>>,
     abort: &Receiver<Never>,
     exits: &Sender<Exit>,
-) -> Result<HashMap<String, Sender<Vec<Batch>>>, StartError> {
-    let mut queues = HashMap::new();
+) -> Result<Lanes, StartError> {
+    let mut lanes = Lanes { queues: HashMap::new(), progress: HashMap::new() };
     for (name, mut sink) in sinks {
         let (queue_tx, queue) = bounded(plan.queue(&name));
         let (reopen_tx, reopen) = bounded(1);
+        let progress = Arc::new(LaneProgress::default());
         let busy = Arc::new(lane::Busy::new(Instant::now()));
         supervisor.watch.add(&name, Arc::clone(&busy));
-        let ends = lane::Ends { queue, abort: abort.clone(), reopen, busy };
+        let ends = lane::Ends { queue, abort: abort.clone(), reopen, busy, progress: Arc::clone(&progress) };
         let own_name = name.clone();
         start(supervisor, Role::Lane(name.clone()), exits, move || {
             lane::run(&own_name, &mut *sink, &ends);
             End::Lane
         })?;
         supervisor.reopen.push(reopen_tx);
-        queues.insert(name, queue_tx);
+        lanes.queues.insert(name.clone(), queue_tx);
+        lanes.progress.insert(name, progress);
     }
-    Ok(queues)
+    Ok(lanes)
 }
 
 pub(super) fn dispatcher(
@@ -200,27 +210,26 @@ pub(super) fn dispatcher(
     Ok(deliveries_tx)
 }
 
-pub(super) fn consumers(
+pub(super) fn consumers(supervisor: &mut Supervisor, plan: &Plan, common: Common) -> Result<(), StartError> {
+    let consumers = supervisor.consumers.insert(Consumers::new(common, &plan.consumers));
+    for index in 0..plan.consumers.len() {
+        supervisor.running.insert(consumers.start(index)?);
+    }
+    Ok(())
+}
+
+pub(super) fn observer(
     supervisor: &mut Supervisor,
     config: &Config,
     plan: &Plan,
-    ends: &consumer::Ends,
+    ends: observe::Ends,
     exits: &Sender<Exit>,
 ) -> Result<(), StartError> {
-    let connection = Arc::new(config.kafka.connection());
-    for consumer in &plan.consumers {
-        let ends = ends.clone();
-        let (settings, fetch, name) =
-            (consumer.settings.clone(), Arc::new(consumer.fetch.clone()), consumer.name.clone());
-        let connection = Arc::clone(&connection);
-        start(supervisor, Role::Consumer(consumer.name.clone()), exits, move || {
-            let topics = settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
-            let remembered = ends.ledger.of_group(&settings.group);
-            let mut client = KafkaClient::new(&name, &settings.group, topics, connection, fetch, &remembered);
-            End::Consumer(consumer::run(settings, &mut client, &ends))
-        })?;
-    }
-    Ok(())
+    let settings = observe::Settings::new(config, plan);
+    start(supervisor, Role::Observe, exits, move || {
+        observe::run(&settings, ends);
+        End::Observe
+    })
 }
 
 fn start(

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use crate::consumer::Report;
 
 /// Writes one line a topic; `not_started` are those that were never read.
-pub(super) fn log<'a>(reports: &'a [Report], not_started: impl Iterator<Item = &'a Arc<str>>) {
+pub(super) fn log<'a>(reports: impl IntoIterator<Item = &'a Report>, not_started: impl Iterator<Item = &'a Arc<str>>) {
     for line in lines(reports, not_started) {
         log::info!("sums {line}");
     }
 }
 
-fn lines<'a>(reports: &'a [Report], not_started: impl Iterator<Item = &'a Arc<str>>) -> Vec<String> {
+fn lines<'a>(
+    reports: impl IntoIterator<Item = &'a Report>,
+    not_started: impl Iterator<Item = &'a Arc<str>>,
+) -> Vec<String> {
     let not_started: BTreeSet<&str> = not_started.map(AsRef::as_ref).collect();
     let mut topics: BTreeMap<&str, Vec<&Report>> = not_started.iter().map(|topic| (*topic, Vec::new())).collect();
     for report in reports {

@@ -13,7 +13,13 @@ use crate::dispatch;
 /// What a thread is for. Its `Display` is the thread's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
-    Consumer(String),
+    /// A run of the consumer at a place of the plan.
+    Consumer {
+        name: String,
+        index: usize,
+        run: u32,
+    },
+    Observe,
     Dispatch,
     Lane(String),
     State,
@@ -22,7 +28,8 @@ pub(super) enum Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Consumer(name) => write!(f, "consumer:{name}"),
+            Self::Consumer { name, .. } => write!(f, "consumer:{name}"),
+            Self::Observe => f.write_str("observe"),
             Self::Dispatch => f.write_str("dispatch"),
             Self::State => f.write_str("state"),
             Self::Lane(name) => write!(f, "sink:{name}/0"),
@@ -36,6 +43,7 @@ pub(super) enum End {
     /// A failure comes with what was not handed over.
     Dispatch(Result<(), (dispatch::Failure, dispatch::Rest)>),
     Lane,
+    Observe,
     State,
 }
 
@@ -51,8 +59,8 @@ pub(super) fn spawn(role: Role, exits: &Sender<Exit>, body: impl FnOnce() -> End
     let exits = exits.clone();
     thread::Builder::new().name(role.to_string()).spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(body)).map_err(|panic| crate::client::kafka::panic_text(&*panic));
-        // The channel has a place for every thread; a supervisor that is gone needs no word.
-        let _ = exits.try_send(Exit { role, result });
+        // A supervisor that is gone needs no word.
+        let _ = exits.send(Exit { role, result });
     })?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::client::Retry;
-use crate::record::{Offset, TopicId};
+use crate::record::{Offset, TopicId, TopicPartition};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(150);
@@ -412,4 +412,36 @@ fn topic_ids_are_written_as_kafka_does() {
     assert_eq!(id([0xff; 16]).as_deref(), Some("_____________________w"));
     let bytes = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10];
     assert_eq!(id(bytes).as_deref(), Some("ASNFZ4mrze_-3LqYdlQyEA"));
+}
+
+/// A connection to a broker that serves groups, and now answers this.
+fn group_wire(body: Vec<u8>) -> Wire {
+    connect(vec![versions(&[[9, 1, 1], [10, 0, 0], [18, 0, 0]]), Reply::Body(body)], LONG).unwrap()
+}
+
+#[test]
+fn the_coordinator_has_an_address_or_a_reason() {
+    let answer = |code: i16| [i16s(&[code]), i32s(&[3]), text("b3"), i32s(&[9093])].concat();
+    assert_eq!(group_wire(answer(0)).coordinator("g"), Ok("b3:9093".to_owned()));
+    match group_wire(answer(15)).coordinator("g") {
+        Err(Fault::Refused { code, .. }) => assert_eq!(code, "CoordinatorNotAvailable"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn committed_offsets_come_in_the_order_of_the_question_and_minus_one_is_none() {
+    let one = |partition: i32, offset: i64, code: i16| {
+        [i32s(&[partition]), offset.to_be_bytes().to_vec(), text(""), i16s(&[code])].concat()
+    };
+    let answer = |code: i16| [i32s(&[1]), text("t"), i32s(&[2]), one(1, -1, 0), one(0, 7, code)].concat();
+    let of = [0, 1].map(|number| TopicPartition::new("t", number));
+    assert_eq!(group_wire(answer(0)).committed("g", &of), Ok(vec![Offset::new(7), None]));
+    match group_wire(answer(16)).committed("g", &of) {
+        Err(Fault::Refused { code, .. }) => assert_eq!(code, "NotCoordinator"),
+        other => panic!("{other:?}"),
+    }
+    broken(group_wire(answer(0)).committed("g", &[TopicPartition::new("t", 2)]), "lacks topic=t partition=2");
+    let lie = [i32s(&[i32::MAX]), text("t")].concat();
+    assert!(group_wire(lie).committed("g", &of).is_err(), "a count is not believed");
 }

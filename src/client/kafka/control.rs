@@ -136,12 +136,17 @@ impl Control {
         Ok(states)
     }
 
-    /// Asks one broker after the other for the metadata, until one answers.
-    fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
+    /// Whom to ask for what any broker knows, one after the other.
+    pub(super) fn hosts(&self) -> Vec<String> {
         let mut hosts = self.connection.bootstrap_servers.clone();
         hosts.extend(self.brokers.iter().filter(|b| !self.connection.bootstrap_servers.contains(b)).cloned());
+        hosts
+    }
+
+    /// Asks one broker after the other for the metadata, until one answers.
+    fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
         let mut faults = Vec::new();
-        for host in hosts {
+        for host in self.hosts() {
             match self.connect(&host).and_then(|mut wire| wire.metadata(topics)) {
                 Ok(view) => {
                     self.brokers = view.brokers.iter().map(|(_, address)| address.clone()).collect();
@@ -164,7 +169,7 @@ impl Control {
         told.chain((more > 0).then(|| format!("and {more} more"))).collect()
     }
 
-    fn connect(&self, host: &str) -> Result<Wire, Fault> {
+    pub(super) fn connect(&self, host: &str) -> Result<Wire, Fault> {
         let Connection { client_id, connect_timeout, request_timeout, .. } = &*self.connection;
         let wire = Wire::connect(host, client_id, *connect_timeout, *request_timeout)?;
         wire.require_old_fetch()?;
@@ -198,16 +203,15 @@ impl Control {
 }
 
 impl Cluster for Control {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Vec<TopicPartition>>>, Fault> {
-        let states = self.look_up(topics)?;
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault> {
         let list = |(name, state): (Arc<str>, TopicState)| match state {
-            TopicState::Missing => Ok(None),
+            TopicState::Missing => Err(Fault::TopicMissing { topic: name.to_string() }),
             TopicState::Unknown(fault) => Err(fault),
             TopicState::Present(_, partitions) => {
-                Ok(Some(partitions.iter().map(|(n, _)| TopicPartition::new(Arc::clone(&name), *n)).collect()))
+                Ok(partitions.iter().map(|(n, _)| TopicPartition::new(Arc::clone(&name), *n)).collect())
             }
         };
-        states.into_iter().map(list).collect()
+        Ok(self.look_up(topics)?.into_iter().map(list).collect())
     }
 
     fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {

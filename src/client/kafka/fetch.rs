@@ -73,6 +73,11 @@ impl KafkaClient {
         deadlines.chain(waits)
     }
 
+    /// What is under way on the data links.
+    pub(super) fn data_calls(&self) -> impl Iterator<Item = Call> + '_ {
+        self.data.values().filter_map(|data| data.link.call())
+    }
+
     pub(super) fn collect_data(&mut self, now: Instant) {
         let brokers: Vec<String> = self.data.keys().cloned().collect();
         for broker in brokers {
@@ -173,7 +178,7 @@ impl KafkaClient {
             });
             let Some((response, topic, index)) = found else {
                 // Throttled, or not led by this broker: no answer, and no proof of anything.
-                self.with_part(asked, |part, _| part.retry(now));
+                self.with_part(asked, |part, events| part.unanswered(now, events));
                 continue;
             };
             match response.topics()[topic].partitions()[index].data() {

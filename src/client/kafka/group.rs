@@ -5,7 +5,6 @@
 
 use super::control::Control;
 use super::*;
-use crate::client::Cluster as _;
 
 /// What is under way on the group's link.
 pub(super) enum GroupCall {

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use crate::client::Fault;
+use crate::client::{Call, Fault};
 
 /// Threads whose call did not return that are put up with before no new one is made.
 const MAX_ABANDONED: usize = 4;
 
-type Call<S, R> = Box<dyn FnOnce(&mut S) -> R + Send>;
+type Job<S, R> = Box<dyn FnOnce(&mut S) -> R + Send>;
 
 struct Running<S, R> {
-    calls: Sender<Call<S, R>>,
+    calls: Sender<Job<S, R>>,
     replies: Receiver<Result<R, String>>,
     /// The thread holds the other end for as long as it runs.
     alive: Weak<()>,
@@ -34,7 +34,7 @@ struct Busy {
 }
 
 /// See the module's text. `S` is the session, `R` what calls return.
-pub(super) struct Link<S, R> {
+pub(crate) struct Link<S, R> {
     name: String,
     make: Arc<dyn Fn() -> S + Send + Sync>,
     ready: Sender<()>,
@@ -45,22 +45,27 @@ pub(super) struct Link<S, R> {
 
 impl<S: 'static, R: Send + 'static> Link<S, R> {
     /// A link that starts its thread with its first call. `make` runs on that thread.
-    pub(super) fn new(name: String, ready: Sender<()>, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(name: String, ready: Sender<()>, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self { name, make: Arc::new(make), ready, running: None, busy: None, abandoned: Vec::new() }
     }
 
     /// Whether a call is under way.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.busy.is_some()
     }
 
     /// When the call under way is given up.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.busy.as_ref().map(|busy| busy.deadline)
     }
 
+    /// The call under way.
+    pub(crate) fn call(&self) -> Option<Call> {
+        self.busy.as_ref().map(|busy| Call { what: busy.call, since: busy.started })
+    }
+
     /// Starts a call. To be asked for by [`Link::reply`], also if this fails.
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         call: &'static str,
         allowed: Duration,
@@ -81,7 +86,7 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
     }
 
     /// The reply of the call under way, if it has come or its time is over.
-    pub(super) fn reply(&mut self, now: Instant) -> Option<Result<R, Fault>> {
+    pub(crate) fn reply(&mut self, now: Instant) -> Option<Result<R, Fault>> {
         let busy = self.busy.as_ref()?;
         let call = busy.call;
         let replies = &self.running.as_ref()?.replies;
@@ -103,7 +108,7 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
     }
 
     /// Gives the session up: what is under way is abandoned, the next call gets a new one.
-    pub(super) fn replace(&mut self) {
+    pub(crate) fn replace(&mut self) {
         self.busy = None;
         if let Some(running) = self.running.take() {
             self.abandoned.push(running.alive);
@@ -114,10 +119,9 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
     fn spawn(&mut self, call: &'static str) -> Result<Running<S, R>, Fault> {
         self.abandoned.retain(|thread| thread.strong_count() > 0);
         if self.abandoned.len() >= MAX_ABANDONED {
-            let why = format!("{MAX_ABANDONED} earlier calls have not returned yet; waiting for them");
-            return Err(Fault::Broken { call, why });
+            return Err(Fault::Stuck { call, earlier: self.abandoned.len() });
         }
-        let (calls, inbox) = bounded::<Call<S, R>>(1);
+        let (calls, inbox) = bounded::<Job<S, R>>(1);
         let (outbox, replies) = bounded(1);
         let (make, ready, token) = (Arc::clone(&self.make), self.ready.clone(), Arc::new(()));
         let alive = Arc::downgrade(&token);

@@ -24,6 +24,10 @@ const SLOW_RETRY: Duration = Duration::from_secs(30);
 /// So many errors in a row are a trouble to be told, fewer are a leader that moves.
 const TELL_AFTER: u32 = 3;
 
+/// An answer that says nothing of a partition is common under a quota, and soon followed by one that does.
+/// After so long it is a trouble to be told.
+const TELL_UNANSWERED: Duration = Duration::from_secs(30);
+
 /// Good answers after which a partition is asked together with others again.
 const ALONE_FOR: u32 = 32;
 
@@ -72,6 +76,8 @@ pub(super) struct Partition {
     log_end: Option<Offset>,
     failing: Option<Fault>,
     errors: u32,
+    /// Since when answers have said nothing of it.
+    unanswered: Option<Instant>,
     backoff: Backoff,
     told_transactions: bool,
 }
@@ -92,6 +98,7 @@ impl Partition {
             log_end: None,
             failing: None,
             errors: 0,
+            unanswered: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             told_transactions: false,
         }
@@ -104,6 +111,7 @@ impl Partition {
         self.step = Step::Fetch;
         self.not_before = None;
         self.held = None;
+        self.unanswered = None;
     }
 
     /// Bytes of memory that an answer holds which is not proved yet.
@@ -258,6 +266,18 @@ impl Partition {
         self.not_before = Some(now + self.backoff.next_wait());
     }
 
+    /// An answer came that says nothing of this partition. That proves nothing; ask again.
+    pub(super) fn unanswered(&mut self, now: Instant, events: &mut impl Extend<Event>) {
+        let since = *self.unanswered.get_or_insert(now);
+        let unanswered = now.saturating_duration_since(since);
+        self.retry(now);
+        if unanswered >= TELL_UNANSWERED && self.failing.is_none() {
+            let fault = Fault::Unanswered { for_ms: u64::try_from(unanswered.as_millis()).unwrap_or(u64::MAX) };
+            self.failing = Some(fault.clone());
+            events.extend([Event::Failing(self.name.clone(), fault)]);
+        }
+    }
+
     fn deliver(&mut self, run: Run, asked: usize, events: &mut impl Extend<Event>) {
         let Some(position) = self.position else { return };
         let end = run.last.next();
@@ -294,11 +314,35 @@ impl Partition {
 
     fn well(&mut self, events: &mut impl Extend<Event>) {
         self.errors = 0;
+        self.unanswered = None;
         self.alone = self.alone.saturating_sub(1);
         self.not_before = None;
         self.backoff.reset();
         if self.failing.take().is_some() {
             events.extend([Event::Recovered(self.name.clone())]);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_say_nothing_for_long_are_a_trouble_and_an_answer_ends_it() {
+        let mut part = Partition::new(TopicPartition::new("t", 0), None, 1 << 20);
+        part.seek(Some(Offset::default()));
+        let (start, mut events) = (Instant::now(), Vec::new());
+        for seconds in [0, 10, 29] {
+            part.unanswered(start + Duration::from_secs(seconds), &mut events);
+        }
+        assert!(events.is_empty(), "a quota does so for a while: {events:?}");
+        for seconds in [30, 31] {
+            part.unanswered(start + Duration::from_secs(seconds), &mut events);
+        }
+        assert!(matches!(&events[..], [Event::Failing(_, Fault::Unanswered { for_ms: 30_000 })]), "{events:?}");
+        part.answered(100, None, Some(Offset::default()), Instant::now(), &mut events);
+        assert!(matches!(&events[..], [_, Event::Recovered(_)]), "{events:?}");
     }
 }

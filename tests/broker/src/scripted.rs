@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use worker::client::{Assignment, Bounds, Client, Event, Fault, Room};
+use worker::client::{Assignment, Bounds, Client, Cluster, Event, Fault, Room};
 use worker::record::{Arena, Offset, Record, Records, Span, TopicPartition};
 
 use crate::log::{Log, Record as Kept};
@@ -21,6 +21,12 @@ pub enum Mishap {
     Poll(Fault),
     /// The next commit is refused.
     Commit(Fault),
+    /// The next `poll` panics with these words.
+    Panic(&'static str),
+    /// The next `poll` does not return before the other end is dropped.
+    Hang(Receiver<()>),
+    /// From the next `poll` on that client brings nothing more, and says nothing of it.
+    Silence,
 }
 
 #[derive(Default)]
@@ -30,30 +36,45 @@ struct State {
     /// Every commit that succeeded, in order.
     commits: Vec<(TopicPartition, i64)>,
     script: VecDeque<Mishap>,
+    /// Wakes the clients.
+    wake: Vec<Sender<()>>,
 }
 
 /// The logs and the group behind a scripted client.
 #[derive(Clone)]
 pub struct Stage {
     state: Arc<Mutex<State>>,
-    ready: Sender<()>,
 }
 
 impl Stage {
     /// Nothing but these partitions, and a client for them.
     pub fn new(logs: impl IntoIterator<Item = (TopicPartition, Log)>) -> (Self, Scripted) {
-        let (ready, woken) = bounded(1);
         let state = State { logs: logs.into_iter().collect(), ..State::default() };
-        let stage = Self { state: Arc::new(Mutex::new(state)), ready };
-        let client = Scripted {
-            stage: stage.clone(),
+        let stage = Self { state: Arc::new(Mutex::new(state)) };
+        let client = stage.client();
+        (stage, client)
+    }
+
+    /// Another client of the same logs and group, for a consumer that is started again.
+    pub fn client(&self) -> Scripted {
+        let (ready, woken) = bounded(1);
+        self.state().wake.push(ready);
+        Scripted {
+            stage: self.clone(),
             woken,
             assigned: BTreeSet::new(),
             positions: BTreeMap::new(),
             commit: None,
             failed: false,
-        };
-        (stage, client)
+            silent: false,
+        }
+    }
+
+    fn wake(&self, state: &State) {
+        // Full: a wake-up is on its way already.
+        for ready in &state.wake {
+            let _ = ready.try_send(());
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -63,16 +84,17 @@ impl Stage {
 
     /// Changes the log of a partition, and wakes the client.
     pub fn with_log<T>(&self, partition: &TopicPartition, act: impl FnOnce(&mut Log) -> T) -> T {
-        let result = act(self.state().logs.entry(partition.clone()).or_insert_with(|| Log::starting_at(0)));
-        // Full: a wake-up is on its way already.
-        let _ = self.ready.try_send(());
+        let mut state = self.state();
+        let result = act(state.logs.entry(partition.clone()).or_insert_with(|| Log::starting_at(0)));
+        self.wake(&state);
         result
     }
 
     /// Lets something go wrong, after what was ordered before.
     pub fn order(&self, mishap: Mishap) {
-        self.state().script.push_back(mishap);
-        let _ = self.ready.try_send(());
+        let mut state = self.state();
+        state.script.push_back(mishap);
+        self.wake(&state);
     }
 
     /// What another client left in the group.
@@ -99,6 +121,7 @@ pub struct Scripted {
     positions: BTreeMap<TopicPartition, i64>,
     commit: Option<Vec<(TopicPartition, Offset)>>,
     failed: bool,
+    silent: bool,
 }
 
 struct Copies(Vec<Kept>);
@@ -180,6 +203,34 @@ impl Scripted {
     }
 }
 
+impl Cluster for Stage {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault> {
+        let state = self.state();
+        let of = |topic: &Arc<str>| {
+            let partitions: Vec<_> = state.logs.keys().filter(|name| name.topic == *topic).cloned().collect();
+            let missing = Fault::TopicMissing { topic: topic.to_string() };
+            if partitions.is_empty() { Err(missing) } else { Ok(partitions) }
+        };
+        Ok(topics.iter().map(of).collect())
+    }
+
+    fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {
+        let state = self.state();
+        Ok(of.iter().map(|name| state.logs.get(name).map(bounds).ok_or(Fault::NoLeader)).collect())
+    }
+
+    fn committed(&mut self, _group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+        let state = self.state();
+        Ok(of.iter().map(|name| state.committed.get(name).copied().map(offset)).collect())
+    }
+
+    fn commit(&mut self, _group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
+        let mut state = self.state();
+        state.committed.extend(at.iter().map(|(name, at)| (name.clone(), at.get())));
+        Ok(())
+    }
+}
+
 fn size(record: &Kept) -> usize {
     let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
     len(&record.key) + len(&record.value)
@@ -197,6 +248,19 @@ impl Client for Scripted {
     fn poll(&mut self, room: Room) -> Result<Option<Event>, Fault> {
         let stage = self.stage.clone();
         let mut state = stage.state();
+        if let Some(Mishap::Panic(_) | Mishap::Hang(_) | Mishap::Silence) = state.script.front() {
+            let mishap = state.script.pop_front();
+            drop(state);
+            match mishap {
+                Some(Mishap::Panic(words)) => panic!("{words}"),
+                Some(Mishap::Hang(until)) => until.iter().for_each(drop),
+                _ => self.silent = true,
+            }
+            state = stage.state();
+        }
+        if self.silent {
+            return Ok(self.answer_commit(&mut state));
+        }
         if let Some(Mishap::Poll(_)) = state.script.front()
             && let Some(Mishap::Poll(fault)) = state.script.pop_front()
         {

@@ -1,0 +1,97 @@
+//! The cluster for those who ask about many groups without consuming: the observer, operator commands.
+//!
+//! Owns a [`Control`] for what that can, and wire sockets to the groups' coordinators: the crate would
+//! have to load the metadata of all topics anew for each group. Who coordinates a group is kept
+//! until the coordinator says otherwise.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::control::Control;
+use crate::client::{Bounds, Cluster, Connection, Fault};
+use crate::record::{Offset, TopicPartition};
+use crate::wire::Wire;
+
+/// See the module's text.
+pub(super) struct Watch {
+    control: Control,
+    /// The address of each group's coordinator.
+    coordinators: HashMap<String, String>,
+    /// Open sockets, by address; only during a round.
+    open: HashMap<String, Wire>,
+    /// Hosts that failed in this round: the other groups of a dead broker do not wait for it again.
+    failed: HashMap<String, Fault>,
+}
+
+impl Watch {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        let control = Control::new(connection);
+        Self { control, coordinators: HashMap::new(), open: HashMap::new(), failed: HashMap::new() }
+    }
+
+    /// Asks `host` over the socket that is open to it, or a new one.
+    fn ask<T>(&mut self, host: &str, ask: impl FnOnce(&mut Wire) -> Result<T, Fault>) -> Result<T, Fault> {
+        if let Some(fault) = self.failed.get(host) {
+            return Err(fault.clone());
+        }
+        let mut wire = match self.open.remove(host) {
+            Some(wire) => wire,
+            None => self.control.connect(host).inspect_err(|fault| self.note(host, fault))?,
+        };
+        let answer = ask(&mut wire);
+        if wire.is_open() {
+            self.open.insert(host.to_owned(), wire);
+        } else if let Err(fault) = &answer {
+            self.note(host, fault);
+        }
+        answer
+    }
+
+    fn note(&mut self, host: &str, fault: &Fault) {
+        self.failed.insert(host.to_owned(), fault.clone());
+    }
+
+    fn coordinator(&mut self, group: &str) -> Result<String, Fault> {
+        if let Some(known) = self.coordinators.get(group) {
+            return Ok(known.clone());
+        }
+        let mut last = Fault::NoLeader;
+        for host in self.control.hosts() {
+            match self.ask(&host, |wire| wire.coordinator(group)) {
+                Ok(address) => {
+                    self.coordinators.insert(group.to_owned(), address.clone());
+                    return Ok(address);
+                }
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Cluster for Watch {
+    /// Every round begins with it: what failed in the last one is tried again.
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault> {
+        self.open.clear();
+        self.failed.clear();
+        self.control.partitions(topics)
+    }
+
+    fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {
+        self.control.bounds(of)
+    }
+
+    fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+        let host = self.coordinator(group)?;
+        let answer = self.ask(&host, |wire| wire.committed(group, of));
+        if answer.is_err() {
+            // It may be another broker's group by now.
+            self.coordinators.remove(group);
+        }
+        answer
+    }
+
+    fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
+        self.control.commit(group, at)
+    }
+}

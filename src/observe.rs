@@ -1,0 +1,215 @@
+//! The observer: samples the cluster from outside the consumers, judges, and feeds the watchdog.
+//!
+//! Owns the thread `observe` and a link on which the cluster is asked; touches no consumer but by reading
+//! what it tells of itself. Invariants:
+//! - what there is to read is learnt from the cluster, not from the thread that is judged;
+//! - it waits for no answer: a stop ends it at once, and an answer that does not come costs one round;
+//! - a cluster that does not answer is no news here: the consumers tell it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use crate::client::kafka::Link;
+use crate::client::{Cluster, Fault};
+use crate::config::Config;
+use crate::consumer::Never;
+use crate::plan::Plan;
+use crate::progress::{Board, LaneProgress};
+use crate::record::TopicPartition;
+use crate::verdict::{self, Seen};
+
+mod judge;
+
+use judge::{Judge, News};
+
+/// How many topics a line names when the same holds for many.
+const NAMED: usize = 10;
+/// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
+/// host that does not answer.
+const QUESTIONS: u32 = 4;
+
+/// A consumer, as the observer knows it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Its group.
+    pub group: String,
+    /// Its topics, each with the name of its sink.
+    pub topics: Vec<(Arc<str>, String)>,
+}
+
+/// What is observed, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `observe.interval_ms`
+    pub interval: Duration,
+    /// `watchdog.stall_timeout_ms`
+    pub stall_timeout: Duration,
+    /// How long a round of questions may take before it is given up.
+    pub round_timeout: Duration,
+    /// The consumers, in the order of the plan.
+    pub consumers: Vec<Watched>,
+}
+
+impl Settings {
+    /// All consumers of `plan`.
+    pub fn new(config: &Config, plan: &Plan) -> Self {
+        let sink = |topic: &Arc<str>| plan.routes.get(topic).cloned().unwrap_or_default();
+        let watched = |consumer: &crate::plan::ConsumerPlan| Watched {
+            group: consumer.settings.group.clone(),
+            topics: consumer.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect(),
+        };
+        Self {
+            interval: config.observe_interval,
+            stall_timeout: config.watchdog.stall_timeout,
+            round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
+            consumers: plan.consumers.iter().map(watched).collect(),
+        }
+    }
+}
+
+/// The ends of the channels that the observer holds, and what it looks at.
+pub struct Ends {
+    /// Dropped at the other end when the process is to end.
+    pub stop: Receiver<Never>,
+    /// To the supervisor.
+    pub demands: Sender<Demand>,
+    /// What the consumers tell of themselves.
+    pub board: Arc<Board>,
+    /// What the lanes tell of themselves, by the names of their sinks.
+    pub lanes: HashMap<String, Arc<LaneProgress>>,
+    /// Makes what is asked about the cluster; called on the link's thread.
+    pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
+}
+
+/// The watchdog asks for a consumer to be given up and started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Its place in the plan.
+    pub consumer: usize,
+    /// The run that does not move.
+    pub run: u32,
+    /// Why.
+    pub why: String,
+}
+
+/// What the cluster said in one round, for each consumer.
+type Round = Vec<Vec<(TopicPartition, Result<Seen, Fault>)>>;
+
+/// Observes until `ends.stop` is dropped.
+pub fn run(settings: &Settings, ends: Ends) {
+    let Ends { stop, demands, board, lanes, cluster } = ends;
+    let (ready_tx, ready) = bounded(1);
+    let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
+        Link::new("link:observe".to_owned(), ready_tx, move || cluster());
+    let consumers = Arc::new(settings.consumers.clone());
+    let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
+    let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
+    loop {
+        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
+        select! {
+            recv(stop) -> _ => return,
+            recv(ready) -> _ => {}
+            recv(crossbeam_channel::at(alarm)) -> _ => {}
+        }
+        let now = Instant::now();
+        match link.reply(now) {
+            Some(Ok(Ok(round))) => {
+                let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();
+                let snapshots: Vec<_> = (0..consumers.len()).map(|index| board.current(index)).collect();
+                let (news, wanted) = judge.round(round, &snapshots, &lanes, asked, now);
+                tell(news);
+                wanted.into_iter().for_each(|demand| send(&demands, demand));
+            }
+            Some(Ok(Err(fault)) | Err(fault)) => log::debug!("the cluster was not observed error=\"{fault}\""),
+            None => {}
+        }
+        if now >= next {
+            next = now + settings.interval;
+            for index in 0..consumers.len() {
+                let progress = board.current(index);
+                if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {
+                    send(&demands, Demand { consumer: index, run: progress.run(), why: reason.to_string() });
+                }
+            }
+            if !link.is_busy() {
+                asked = now;
+                let consumers = Arc::clone(&consumers);
+                let call = move |cluster: &mut Box<dyn Cluster>| sample(&mut **cluster, &consumers);
+                if let Err(fault) = link.start("observe", settings.round_timeout, now, call) {
+                    log::debug!("the cluster is not observed error=\"{fault}\"");
+                }
+            }
+        }
+    }
+}
+
+fn send(demands: &Sender<Demand>, demand: Demand) {
+    // Full: the supervisor has enough to do, and the next round asks again.
+    let _ = demands.try_send(demand);
+}
+
+/// Asks for all topics in one round: who has them, where they begin and end, what each group has.
+fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Round, Fault> {
+    let names: Vec<Arc<str>> =
+        consumers.iter().flat_map(|c| c.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
+    let mut topics = cluster.partitions(&names)?.into_iter();
+    // The partitions of each consumer, as far as their topics have any.
+    let owned: Vec<Vec<TopicPartition>> = consumers
+        .iter()
+        .map(|consumer| topics.by_ref().take(consumer.topics.len()).flat_map(Result::unwrap_or_default).collect())
+        .collect();
+    let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
+    let mut round = Vec::with_capacity(consumers.len());
+    for (consumer, partitions) in consumers.iter().zip(owned) {
+        let bounds: Vec<_> = bounds.by_ref().take(partitions.len()).collect();
+        let committed =
+            if partitions.is_empty() { Ok(Vec::new()) } else { cluster.committed(&consumer.group, &partitions) };
+        let seen = |(index, bounds): (usize, Result<_, Fault>)| {
+            let committed = committed.as_ref().map_err(Fault::clone)?;
+            Ok(Seen { bounds: bounds?, committed: committed.get(index).copied().flatten() })
+        };
+        let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
+        round.push(partitions.into_iter().zip(seen).collect());
+    }
+    Ok(round)
+}
+
+/// Writes what an operator must know; what is the same for many topics, once.
+fn tell(news: Vec<News>) {
+    let mut alike: Vec<(News, Vec<Arc<str>>)> = Vec::new();
+    for one in news {
+        let topic = Arc::clone(one.topic());
+        match alike.iter_mut().find(|(first, _)| first.is_like(&one)) {
+            Some((_, topics)) => topics.push(topic),
+            None => alike.push((one, vec![topic])),
+        }
+    }
+    for (first, topics) in alike {
+        let more = match topics.len() {
+            1 => String::new(),
+            count => format!(" and_{}_more=\"{}\"", count - 1, named(&topics[1..])),
+        };
+        log::log!(first.level(), "{first}{more}");
+    }
+}
+
+fn named(topics: &[Arc<str>]) -> String {
+    let names: Vec<&str> = topics.iter().take(NAMED).map(|name| &**name).collect();
+    let rest = topics.len().saturating_sub(NAMED);
+    if rest == 0 { names.join(", ") } else { format!("{} and {rest} others", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_many_topics_names_ten_and_counts_the_rest() {
+        let names: Vec<Arc<str>> = (0..600).map(|n| format!("t{n}").into()).collect();
+        assert_eq!(named(&names[..2]), "t0, t1");
+        assert_eq!(named(&names), "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9 and 590 others");
+    }
+}

@@ -1,0 +1,332 @@
+//! What the threads tell of themselves, for whoever watches them: the observer, the supervisor.
+//!
+//! Owns no thread and decides nothing. Invariants:
+//! - a [`Progress`] is written by the one consumer thread it belongs to, and is for reading to all
+//!   others; a consumer that is started again has a new one, so that an earlier run that still hangs
+//!   somewhere can't speak for it;
+//! - telling is cheap: the phase is one store, all the rest is written a few times a second.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::client::{Call, Event, Fault};
+use crate::consumer::Report;
+use crate::consumer::part::{Part, Place};
+use crate::record::{Offset, TopicPartition};
+
+/// How often a consumer publishes what is not told by every turn of its loop. Watchers look every few
+/// seconds; what is older than this is nobody's news.
+pub const EVERY: Duration = Duration::from_millis(100);
+
+/// Something, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Since<T> {
+    /// What it is.
+    pub what: T,
+    /// When it began.
+    pub since: Instant,
+}
+
+/// What a consumer's thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It works: it decides, or is inside its client. Never takes long.
+    Working,
+    /// It waits for its client, acks, the stop, or a time. May take as long as it likes.
+    Waiting,
+    /// It hands batches over to the dispatcher, which takes them at once.
+    HandingOver,
+    /// It waits until what its earlier run handed over is delivered or given up.
+    Settling,
+}
+
+/// Where a partition stands, as its consumer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its first position is chosen, and waits to be committed.
+    Held,
+    /// It is being read.
+    Reading,
+    /// It stopped here, by `on_out_of_range = "stop"`.
+    Stopped(Offset),
+    /// The topic no longer has it.
+    Gone,
+}
+
+/// One partition's progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartProgress {
+    /// The partition, and what its delivery has come to so far.
+    pub report: Report,
+    /// Where it stands.
+    pub state: State,
+    /// The next offset to be delivered, while it is read.
+    pub position: Option<Offset>,
+    /// Everything below it is done, while it is read.
+    pub acknowledged: Option<Offset>,
+    /// When its position, or what is done of it, last went on in this run. Where a run begins is no progress.
+    pub moved: Option<Instant>,
+    /// Records are in flight, and since then none of them was acknowledged.
+    pub unacknowledged: Option<Instant>,
+    /// Why it can't be read at present.
+    pub fault: Option<Since<Fault>>,
+}
+
+/// All that a consumer has published, at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What the thread is doing.
+    pub phase: Since<Phase>,
+    /// The client as a whole is in trouble.
+    pub trouble: Option<Since<Fault>>,
+    /// Commits fail.
+    pub commit: Option<Since<Fault>>,
+    /// What is in flight takes all of the budget, so that nothing is fetched.
+    pub full: Option<Instant>,
+    /// The call to the brokers that has been under way for longest.
+    pub call: Option<Call>,
+    /// Its partitions, in the order in which it met them.
+    pub parts: Vec<PartProgress>,
+}
+
+impl Snapshot {
+    /// What is known of one partition; `None` if the consumer does not know it yet.
+    pub fn part(&self, partition: &TopicPartition) -> Option<&PartProgress> {
+        self.parts.iter().find(|part| part.report.partition == *partition)
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    trouble: Option<Since<Fault>>,
+    commit: Option<Since<Fault>>,
+    full: Option<Instant>,
+    call: Option<Call>,
+    parts: Vec<PartProgress>,
+    /// Faults of partitions, which may be told before the partition is published for the first time.
+    faults: Vec<(TopicPartition, Since<Fault>)>,
+}
+
+/// What one run of a consumer tells of itself.
+pub struct Progress {
+    run: u32,
+    born: Instant,
+    /// Milliseconds since `born`, and the phase in the two lowest bits: one number, so that they agree.
+    phase: AtomicU64,
+    batches: AtomicUsize,
+    told: Mutex<Told>,
+}
+
+const PHASES: [Phase; 4] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling];
+
+impl Progress {
+    /// Run `run` of a consumer, from 0, which begins at `born`.
+    pub fn new(run: u32, born: Instant) -> Self {
+        let (phase, batches, told) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
+        Self { run, born, phase, batches, told }
+    }
+
+    /// The number of the run.
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// When the run began.
+    pub fn born(&self) -> Instant {
+        self.born
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // Every change of it is complete in itself, whatever its thread died of.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread begins to do this.
+    pub fn enter(&self, phase: Phase) {
+        let ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        let number = PHASES.iter().position(|p| *p == phase).unwrap_or(0) as u64;
+        self.phase.store(ms << 2 | number, Ordering::Relaxed);
+    }
+
+    /// So many batches are handed over, or about to be, and not acknowledged.
+    pub fn set_batches(&self, in_flight: usize) {
+        self.batches.store(in_flight, Ordering::Relaxed);
+    }
+
+    /// See [`Progress::set_batches`].
+    pub fn batches(&self) -> usize {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    /// The client is in trouble; or it is over.
+    pub fn set_trouble(&self, fault: Option<&Fault>) {
+        begin_or_end(&mut self.told().trouble, fault);
+    }
+
+    /// Takes over what an event says of faults.
+    pub fn event(&self, event: &Event) {
+        match event {
+            Event::Connected => self.set_trouble(None),
+            Event::Failing(partition, fault) => self.set_fault(partition, Some(fault)),
+            Event::Recovered(partition) => self.set_fault(partition, None),
+            Event::Lost(partitions) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
+            Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
+            Event::Assigned(_)
+            | Event::Missing(_)
+            | Event::Span(_)
+            | Event::OutOfRange { .. }
+            | Event::ReadBack(_)
+            | Event::TopicId(..) => {}
+        }
+    }
+
+    /// A commit failed, or succeeded.
+    pub fn set_commit(&self, failed: Option<&Fault>) {
+        begin_or_end(&mut self.told().commit, failed);
+    }
+
+    /// A partition can't be read, or is read again.
+    pub fn set_fault(&self, partition: &TopicPartition, fault: Option<&Fault>) {
+        let mut told = self.told();
+        told.faults.retain(|(name, _)| name != partition);
+        if let Some(fault) = fault {
+            told.faults.push((partition.clone(), Since { what: fault.clone(), since: Instant::now() }));
+        }
+    }
+
+    /// Publishes where the partitions stand at `now`. `full`: the budget is used up. `parts` is always
+    /// the same list, which only grows.
+    pub fn publish(&self, parts: &[Part], full: bool, call: Option<Call>, now: Instant) {
+        let mut told = self.told();
+        told.full = if full { told.full.or(Some(now)) } else { None };
+        told.call = call;
+        for (index, part) in parts.iter().enumerate() {
+            let new = part_progress(part, told.parts.get(index), now);
+            match told.parts.get_mut(index) {
+                Some(old) => *old = new,
+                None => told.parts.push(new),
+            }
+        }
+    }
+
+    /// All that was published.
+    pub fn snapshot(&self) -> Snapshot {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let what = PHASES[(phase & 3) as usize];
+        let since = self.born + Duration::from_millis(phase >> 2);
+        let told = self.told();
+        let mut parts = told.parts.clone();
+        for (name, fault) in &told.faults {
+            if let Some(part) = parts.iter_mut().find(|part| part.report.partition == *name) {
+                part.fault = Some(fault.clone());
+            }
+        }
+        Snapshot {
+            phase: Since { what, since },
+            trouble: told.trouble.clone(),
+            commit: told.commit.clone(),
+            full: told.full,
+            call: told.call.clone(),
+            parts,
+        }
+    }
+
+    /// What became of each partition, as last published: for a run that can't say it itself.
+    pub fn reports(&self) -> Vec<Report> {
+        self.told().parts.iter().map(|part| part.report.clone()).collect()
+    }
+}
+
+/// The latest fault, since the first one.
+fn begin_or_end(trouble: &mut Option<Since<Fault>>, fault: Option<&Fault>) {
+    let since = trouble.as_ref().map_or_else(Instant::now, |earlier| earlier.since);
+    *trouble = fault.map(|fault| Since { what: fault.clone(), since });
+}
+
+fn part_progress(part: &Part, earlier: Option<&PartProgress>, now: Instant) -> PartProgress {
+    let (state, position, acknowledged) = match &part.place {
+        Place::Held(_) => (State::Held, None, None),
+        Place::Reading(tracker) => (State::Reading, Some(tracker.position()), Some(tracker.acknowledged())),
+        Place::Stopped(at) => (State::Stopped(*at), None, None),
+        Place::Gone => (State::Gone, None, None),
+    };
+    let report = crate::consumer::report(part);
+    let went_on = |earlier: &PartProgress| {
+        earlier.position.is_some() && (earlier.position, earlier.acknowledged) != (position, acknowledged)
+    };
+    let moved = earlier.and_then(|earlier| if went_on(earlier) { Some(now) } else { earlier.moved });
+    let unacknowledged = (report.in_flight > 0).then(|| {
+        let still = earlier.filter(|earlier| earlier.acknowledged == acknowledged);
+        still.and_then(|earlier| earlier.unacknowledged).unwrap_or(now)
+    });
+    PartProgress { report, state, position, acknowledged, moved, unacknowledged, fault: None }
+}
+
+/// The current run's progress of every consumer, in the order of the plan.
+pub struct Board(Vec<Mutex<Arc<Progress>>>);
+
+impl Board {
+    /// A place for so many consumers, each before its first run.
+    pub fn new(consumers: usize) -> Self {
+        Self((0..consumers).map(|_| Mutex::new(Arc::new(Progress::new(0, Instant::now())))).collect())
+    }
+
+    /// The progress of the current run of the consumer at this place of the plan.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn current(&self, consumer: usize) -> Arc<Progress> {
+        Arc::clone(&self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another run begins there. Returns its progress.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn begin(&self, consumer: usize, run: u32) -> Arc<Progress> {
+        let progress = Arc::new(Progress::new(run, Instant::now()));
+        *self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
+        progress
+    }
+}
+
+/// What a lane tells of itself.
+#[derive(Default)]
+pub struct LaneProgress(Mutex<LaneState>);
+
+/// What a lane is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneState {
+    /// It has been at its present work since then; `None`: it has none.
+    pub busy: Option<Instant>,
+    /// Its sink fails.
+    pub trouble: Option<Since<String>>,
+}
+
+impl LaneProgress {
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It takes up its work, or is done with it.
+    pub fn set_busy(&self, busy: bool) {
+        self.state().busy = busy.then(Instant::now);
+    }
+
+    /// Its sink failed with these words, or works again.
+    pub fn set_trouble(&self, why: Option<&str>) {
+        let mut state = self.state();
+        let since = state.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
+        state.trouble = why.map(|why| Since { what: why.to_owned(), since });
+    }
+
+    /// What it is doing.
+    pub fn get(&self) -> LaneState {
+        self.state().clone()
+    }
+}
+
+#[cfg(test)]
+#[path = "progress_tests.rs"]
+mod tests;

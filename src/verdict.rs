@@ -1,0 +1,367 @@
+//! How a partition is doing: one judgement, for the watchdog, for metrics, for an operator who asks.
+//!
+//! Pure: two samples of the cluster, and what the consumer tells of itself, if there is one. What there
+//! is to read is taken from the cluster alone, never from the thread that is judged. Words:
+//! *LAG* is what `kafka-consumer-groups` prints: log end − committed; it may be larger than what exists,
+//! or negative. *READABLE* is log end − max(committed, log start), never negative. *EXPIRED* is what lies
+//! between the committed offset and the log start. Verdicts go by READABLE.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::client::{Bounds, Fault};
+use crate::progress::{LaneState, PartProgress, Phase, Snapshot, State};
+use crate::record::Offset;
+
+/// What the cluster said of a partition and a group at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was asked.
+    pub at: Instant,
+    /// What it said, or why it did not.
+    pub seen: Result<Seen, Fault>,
+}
+
+/// See [`Sample`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The log's range.
+    pub bounds: Bounds,
+    /// The group's committed offset, if it has one.
+    pub committed: Option<Offset>,
+}
+
+impl Seen {
+    /// LAG, in offsets; `None` without a committed offset.
+    pub fn lag(&self) -> Option<i64> {
+        Some(self.bounds.log_end.get().saturating_sub(self.committed?.get()))
+    }
+
+    /// READABLE, in offsets. A group without a committed offset has all of the log before it.
+    pub fn readable(&self) -> u64 {
+        self.left_from(self.committed.unwrap_or(self.bounds.log_start))
+    }
+
+    /// EXPIRED, in offsets.
+    pub fn expired(&self) -> u64 {
+        self.committed.map_or(0, |committed| self.bounds.log_start.since(committed))
+    }
+
+    fn left_from(&self, offset: Offset) -> u64 {
+        self.bounds.log_end.since(offset.max(self.bounds.log_start))
+    }
+}
+
+/// What the process knows of one partition's consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The consumer as a whole.
+    pub consumer: &'a Snapshot,
+    /// The partition; `None` if the consumer does not know it yet.
+    pub part: Option<&'a PartProgress>,
+    /// The sink that its records go to.
+    pub sink: &'a str,
+    /// What that sink's lane is doing.
+    pub lane: &'a LaneState,
+}
+
+/// How much there is to read, and how it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// READABLE now.
+    pub readable: u64,
+    /// READABLE at the earlier sample.
+    pub before: u64,
+    /// Offsets that the group's committed offset went on by in between.
+    pub consumed: u64,
+    /// The time in between.
+    pub within: Duration,
+}
+
+impl Pace {
+    /// How long it takes to read what is there, as fast as it went; `None` if nothing was committed.
+    pub fn behind(&self) -> Option<Duration> {
+        let ratio = self.readable as f64 / self.consumed as f64;
+        Duration::try_from_secs_f64(self.within.as_secs_f64() * ratio).ok()
+    }
+}
+
+/// How a partition is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is read: empty polls are normal.
+    Idle,
+    /// The partition holds nothing, be it that it never did, or that retention took all.
+    Empty,
+    /// Everything is read and delivered, but the group does not have it yet.
+    Uncommitted {
+        /// READABLE, as seen from the group.
+        readable: u64,
+        /// Why commits fail, if that is known.
+        fault: Option<Fault>,
+    },
+    /// Behind, and moving at least as fast as it is written to.
+    CatchingUp(Pace),
+    /// Behind, and there is more to read than before.
+    FallingBack(Pace),
+    /// There is something to read, and nothing moves.
+    Stalled {
+        /// READABLE.
+        readable: u64,
+        /// How long nothing has moved, at least.
+        still: Duration,
+        /// Why.
+        reason: Reason,
+    },
+    /// The committed offset is outside the log, and nobody reads: the next start will have to choose.
+    OutOfRange {
+        /// The committed offset.
+        committed: Offset,
+        /// What it is outside of.
+        bounds: Bounds,
+    },
+    /// The topic does not exist.
+    Missing,
+    /// The cluster did not say.
+    Unknown(Fault),
+}
+
+/// Why nothing moves, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The consumer's thread has been doing this for so long.
+    Thread(Phase, Duration),
+    /// What an earlier run of the consumer handed over is still with the sink.
+    Settling(Duration),
+    /// Its first position is not committed yet, for this reason.
+    Held(Option<Fault>),
+    /// It stopped by `on_out_of_range = "stop"`.
+    Stopped(Offset),
+    /// It can't be read.
+    Failing(Fault, Duration),
+    /// Records are handed over, and the sink does not finish them.
+    Sink {
+        /// The sink's name.
+        sink: String,
+        /// How long nothing has come back from it.
+        waiting: Duration,
+        /// The budget is used up by other partitions or topics of the same consumer.
+        by_others: bool,
+        /// What the sink says.
+        error: Option<String>,
+    },
+    /// Records are handed over, and no sink has them: the dispatcher holds them.
+    Dispatcher(Duration),
+    /// The client as a whole is in trouble.
+    Trouble(Fault, Duration),
+    /// A call to a broker has not come back for so long.
+    Call(&'static str, Duration),
+    /// The consumer does not know the partition yet.
+    NotAssigned,
+    /// Nothing that is known explains it.
+    Unexplained,
+}
+
+impl Reason {
+    /// Whether the cause is the consumer's own, so that a new run of it may help: its thread or its calls
+    /// do not come back, or nothing outside explains it.
+    pub fn is_consumers_own(&self) -> bool {
+        match self {
+            Self::Thread(..) | Self::Call(..) | Self::Unexplained => true,
+            Self::Trouble(fault, _) => matches!(fault, Fault::Deadline { .. } | Fault::Stuck { .. }),
+            Self::Settling(_)
+            | Self::Held(_)
+            | Self::Stopped(_)
+            | Self::Failing(..)
+            | Self::Sink { .. }
+            | Self::Dispatcher(_)
+            | Self::NotAssigned => false,
+        }
+    }
+}
+
+/// How the partition is doing. `earlier`: a sample from before; the further back, the longer a stall is
+/// known for. `view`: what its consumer tells of itself; `None` where no consumer is known.
+pub fn verdict(earlier: &Sample, now: &Sample, view: Option<&View<'_>>) -> Verdict {
+    let seen = match &now.seen {
+        Ok(seen) => seen,
+        Err(Fault::TopicMissing { .. }) => return Verdict::Missing,
+        Err(fault) => return Verdict::Unknown(fault.clone()),
+    };
+    let before = earlier.seen.as_ref().ok();
+    let within = now.at.saturating_duration_since(earlier.at);
+    let consumed = match before.map(|before| before.committed) {
+        Some(committed) if committed != seen.committed => Some(
+            // A group that is set back has moved, if not forward.
+            committed.zip(seen.committed).map_or(0, |(from, to)| to.since(from)),
+        ),
+        _ => None,
+    };
+    let part = view.and_then(|view| view.part);
+    let moved = consumed.is_some() || part.and_then(|part| part.moved).is_some_and(|at| at > earlier.at);
+    if let Some(committed) = seen.committed.filter(|committed| !seen.bounds.contain(*committed))
+        && !moved
+        && view.is_none()
+    {
+        return Verdict::OutOfRange { committed, bounds: seen.bounds };
+    }
+    let readable = seen.readable();
+    if readable == 0 {
+        let empty = seen.bounds.log_start == seen.bounds.log_end;
+        return if empty { Verdict::Empty } else { Verdict::Idle };
+    }
+    if let Some(view) = view
+        && part.and_then(|part| part.acknowledged).is_some_and(|done| seen.left_from(done) == 0)
+    {
+        let fault = view.consumer.commit.as_ref().map(|commit| commit.what.clone());
+        return Verdict::Uncommitted { readable, fault };
+    }
+    let earlier_readable = before.map_or(readable, Seen::readable);
+    if !moved && earlier_readable > 0 {
+        let reason = view.map_or(Reason::Unexplained, |view| reason(view, now.at, within));
+        return Verdict::Stalled { readable, still: within, reason };
+    }
+    let pace = Pace { readable, before: earlier_readable, consumed: consumed.unwrap_or(0), within };
+    if readable > earlier_readable { Verdict::FallingBack(pace) } else { Verdict::CatchingUp(pace) }
+}
+
+/// Whether the thread has not come back for `long`: what it is doing, and for how long.
+pub fn stuck(consumer: &Snapshot, now: Instant, long: Duration) -> Option<Reason> {
+    let lasts = now.saturating_duration_since(consumer.phase.since);
+    match consumer.phase.what {
+        phase @ (Phase::Working | Phase::HandingOver) if lasts >= long => Some(Reason::Thread(phase, lasts)),
+        _ => None,
+    }
+}
+
+/// Why a partition does not move that has not for `still`. What explains most comes first.
+fn reason(view: &View<'_>, now: Instant, still: Duration) -> Reason {
+    let consumer = view.consumer;
+    let since = |at: Instant| now.saturating_duration_since(at);
+    // What began in the first half of the stall may have caused it; later, it is one of many.
+    let long = still / 2;
+    if let Some(stuck) = stuck(consumer, now, long) {
+        return stuck;
+    }
+    if consumer.phase.what == Phase::Settling {
+        return Reason::Settling(since(consumer.phase.since));
+    }
+    let sink = |waiting: Instant, by_others: bool| {
+        let error = view.lane.trouble.as_ref().map(|trouble| trouble.what.clone());
+        Reason::Sink { sink: view.sink.to_owned(), waiting: since(waiting), by_others, error }
+    };
+    let trouble = consumer.trouble.as_ref().map(|t| Reason::Trouble(t.what.clone(), since(t.since)));
+    let Some(part) = view.part else { return trouble.unwrap_or(Reason::NotAssigned) };
+    match part.state {
+        State::Held => return Reason::Held(consumer.commit.as_ref().map(|commit| commit.what.clone())),
+        State::Stopped(at) => return Reason::Stopped(at),
+        State::Gone => return trouble.unwrap_or(Reason::NotAssigned),
+        State::Reading => {}
+    }
+    if let Some(waiting) = part.unacknowledged {
+        let idle_lane = view.lane.busy.is_none() && view.lane.trouble.is_none();
+        return if idle_lane { Reason::Dispatcher(since(waiting)) } else { sink(waiting, false) };
+    }
+    if let Some(fault) = &part.fault {
+        return Reason::Failing(fault.what.clone(), since(fault.since));
+    }
+    if let Some(full) = consumer.full {
+        return sink(full, true);
+    }
+    if let Some(trouble) = trouble {
+        return trouble;
+    }
+    match &consumer.call {
+        Some(call) if since(call.since) >= long => Reason::Call(call.what, since(call.since)),
+        _ => Reason::Unexplained,
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { readable, before, consumed, within } = self;
+        write!(f, "readable={readable} before={before} consumed={consumed} within_ms={}", within.as_millis())
+    }
+}
+
+/// In an operator's words, with what it rests on.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle: everything is read"),
+            Self::Empty => f.write_str("empty topic: there is no record in it"),
+            Self::Uncommitted { readable, fault: None } => {
+                write!(f, "delivered, not committed yet: readable={readable}")
+            }
+            Self::Uncommitted { readable, fault: Some(fault) } => {
+                write!(f, "delivered, commits fail: readable={readable} error=\"{fault}\"")
+            }
+            Self::CatchingUp(pace) => write!(f, "behind and catching up: {pace}"),
+            Self::FallingBack(pace) => write!(f, "behind and falling back: {pace}"),
+            Self::Stalled { readable, still, reason } => {
+                write!(f, "stalled: readable={readable} no_progress_ms={} reason=\"{reason}\"", still.as_millis())
+            }
+            Self::OutOfRange { committed, bounds } => {
+                write!(f, "out of range at next start: committed={committed} {bounds}")
+            }
+            Self::Missing => f.write_str("missing: the topic does not exist"),
+            Self::Unknown(fault) => write!(f, "unknown: {fault}"),
+        }
+    }
+}
+
+/// In an operator's words.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = Duration::as_millis;
+        match self {
+            Self::Thread(Phase::HandingOver, lasts) => {
+                write!(f, "the consumer's thread has been handing over to the dispatcher for {} ms", ms(lasts))
+            }
+            Self::Thread(_, lasts) => {
+                write!(f, "the consumer's thread has not come back from its client for {} ms", ms(lasts))
+            }
+            Self::Settling(lasts) => write!(
+                f,
+                "the consumer starts again, and has waited {} ms for the sink to finish what it handed over before",
+                ms(lasts)
+            ),
+            Self::Held(None) => f.write_str("its first position is not committed yet"),
+            Self::Held(Some(fault)) => write!(f, "its first position can't be committed: {fault}"),
+            Self::Stopped(at) => {
+                write!(
+                    f,
+                    "it stopped at offset {at}, which is out of range (on_out_of_range is stop): set an offset for the group and restart, or choose another policy"
+                )
+            }
+            Self::Failing(fault, lasts) => write!(f, "it can't be read for {} ms: {fault}", ms(lasts)),
+            Self::Sink { sink, waiting, by_others, error } => {
+                let what = if *by_others {
+                    "other records of this consumer, which take all of its memory.limit or batches,"
+                } else {
+                    "its records"
+                };
+                write!(f, "{what} have waited {} ms for sink {sink}", ms(waiting))?;
+                match error {
+                    Some(error) => write!(f, ", which fails: {error}"),
+                    None => f.write_str(", which is slow, or busy with what came before"),
+                }
+            }
+            Self::Dispatcher(waiting) => write!(
+                f,
+                "its records have waited {} ms in the dispatcher: the gate is closed, or it does not move",
+                ms(waiting)
+            ),
+            Self::Trouble(fault, lasts) => write!(f, "the client has been in trouble for {} ms: {fault}", ms(lasts)),
+            Self::Call(call, lasts) => write!(f, "{call} has not come back from the broker for {} ms", ms(lasts)),
+            Self::NotAssigned => {
+                f.write_str("the consumer does not know the partition yet; it looks every kafka.metadata_max_age_ms")
+            }
+            Self::Unexplained => f.write_str("nothing that is known explains it"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;
