@@ -1,6 +1,7 @@
 //! The integration tests: one binary, its modules by what they prove.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod chaos;
 mod cli;
 mod config;
 mod delivery;
