@@ -139,6 +139,10 @@ fn trouble_the_worker(
         let now = Instant::now();
         heals.retain(|(when, proxy)| {
             if *when <= now {
+                // Connections may not survive it.
+                if dice.below(3) == 0 {
+                    proxies[*proxy].forget();
+                }
                 proxies[*proxy].set(Network::Good);
             }
             *when > now

@@ -41,6 +41,8 @@ struct State {
     /// Both ends of every connection, by its number.
     open: Vec<(u64, TcpStream, TcpStream)>,
     connections: u64,
+    /// Connections up to this number are dead for good.
+    forgotten: u64,
     /// How much of a piece of an answer passes before its connection is closed: for the next piece.
     cut_next: Option<usize>,
     cuts: u64,
@@ -60,6 +62,7 @@ impl Proxy {
             broker: None,
             open: Vec::new(),
             connections: 0,
+            forgotten: 0,
             cut_next: None,
             cuts: 0,
             closed: false,
@@ -94,6 +97,13 @@ impl Proxy {
     pub fn set(&self, network: Network) {
         self.shared.state.lock().unwrap().network = network;
         self.shared.changed.notify_all();
+    }
+
+    /// Carries nothing more for any connection there is, without a word to either end, as a NAT does that has
+    /// lost its table.
+    pub fn forget(&self) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.forgotten = state.connections;
     }
 
     /// Closes every open connection, at once.
@@ -145,7 +155,7 @@ impl Shared {
         let own = Arc::clone(shared);
         spawn(format!("proxy connection {number}"), move || {
             // Behind a black hole the broker does not hear of it before that is over.
-            if !own.pass(None) {
+            if !own.pass(number, None) {
                 return;
             }
             // A broker that is down refuses, and so do we.
@@ -174,7 +184,7 @@ impl Shared {
             if answers && let Network::Slow(time) = self.state.lock().unwrap().network {
                 slow = Some(time);
             }
-            if !self.pass(slow) {
+            if !self.pass(number, slow) {
                 break;
             }
             let cut = if answers { self.state.lock().unwrap().cut_next.take() } else { None };
@@ -192,12 +202,14 @@ impl Shared {
     }
 
     /// Returns when bytes may pass, after `slow` at the earliest; `false`: the proxy is closed.
-    fn pass(&self, slow: Option<Duration>) -> bool {
+    fn pass(&self, number: u64, slow: Option<Duration>) -> bool {
         let mut state = self.state.lock().unwrap();
         if let Some(time) = slow {
             state = self.changed.wait_timeout_while(state, time, |state| !state.closed).unwrap().0;
         }
-        state = self.changed.wait_while(state, |s| !s.closed && s.network == Network::BlackHole).unwrap();
+        let held =
+            |state: &mut State| !state.closed && (state.network == Network::BlackHole || number <= state.forgotten);
+        state = self.changed.wait_while(state, held).unwrap();
         !state.closed
     }
 }
