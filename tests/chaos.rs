@@ -23,8 +23,13 @@ use crate::support::worker::{Ended, Rec, Site, Worker};
 const TOPICS: [&str; 4] = ["chaos-a", "chaos-b", "chaos-c", "chaos-d"];
 const PARTITIONS: u32 = 3;
 const GROUP: &str = "chaos";
-/// The producers: codec, and records a second. Mixed on purpose: each partition has batches of all three.
-const FLOWS: [(&str, u32); 3] = [("none", 120), ("gzip", 60), ("snappy", 60)];
+/// The producers: codec, topics, records a second in all. The first topic has batches of every codec by
+/// turns, each of the others those of one.
+const FLOWS: [(&str, [&str; 2], u32); 3] = [
+    ("none", [TOPICS[0], TOPICS[1]], 120),
+    ("gzip", [TOPICS[0], TOPICS[2]], 60),
+    ("snappy", [TOPICS[0], TOPICS[3]], 60),
+];
 
 /// Numbers that look random, always the same for the same seed (SplitMix64).
 struct Dice(u64);
@@ -276,9 +281,9 @@ fn chaos() {
     let config = kafka.config(GROUP, &TOPICS).set("kafka", "bootstrap_servers", format!("{servers:?}")).to_string();
     let site = Site::new();
     let first = site.start(&config);
-    for (codec, rate) in FLOWS {
-        let configs = format!("compression.type={codec}");
-        let flow = Flow { name: codec, topics: &TOPICS, partitions: PARTITIONS, rate, size: 400, configs: &configs };
+    for (codec, topics, rate) in &FLOWS {
+        let configs = format!("compression.type={codec};linger.ms=100");
+        let flow = Flow { name: codec, topics, partitions: PARTITIONS, rate: *rate, size: 400, configs: &configs };
         tool.flow(flow);
     }
 
@@ -295,7 +300,8 @@ fn chaos() {
         (cluster.join().unwrap(), client.join().unwrap())
     });
     let healed = Instant::now();
-    let flowed: Vec<Flowed> = FLOWS.iter().map(|(codec, _)| tool.end_flow(codec)).collect();
+    let flowed: Vec<Flowed> = FLOWS.iter().map(|(codec, ..)| tool.end_flow(codec)).collect();
+    let flushed = healed.elapsed();
     while !all_committed(tool) {
         assert!(healed.elapsed() < LONG, "WORKER_CHAOS_SEED={seed}: not all is committed {LONG:?} after the faults");
         thread::sleep(Duration::from_millis(100));
@@ -306,7 +312,7 @@ fn chaos() {
     let acked: Vec<(String, i32, i64, String)> = FLOWS
         .iter()
         .zip(&flowed)
-        .flat_map(|((codec, _), flowed)| {
+        .flat_map(|((codec, ..), flowed)| {
             let value = move |number: &u64| format!("{number:012} {codec} ");
             flowed.acked.iter().map(move |(topic, at, offset, n)| (topic.clone(), *at, *offset, value(n)))
         })
@@ -318,7 +324,7 @@ fn chaos() {
     println!(
         "chaos: seed={seed} seconds={} produced={} acked={} refused={} delivered={} twice={} missing={} wrong={} \
          worker_kills={} cuts={cuts} connections={connections} slow={} holes={} refusals={} broker_kills={} \
-         broker_stops={} freezes={} moves={} moves_refused={} recovery_ms={} warnings={} errors={}",
+         broker_stops={} freezes={} moves={} moves_refused={} producers_ms={} recovery_ms={} warnings={} errors={}",
         time.as_secs(),
         flowed.iter().map(|flowed| flowed.sent).sum::<u64>(),
         account.acked,
@@ -336,6 +342,7 @@ fn chaos() {
         cluster.freezes,
         cluster.moves,
         cluster.moves_refused,
+        flushed.as_millis(),
         recovery.as_millis(),
         said(&[" WARN "]),
         said(&[" ERROR "]),
