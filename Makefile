@@ -96,12 +96,12 @@ install: program ## install program, init script, configuration; PREFIX, DESTDIR
 	@mv -f '$(DESTDIR)$(INIT).new' '$(DESTDIR)$(INIT)'
 	@echo 'installed $(DESTDIR)$(INIT)'
 	@conf='$(DESTDIR)$(CONFIG)'; \
+	sed 's|^#dir = .*|dir = "$(DATA)"|' etc/consumer.toml >"$$conf.new" && chmod 644 "$$conf.new" || exit 1; \
 	if [ ! -e "$$conf" ]; then \
-	    install -m 644 etc/consumer.toml "$$conf"; echo "installed $$conf"; \
-	elif cmp -s etc/consumer.toml "$$conf"; then \
-	    echo "unchanged $$conf"; \
+	    mv "$$conf.new" "$$conf"; echo "installed $$conf"; \
+	elif cmp -s "$$conf.new" "$$conf"; then \
+	    rm "$$conf.new"; echo "unchanged $$conf"; \
 	else \
-	    install -m 644 etc/consumer.toml "$$conf.new"; \
 	    echo "kept      $$conf, which differs; the new example is $$conf.new"; \
 	fi
 	@# Only on the machine itself: a package's own scripts know its users.

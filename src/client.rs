@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::record::{Offset, Span, TopicPartition};
+use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
 pub mod kafka;
@@ -61,14 +61,30 @@ pub struct Assignment {
     pub committed: Option<Offset>,
     /// Its range at this moment.
     pub bounds: Bounds,
+    /// What an earlier run of this program has committed, if the group has nothing: the group has forgotten
+    /// it. Never of a partition that is new.
+    pub remembered: Option<Offset>,
     /// It appeared after the client had first seen its topic, or looked for it in vain: whatever it
     /// holds was written since then.
     pub is_new: bool,
 }
 
+/// What a client is told of a partition that an earlier run of this program has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The topic's id at that time, where the broker knows ids.
+    pub topic_id: Option<TopicId>,
+    /// What was committed last.
+    pub offset: Offset,
+}
+
 /// What a client has to tell.
 #[derive(Debug)]
 pub enum Event {
+    /// The id of a topic that is being read, where the broker knows ids. Told before its partitions.
+    TopicId(Arc<str>, TopicId),
     /// Partitions of one topic that the client holds from now on. Nothing of them is fetched before
     /// a [`Client::seek`].
     Assigned(Vec<Assignment>),
@@ -93,6 +109,9 @@ pub enum Event {
     Connected,
     /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
     Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
+    /// What the group has for partitions that are read, looked at now and then. No commit of this client
+    /// was under way meanwhile.
+    ReadBack(Vec<(TopicPartition, Option<Offset>)>),
     /// Partitions that the topic no longer has (it was deleted). Their positions mean nothing now.
     Lost(Vec<TopicPartition>),
 }
@@ -161,7 +180,7 @@ pub struct Connection {
     pub connect_timeout: Duration,
     /// How long any one request may take, beyond the time that a fetch is allowed to be held.
     pub request_timeout: Duration,
-    /// How often topics and partitions are looked up anew.
+    /// How often topics, partitions and committed offsets are looked up anew.
     pub metadata_max_age: Duration,
 }
 

@@ -41,7 +41,7 @@ mod tests;
 pub use errors::{Error, Errors, LoadError};
 pub use report::{Scope, Setting, Source};
 
-pub use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange};
+pub use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
 pub use crate::consumer::schedule::Pace as CommitSettings;
 pub use crate::dispatch::gate::OnTimeout;
 pub use crate::sink::Format;
@@ -64,6 +64,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `[gate]`
     pub gate: Option<GateSettings>,
+    /// `state.dir`; `None`: beside the configuration's file.
+    pub state_dir: Option<PathBuf>,
     /// `memory.limit`: bytes of all records in flight, fetches included.
     pub memory_limit: usize,
     /// `log.level`: a level, or a filter as `env_logger` reads it.
@@ -138,6 +140,10 @@ pub struct TopicSettings {
     pub fetch_max_bytes: usize,
     /// Whether the records' checksums are verified.
     pub check_crcs: bool,
+    /// How long a first start waits for other members of the group to leave it.
+    pub takeover_timeout: Duration,
+    /// What to do when they have not.
+    pub on_takeover_timeout: OnTakeoverTimeout,
     /// The name of the sink, a key of [`Config::sinks`].
     pub sink: String,
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
 
-use crate::client::{Client, Event, Fault};
+use crate::client::{Assignment, Client, Event, Fault};
 use crate::record::{Records, TopicPartition};
+use crate::state::Ledger;
 use crate::ticket::{Ack, Ticket};
 
 pub mod core;
@@ -54,7 +55,8 @@ pub enum Notice {
     },
 }
 
-/// The ends of the channels that a consumer holds.
+/// The ends of the channels that a consumer holds, and what it shares with others.
+#[derive(Clone)]
 pub struct Ends {
     /// To the dispatcher: groups of batches of one topic, because each message may wake a thread.
     pub deliveries: Sender<Vec<Batch>>,
@@ -62,6 +64,8 @@ pub struct Ends {
     pub stop: Receiver<Never>,
     /// To the supervisor.
     pub notices: Sender<Notice>,
+    /// Where it is noted what the group has.
+    pub ledger: Arc<Ledger>,
 }
 
 /// What a partition's delivery came to.
@@ -115,6 +119,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
             Action::Poll { room, until } => match driver.client.poll(room) {
                 Ok(Some(event)) => {
                     note(&event, &mut trouble, &group);
+                    enter(&event, &ends.ledger, &group);
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
@@ -191,6 +196,27 @@ impl Driver<'_> {
     }
 }
 
+/// Notes what has to be known after the group has forgotten it.
+fn enter(event: &Event, ledger: &Ledger, group: &str) {
+    match event {
+        Event::TopicId(topic, id) => ledger.topic(group, topic, *id),
+        Event::Committed(Ok(offsets)) => ledger.committed(group, offsets),
+        Event::Lost(partitions) => ledger.lost(group, partitions),
+        Event::Assigned(round) => {
+            let has = |a: &Assignment| Some((a.partition.clone(), a.committed.filter(|_| !a.is_new)?));
+            ledger.committed(group, &round.iter().filter_map(has).collect::<Vec<_>>());
+        }
+        Event::Missing(_)
+        | Event::Span(_)
+        | Event::OutOfRange { .. }
+        | Event::Failing(..)
+        | Event::Recovered(_)
+        | Event::Connected
+        | Event::Committed(Err(_))
+        | Event::ReadBack(_) => {}
+    }
+}
+
 /// Writes the lines that an operator needs when a trouble begins and when it ends.
 fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
     match event {
@@ -211,7 +237,13 @@ fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
                 log::warn!("partition is gone {partition} group_id={group} reason=\"topic deleted\"");
             }
         }
-        Event::Assigned(_) | Event::Missing(_) | Event::Span(_) | Event::OutOfRange { .. } | Event::Committed(_) => {}
+        Event::Assigned(_)
+        | Event::Missing(_)
+        | Event::Span(_)
+        | Event::OutOfRange { .. }
+        | Event::Committed(_)
+        | Event::ReadBack(_)
+        | Event::TopicId(..) => {}
     }
 }
 

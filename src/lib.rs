@@ -27,6 +27,7 @@ pub mod lane;
 pub mod plan;
 pub mod record;
 pub mod sink;
+pub mod state;
 pub mod supervisor;
 pub mod ticket;
 pub mod wire;

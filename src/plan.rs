@@ -74,6 +74,8 @@ fn consumer(config: &Config, topics: &[&TopicSettings], memory: usize, batches: 
             reset: topic.auto_offset_reset,
             on_out_of_range: topic.on_out_of_range,
             max_poll_records: topic.max_poll_records,
+            takeover_timeout: topic.takeover_timeout,
+            on_takeover_timeout: topic.on_takeover_timeout,
         };
         (Arc::clone(&topic.name), policy)
     };

@@ -70,6 +70,46 @@ impl fmt::Display for TopicPartition {
     }
 }
 
+/// A topic's id, which a topic that is deleted and made anew does not keep. Written as Kafka writes it,
+/// in 22 characters of base64 (RFC 4648, 5: `-` and `_`, no padding).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId([u8; 16]);
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+impl TopicId {
+    /// `None` for the all-zero id, which stands for none.
+    pub fn new(bytes: [u8; 16]) -> Option<Self> {
+        (bytes != [0; 16]).then_some(Self(bytes))
+    }
+
+    /// Reads what its `Display` wrote; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bits: u128 = 0;
+        for (place, digit) in text.bytes().enumerate() {
+            let value = BASE64.iter().position(|&known| known == digit)? as u128;
+            bits |= match place {
+                0..=20 => value << (122 - 6 * place),
+                21 if value & 15 == 0 => value >> 4,
+                _ => return None,
+            };
+        }
+        if text.len() == 22 { Self::new(bits.to_be_bytes()) } else { None }
+    }
+}
+
+/// As `kafka-topics --describe` prints it.
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = u128::from_be_bytes(self.0);
+        (0..22).try_for_each(|place| {
+            // 22 digits are 132 bits: the last digit has four zero bits behind the 128.
+            let digit = if place < 21 { bits >> (122 - 6 * place) } else { bits << 4 };
+            BASE64.get((digit & 63) as usize).map_or(Ok(()), |&digit| write!(f, "{}", char::from(digit)))
+        })
+    }
+}
+
 /// One record, borrowed from the answer it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -169,6 +209,7 @@ pub struct Span {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -185,6 +226,23 @@ mod tests {
         assert_eq!(Offset::new(0), Some(Offset::ZERO));
         assert_eq!(Offset(4).since(Offset(1)), 3);
         assert_eq!(Offset(1).since(Offset(4)), 0);
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        for bytes in [[1; 16], [255; 16], *b"0123456789abcdef"] {
+            let id = TopicId::new(bytes).unwrap();
+            assert_eq!(TopicId::parse(&id.to_string()), Some(id));
+        }
+        for text in [
+            "",
+            "AAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+            "MDEyMzQ1Njc4OWFiY2RlZgA",
+            "MDEyMzQ1Njc4O+FiY2RlZg",
+        ] {
+            assert_eq!(TopicId::parse(text), None, "{text}");
+        }
     }
 
     #[test]

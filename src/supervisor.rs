@@ -8,15 +8,17 @@
 //! - it waits for nothing without a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use crate::config::Config;
-use crate::consumer::{Never, Notice, Report};
+use crate::consumer::{self, Never, Notice, Report};
 use crate::plan::Plan;
 use crate::sink::Sink;
+use crate::state::{Ledger, State};
 
 mod signals;
 mod start;
@@ -42,12 +44,20 @@ pub fn hard_deadline(config: &Config) -> Duration {
     config.drain_timeout + GRACE * 2
 }
 
-/// Runs until a signal or a failure ends it. Returns the exit code.
-pub fn run(config: &Config, signals: &Signals) -> u8 {
+/// Runs until a signal or a failure ends it. `beside`: the state directory where none can be used that is
+/// configured. Returns the exit code.
+pub fn run(config: &Config, beside: &Path, signals: &Signals) -> u8 {
     for warning in &config.warnings {
         log::warn!("configuration: {warning}");
     }
     let plan = Plan::new(config);
+    let state = match start::open_state(config, beside) {
+        Ok(state) => state,
+        Err(error) => {
+            log::error!("cannot start error=\"{error}\"");
+            return FAILURE;
+        }
+    };
     let sinks = match start::open_sinks(config, &plan) {
         Ok(sinks) => sinks,
         Err(error) => {
@@ -55,7 +65,7 @@ pub fn run(config: &Config, signals: &Signals) -> u8 {
             return FAILURE;
         }
     };
-    match Supervisor::start(config, &plan, sinks) {
+    match Supervisor::start(config, &plan, state, sinks) {
         Ok(supervisor) => supervisor.run(signals),
         Err(error) => {
             log::error!("cannot start error=\"{error}\"");
@@ -72,6 +82,8 @@ struct Supervisor {
     stop: Option<Sender<Never>>,
     /// Dropped: lanes give up retrying.
     abort: Option<Sender<Never>>,
+    /// Dropped: nothing is committed any more.
+    settled: Option<Sender<Never>>,
     reopen: Vec<Sender<()>>,
     drain_timeout: Duration,
     /// What has not ended yet.
@@ -173,7 +185,7 @@ impl Supervisor {
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
             Ok(threads::End::Lane) => {}
-            Ok(threads::End::Dispatch(Ok(()))) => {
+            Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
                 if !stopping {
                     log::error!("thread ended by itself, stopping thread={}", exit.role);
                     self.fail();
@@ -183,6 +195,7 @@ impl Supervisor {
         if !self.running.iter().any(|role| matches!(role, Role::Consumer(_))) {
             // Nobody is left who would hear of a delivery.
             self.abort = None;
+            self.settled = None;
         }
     }
 
@@ -217,17 +230,25 @@ impl Supervisor {
     }
 
     /// Starts every thread of `plan`.
-    fn start(config: &Config, plan: &Plan, sinks: BTreeMap<String, Box<dyn Sink>>) -> Result<Self, StartError> {
-        let threads = 1 + sinks.len() + plan.consumers.len();
+    fn start(
+        config: &Config,
+        plan: &Plan,
+        (state, ledger): (State, Ledger),
+        sinks: BTreeMap<String, Box<dyn Sink>>,
+    ) -> Result<Self, StartError> {
+        let threads = 2 + sinks.len() + plan.consumers.len();
         let (exits_tx, exits) = bounded(threads);
         let (notices_tx, notices) = bounded(256);
         let (stop, stop_rx) = bounded(0);
         let (abort, abort_rx) = bounded(0);
+        let (settled, settled_rx) = bounded(0);
+        let ledger = Arc::new(ledger);
         let mut supervisor = Self {
             exits,
             notices,
             stop: Some(stop),
             abort: Some(abort),
+            settled: Some(settled),
             reopen: Vec::new(),
             drain_timeout: config.drain_timeout,
             running: BTreeSet::new(),
@@ -242,7 +263,9 @@ impl Supervisor {
         start::log_start(config, plan);
         let lanes = start::lanes(&mut supervisor, plan, sinks, &abort_rx, &exits_tx)?;
         let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes, &exits_tx)?;
-        start::consumers(&mut supervisor, config, plan, &deliveries, &stop_rx, &notices_tx, &exits_tx)?;
+        start::state(&mut supervisor, state, &ledger, settled_rx, &exits_tx)?;
+        let ends = consumer::Ends { deliveries, stop: stop_rx, notices: notices_tx, ledger };
+        start::consumers(&mut supervisor, config, plan, &ends, &exits_tx)?;
         Ok(supervisor)
     }
 }

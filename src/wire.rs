@@ -30,7 +30,7 @@ mod shape;
 mod tests;
 
 pub use header::{Batch, Codec, Details, Header};
-pub use metadata::{ClusterView, PartitionView, TopicId, TopicView};
+pub use metadata::{ClusterView, PartitionView, TopicView};
 
 /// The largest answer that is read. Metadata of 20,000 partitions are about 1 MiB.
 const MAX_ANSWER: usize = 16 << 20;

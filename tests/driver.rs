@@ -2,6 +2,7 @@
 //! and how it ends. The test stands where dispatcher and sink would.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use broker::{Codec, Log, NewRecord};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use worker::client::Fault;
 use worker::consumer::core::{Policy, Settings};
-use worker::consumer::resolve::{AutoOffsetReset, OnOutOfRange};
+use worker::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
 use worker::consumer::schedule::Pace;
 use worker::consumer::{Batch, Ends, Never, Notice, Report, run};
 use worker::record::TopicPartition;
@@ -29,8 +30,13 @@ struct Consumer {
 
 impl Consumer {
     fn start(mut client: Scripted) -> Self {
-        let policy =
-            Policy { reset: AutoOffsetReset::Earliest, on_out_of_range: OnOutOfRange::Earliest, max_poll_records: 10 };
+        let policy = Policy {
+            reset: AutoOffsetReset::Earliest,
+            on_out_of_range: OnOutOfRange::Earliest,
+            max_poll_records: 10,
+            takeover_timeout: PATIENCE,
+            on_takeover_timeout: OnTakeoverTimeout::Wait,
+        };
         let settings = Settings {
             group: "g".to_owned(),
             topics: vec![("t".into(), policy)],
@@ -42,7 +48,7 @@ impl Consumer {
         let (deliveries, groups) = bounded(64);
         let (notices_tx, notices) = bounded(64);
         let (stop, stop_rx) = bounded(0);
-        let ends = Ends { deliveries, stop: stop_rx, notices: notices_tx };
+        let ends = Ends { deliveries, stop: stop_rx, notices: notices_tx, ledger: Arc::default() };
         let thread = std::thread::spawn(move || run(settings, &mut client, &ends));
         Self { groups, batches: VecDeque::new(), notices, stop, thread }
     }

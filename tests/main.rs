@@ -22,5 +22,6 @@ mod rounds;
 mod shutdown;
 mod sinks;
 mod start;
+mod state;
 mod support;
 mod topics;

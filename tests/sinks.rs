@@ -215,7 +215,7 @@ fn a_path_that_cannot_be_written_is_said_before_anything_starts() {
 fn two_workers_do_not_write_one_file() {
     let bed = Bed::new(&["t"]);
     let first = bed.started(&bed.config(&["t"]));
-    let ended = bed.start(&bed.config(&["t"])).exit(PATIENCE);
+    let ended = bed.start(&bed.config(&["t"]).set("state", "dir", "'@DIR@/another'")).exit(PATIENCE);
     assert_eq!(ended.code(), Some(1));
     assert_eq!(ended.lines_with(&["ERROR", "already written by another process"]).len(), 1);
     bed.stop(first);

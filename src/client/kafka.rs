@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
-use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Room};
+use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Remembered, Room};
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
@@ -25,12 +25,14 @@ mod data;
 mod fault;
 mod fetch;
 mod fetch_size;
+mod group;
 mod link;
 mod partition;
 mod survey;
 
 use control::{Control, Survey};
 use fetch::DataLink;
+use group::GroupCall;
 use link::Link;
 pub(crate) use link::panic_text;
 use partition::Partition;
@@ -44,6 +46,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 enum ControlReply {
     Surveyed(Result<Survey, Fault>),
     Committed(Result<Vec<Assignment>, Fault>),
+    ReadBack(Result<Vec<(TopicPartition, Option<Offset>)>, Fault>),
 }
 
 /// A client of one group and its topics. See [`Client`].
@@ -58,10 +61,16 @@ pub struct KafkaClient {
     survey_due: Instant,
     survey_backoff: Backoff,
     group_link: Link<Control, ControlReply>,
-    commit: Commit,
+    group_call: GroupCall,
+    /// The commit that is to be sent next.
+    commit_wanted: Option<Vec<(TopicPartition, Offset)>>,
+    /// When what the group has is looked at next.
+    read_back_due: Instant,
     /// The group had live members when something was committed last.
     taken: bool,
     known: BTreeMap<Arc<str>, Known>,
+    /// What an earlier run has committed.
+    remembered: HashMap<TopicPartition, Offset>,
     /// Who leads which partition, as the last survey had it.
     leaders: HashMap<TopicPartition, String>,
     parts: Vec<Partition>,
@@ -73,21 +82,15 @@ pub struct KafkaClient {
     polled: Instant,
 }
 
-/// The commit that was asked for.
-enum Commit {
-    None,
-    Wanted(Vec<(TopicPartition, Offset)>),
-    UnderWay(Vec<(TopicPartition, Offset)>),
-}
-
 impl KafkaClient {
-    /// A client called `name` in its threads' names. Nothing is connected before the first `poll`.
+    /// A client called `name` in its threads' names. `remembered`: what an earlier run has read. Nothing is connected before the first `poll`.
     pub fn new(
         name: &str,
         group: &str,
         topics: Vec<Arc<str>>,
         connection: Arc<Connection>,
         settings: Arc<FetchSettings>,
+        remembered: &[Remembered],
     ) -> Self {
         let (ready_tx, ready_rx) = bounded(1);
         let control = |role: &str| {
@@ -103,9 +106,12 @@ impl KafkaClient {
             survey_due: now,
             survey_backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             group_link: control("group"),
-            commit: Commit::None,
+            group_call: GroupCall::None,
+            commit_wanted: None,
+            read_back_due: now + connection.metadata_max_age,
             taken: false,
-            known: BTreeMap::new(),
+            known: Known::from_earlier(remembered),
+            remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
             parts: Vec::new(),
             data: BTreeMap::new(),
@@ -133,50 +139,6 @@ impl KafkaClient {
             self.events.push_back(Event::Connected);
         }
     }
-
-    fn collect_commit(&mut self, now: Instant) {
-        let reply = match self.group_link.reply(now) {
-            None => return,
-            Some(Ok(ControlReply::Committed(answer))) => answer,
-            Some(Ok(ControlReply::Surveyed(_))) => return,
-            Some(Err(fault)) => Err(fault),
-        };
-        if let Commit::UnderWay(offsets) = std::mem::replace(&mut self.commit, Commit::None) {
-            match &reply {
-                Ok(moved) => {
-                    self.taken = false;
-                    if !moved.is_empty() {
-                        self.events.push_back(Event::Assigned(moved.clone()));
-                    }
-                }
-                Err(fault) => self.taken |= matches!(fault, Fault::GroupHasMembers { .. }),
-            }
-            self.events.push_back(Event::Committed(reply.map(|_| offsets)));
-        }
-    }
-
-    fn start_commit(&mut self, now: Instant) {
-        if self.group_link.is_busy() {
-            return;
-        }
-        match std::mem::replace(&mut self.commit, Commit::None) {
-            Commit::Wanted(offsets) => {
-                let (group, asked) = (self.group.clone(), offsets.clone());
-                // Of a partition that was never read it is the first position that is committed. A
-                // member that was there meanwhile may have committed one of its own.
-                let unread = |name: &TopicPartition| self.parts.iter().any(|p| p.name == *name && p.epoch == 0);
-                let first: Vec<TopicPartition> =
-                    offsets.iter().map(|(name, _)| name.clone()).filter(|name| self.taken && unread(name)).collect();
-                let call =
-                    move |control: &mut Control| ControlReply::Committed(control.commit_after(&group, asked, &first));
-                match self.group_link.start("OffsetCommit", self.connection.request_timeout, now, call) {
-                    Ok(()) => self.commit = Commit::UnderWay(offsets),
-                    Err(fault) => self.events.push_back(Event::Committed(Err(fault))),
-                }
-            }
-            other => self.commit = other,
-        }
-    }
 }
 
 impl Client for KafkaClient {
@@ -189,17 +151,18 @@ impl Client for KafkaClient {
         let survey = (!self.survey.is_busy()).then_some(self.survey_due);
         // What was due at the last poll was started then, or waits for room.
         let later = |at: &Instant| *at > self.polled;
-        let own = links.into_iter().flatten().chain(survey);
+        let read_back = (!self.group_link.is_busy()).then_some(self.read_back_due);
+        let own = links.into_iter().flatten().chain(survey).chain(read_back);
         own.chain(self.data_wakes()).filter(later).min()
     }
 
     fn poll(&mut self, room: Room) -> Result<Option<Event>, Fault> {
         let now = Instant::now();
         self.polled = now;
-        self.collect_commit(now);
+        self.collect_group(now);
         self.collect_survey(now);
         self.collect_data(now);
-        self.start_commit(now);
+        self.start_group(now);
         self.start_survey(now);
         self.start_data(room, now);
         if let Some(event) = self.events.pop_front() {
@@ -216,7 +179,7 @@ impl Client for KafkaClient {
     }
 
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
-        debug_assert!(matches!(self.commit, Commit::None), "one commit at a time");
-        self.commit = Commit::Wanted(offsets.to_vec());
+        debug_assert!(self.commit_wanted.is_none(), "one commit at a time");
+        self.commit_wanted = Some(offsets.to_vec());
     }
 }

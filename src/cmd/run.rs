@@ -24,7 +24,7 @@ pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
     };
     logger(log_level.unwrap_or(&config.log_level));
     match supervisor::signals(supervisor::hard_deadline(&config)) {
-        Ok(signals) => supervisor::run(&config, &signals),
+        Ok(signals) => supervisor::run(&config, &path.with_extension("state"), &signals),
         Err(error) => {
             log::error!("cannot start error=\"signals can't be received: {error}\"");
             FAILURE

@@ -4,6 +4,7 @@
 //! tables. Topics and sinks have modules of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -28,7 +29,8 @@ const MEMORY_MAX: u64 = if usize::BITS < 64 { 1 << 31 } else { 1 << 40 };
 /// Metadata is asked at most ten times a second.
 const METADATA_AGE_MIN_MS: u64 = 100;
 
-const TABLES: [&str; 9] = ["kafka", "consumer", "topic", "commit", "shutdown", "gate", "memory", "log", "sink"];
+const TABLES: [&str; 10] =
+    ["kafka", "consumer", "topic", "commit", "shutdown", "gate", "state", "memory", "log", "sink"];
 
 impl Choice for OnTimeout {
     const ALL: &'static [(&'static str, Self)] = &[("proceed", Self::Proceed), ("exit", Self::Exit)];
@@ -122,6 +124,12 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         timeout
     };
     let gate = gate(tables, context, consumer.topics.as_deref());
+    let state_dir = {
+        let mut state = tables.reader(context, "state");
+        let dir = state.text("dir", directory);
+        finish(state, "[state]");
+        dir.map(PathBuf::from)
+    };
     let memory_limit = {
         let mut memory = tables.reader(context, "memory");
         let limit = memory.size("limit", MEMORY_MIN..=MEMORY_MAX);
@@ -146,6 +154,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         commit: commit?,
         drain_timeout: drain_timeout?,
         gate: gate.ok()?,
+        state_dir,
         memory_limit: memory_limit?,
         log_level: log_level?,
         sinks: sinks?,
@@ -157,6 +166,14 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
 fn finish(reader: Reader<'_, '_>, title: &str) {
     let (context, scope) = reader.finish(title.to_owned());
     context.report.push(scope);
+}
+
+fn directory(path: &str) -> Result<(), String> {
+    if path.is_empty() || path.contains(char::is_control) {
+        let path = value::show_text(path);
+        return Err(format!("is {path}, which names no directory; write one such as \"/var/lib/worker\""));
+    }
+    Ok(())
 }
 
 fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSettings> {

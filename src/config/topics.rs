@@ -12,13 +12,17 @@ use super::read::{Context, Layer, Origin, Reader};
 use super::report::Scope;
 use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
 use super::value::{self, Choice};
-use super::{AutoOffsetReset, Mode, OnOutOfRange, TopicSettings};
+use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings};
 
 /// Less than this can't hold a batch worth fetching.
 const FETCH_BYTES_MIN: u64 = 1 << 10;
 
 impl Choice for AutoOffsetReset {
     const ALL: &'static [(&'static str, Self)] = &[("latest", Self::Latest), ("earliest", Self::Earliest)];
+}
+
+impl Choice for OnTakeoverTimeout {
+    const ALL: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("proceed", Self::Proceed)];
 }
 
 impl Choice for OnOutOfRange {
@@ -258,6 +262,8 @@ fn settings(
     let max_partition_fetch_bytes = reader.size("max_partition_fetch_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
     let fetch_max_bytes = reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
     let check_crcs = reader.flag("check_crcs");
+    let takeover_timeout = reader.millis("takeover_timeout_ms", 0..=DAY_MS);
+    let on_takeover_timeout = reader.choice("on_takeover_timeout");
     let sink = reader.text("sink", |_| Ok(()));
     let complete = !reader.context.faults.incomplete();
     if let Some(name) = sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
@@ -278,6 +284,8 @@ fn settings(
         max_partition_fetch_bytes: max_partition_fetch_bytes?,
         fetch_max_bytes: fetch_max_bytes?,
         check_crcs: check_crcs?,
+        takeover_timeout: takeover_timeout?,
+        on_takeover_timeout: on_takeover_timeout?,
         sink: sink?,
     };
     between(reader, &settings, below);

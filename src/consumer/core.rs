@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Assignment, Bounds, Event, Room};
 use crate::consumer::part::{Part, Place};
-use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange};
+use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
 use crate::consumer::schedule::{Pace, Schedule};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::ticket::{Ack, Slot};
@@ -40,6 +40,10 @@ pub struct Policy {
     pub on_out_of_range: OnOutOfRange,
     /// `max_poll_records`: records in one batch, at most.
     pub max_poll_records: usize,
+    /// `takeover_timeout_ms`
+    pub takeover_timeout: Duration,
+    /// `on_takeover_timeout`
+    pub on_takeover_timeout: OnTakeoverTimeout,
 }
 
 /// The settings of one consumer.
@@ -156,6 +160,10 @@ pub struct Core {
     /// When what has not changed is to be committed too; from then on until it was tried.
     refresh_at: Option<Instant>,
     drain: Option<Drain>,
+    /// Since when the group has live members, which refuse our commits.
+    members_since: Option<Instant>,
+    /// It was told that this takes longer than it should.
+    told_takeover: bool,
 }
 
 impl Core {
@@ -176,6 +184,8 @@ impl Core {
             dirty: false,
             refresh_at: None,
             drain: None,
+            members_since: None,
+            told_takeover: false,
             settings,
         }
     }
@@ -237,6 +247,7 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            Input::Event(Event::ReadBack(found)) => self.read_back(found),
             // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
             Input::Event(Event::Connected) => self.schedule.try_again(),
             Input::Event(event) if self.drain.is_none() => self.event(event, &mut out),
@@ -262,7 +273,12 @@ impl Core {
                 }
             }
             // Told to the log by the driver; the client goes on trying by itself.
-            Event::Failing(..) | Event::Recovered(..) | Event::Connected | Event::Committed(_) => {}
+            Event::Failing(..)
+            | Event::Recovered(..)
+            | Event::Connected
+            | Event::Committed(_)
+            | Event::ReadBack(_)
+            | Event::TopicId(..) => {}
         }
     }
 

@@ -50,6 +50,10 @@ struct Log {
     position: Option<i64>,
     /// The group's offset at the broker.
     committed: Option<i64>,
+    /// It had one in this run.
+    was_committed: bool,
+    /// What it has is of an earlier run, or of a commit that had been given up: no commit since succeeded.
+    old: bool,
     /// Acknowledged at least once.
     delivered: BTreeSet<i64>,
     /// The first position of the run; nothing below it is owed.
@@ -77,6 +81,8 @@ struct World {
     logs: Vec<Log>,
     open: Vec<Open>,
     commit: Option<Vec<(TopicPartition, Offset)>>,
+    /// A commit that was given up, and may still land.
+    late: Vec<(TopicPartition, Offset)>,
     now: Instant,
     start: Instant,
     batches: usize,
@@ -84,6 +90,8 @@ struct World {
     span: usize,
     group: &'static str,
     trouble: bool,
+    /// What `on_takeover_timeout` allows.
+    proceed: bool,
 }
 
 const POLICIES: [OnOutOfRange; 4] =
@@ -98,11 +106,19 @@ fn run(seed: u64) {
     let policy = POLICIES[random.below(4) as usize];
     let topics: Vec<Arc<str>> = vec!["a".into(), "b".into()];
     let max_poll_records = 1 + random.below(40) as usize;
+    let takeover_timeout = Duration::from_millis(random.below(20_000));
+    let proceed = random.one_in(2);
+    let on_takeover_timeout = if proceed { OnTakeoverTimeout::Proceed } else { OnTakeoverTimeout::Wait };
     let settings = Settings {
         group: "g".to_owned(),
         topics: topics
             .iter()
-            .map(|t| (Arc::clone(t), Policy { reset, on_out_of_range: policy, max_poll_records }))
+            .map(|t| {
+                (
+                    Arc::clone(t),
+                    Policy { reset, on_out_of_range: policy, max_poll_records, takeover_timeout, on_takeover_timeout },
+                )
+            })
             .collect(),
         pace: Pace {
             interval: Duration::from_millis(5000),
@@ -129,6 +145,8 @@ fn run(seed: u64) {
             assigned: false,
             position: None,
             committed,
+            was_committed: committed.is_some(),
+            old: true,
             delivered: BTreeSet::new(),
             first: None,
             excused: Vec::new(),
@@ -145,6 +163,7 @@ fn run(seed: u64) {
         logs,
         open: Vec::new(),
         commit: None,
+        late: Vec::new(),
         now,
         start: now,
         batches,
@@ -152,6 +171,7 @@ fn run(seed: u64) {
         span: 0,
         group: "g",
         trouble,
+        proceed,
     };
     world.go(&mut core);
 }
@@ -164,6 +184,9 @@ impl World {
         for step in 0.. {
             assert!(step < 200_000, "stuck");
             self.broker_moves();
+            if stopped.is_none() && self.random.one_in(40) {
+                self.disturb_group(core);
+            }
             if self.random.one_in(3) {
                 self.finish_a_batch(core);
             }
@@ -200,6 +223,36 @@ impl World {
         if expire {
             let left = (log.end - log.start) as u64;
             log.start += self.random.below(left + 1) as i64;
+        }
+    }
+
+    /// The group forgets an offset, a commit that was given up lands, somebody sets an offset back; and
+    /// then the client looks at what the group has, as it does while no commit is under way.
+    fn disturb_group(&mut self, core: &mut Core) {
+        let unread = self.logs.iter().any(|log| log.assigned && log.position.is_none());
+        if self.commit.is_some() || unread {
+            return;
+        }
+        let which = self.random.below(self.logs.len() as u64) as usize;
+        match self.random.below(4) {
+            0 => self.logs[which].committed = None,
+            1 => {
+                for (name, at) in std::mem::take(&mut self.late) {
+                    let log = self.logs.iter_mut().find(|log| log.name == name).unwrap();
+                    (log.committed, log.old) = (Some(at.get()), true);
+                }
+            }
+            2 => self.logs[which].committed = self.logs[which].committed.map(|at| at - at.min(3)),
+            _ => {}
+        }
+        let read = self.logs.iter().filter(|log| log.position.is_some());
+        let found = read.map(|log| (log.name.clone(), log.committed.and_then(Offset::new))).collect();
+        let out = core.apply(Input::Event(Event::ReadBack(found)), self.now);
+        self.carry_out(core, out);
+        for log in self.logs.iter().filter(|log| log.position.is_some() && log.committed.is_none()) {
+            let part = core.parts().iter().find(|part| part.partition == log.name).unwrap();
+            let Place::Reading(tracker) = &part.place else { continue };
+            assert!(tracker.committed().is_none() && core.dirty, "{}: it is committed again", log.name);
         }
     }
 
@@ -247,11 +300,15 @@ impl World {
 
     fn answer_commit(&mut self, core: &mut Core) {
         let offsets = self.commit.take().unwrap();
-        let answer = if self.random.one_in(4) {
+        let answer = if self.random.one_in(12) {
+            self.late = offsets;
+            Err(Fault::Deadline { call: "OffsetCommit", after_ms: 1 })
+        } else if self.random.one_in(4) {
             Err(Fault::GroupHasMembers { group: self.group.to_owned(), code: "UnknownMemberId".to_owned() })
         } else {
             for (name, offset) in &offsets {
-                self.logs.iter_mut().find(|log| log.name == *name).unwrap().committed = Some(offset.get());
+                let log = self.logs.iter_mut().find(|log| log.name == *name).unwrap();
+                (log.committed, log.was_committed, log.old) = (Some(offset.get()), true, false);
             }
             Ok(offsets)
         };
@@ -303,7 +360,13 @@ impl World {
                 let bounds =
                     Bounds { log_start: Offset::new(log.start).unwrap(), log_end: Offset::new(log.end).unwrap() };
                 let committed = log.committed.and_then(Offset::new);
-                round.push(Assignment { partition: log.name.clone(), committed, bounds, is_new: seen });
+                round.push(Assignment {
+                    partition: log.name.clone(),
+                    committed,
+                    bounds,
+                    remembered: None,
+                    is_new: seen,
+                });
             }
         }
         Event::Assigned(round)
@@ -331,7 +394,7 @@ impl World {
                 Output::Deliver(delivery) => {
                     let which = self.logs.iter().position(|log| log.name == delivery.partition).unwrap();
                     let log = &mut self.logs[which];
-                    assert!(log.committed.is_some(), "nothing is delivered before a first commit");
+                    assert!(log.was_committed || self.proceed, "nothing is delivered before a first commit");
                     let offsets: Vec<i64> = delivery.records.iter().map(|r| r.offset.get()).collect();
                     let expected = log.expected.expect("a seek comes before records");
                     let next = (expected..).find(|o| log.exists(*o)).unwrap();
@@ -359,6 +422,7 @@ impl World {
         for log in &self.logs {
             if let (Some(first), Some(committed)) = (log.first, log.committed)
                 && committed > first
+                && !log.old
             {
                 assert_eq!(log.owed(committed), None, "{}: an open record is below {committed}", log.name);
             }
@@ -372,7 +436,8 @@ impl World {
                 let log = self.logs.iter().find(|log| log.name == part.partition).unwrap();
                 // Whatever happened, the last commit was tried; it may have been refused.
                 let at = Some(tracker.acknowledged().get());
-                assert!(log.committed == at || tracker.committable().is_some(), "{}: all is done", log.name);
+                let refused = tracker.committable().is_some() || part.foreign.is_some();
+                assert!(log.committed == at || refused, "{}: all is done", log.name);
             }
         }
     }

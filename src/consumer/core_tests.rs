@@ -6,8 +6,13 @@ use crate::client::Fault;
 
 /// A consumer of one partition that continues at offset 7, with nothing to read.
 fn idle(now: Instant) -> Core {
-    let policy =
-        Policy { reset: AutoOffsetReset::Latest, on_out_of_range: OnOutOfRange::AutoOffsetReset, max_poll_records: 10 };
+    let policy = Policy {
+        reset: AutoOffsetReset::Latest,
+        on_out_of_range: OnOutOfRange::AutoOffsetReset,
+        max_poll_records: 10,
+        takeover_timeout: Duration::from_secs(60),
+        on_takeover_timeout: OnTakeoverTimeout::Wait,
+    };
     let mut core = Core::new(Settings {
         group: "g".to_owned(),
         topics: vec![("t".into(), policy)],
@@ -27,6 +32,7 @@ fn idle(now: Instant) -> Core {
         partition: TopicPartition::new("t", 0),
         committed: Some(seven),
         bounds: Bounds { log_start: Offset::ZERO, log_end: seven },
+        remembered: None,
         is_new: false,
     }];
     core.apply(Input::Event(Event::Assigned(round)), now);
@@ -65,4 +71,59 @@ fn what_does_not_change_is_committed_at_the_end_and_is_not_insisted_on() {
     let refused = Fault::Deadline { call: "OffsetCommit", after_ms: 1 };
     core.apply(Input::Event(Event::Committed(Err(refused))), now);
     assert!(matches!(core.next(now), Action::Done), "nothing is lost, so nothing is waited for");
+}
+
+fn read_back(core: &mut Core, found: Option<i64>, now: Instant) {
+    let found = vec![(TopicPartition::new("t", 0), found.and_then(Offset::new))];
+    core.apply(Input::Event(Event::ReadBack(found)), now);
+}
+
+#[test]
+fn an_offset_that_the_group_has_forgotten_is_committed_again_at_once() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    read_back(&mut core, Some(7), now);
+    assert_eq!(committed_now(&core, now), None, "it is as it was left");
+    read_back(&mut core, None, now);
+    assert_eq!(committed_now(&core, now), Some(vec![7]));
+}
+
+#[test]
+fn an_offset_that_somebody_else_has_committed_is_not_set_back() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    read_back(&mut core, Some(20), now);
+    assert_eq!(committed_now(&core, now + REFRESH), None, "not even by the hourly commit");
+    let acknowledge = |core: &mut Core, from: i64, to: i64| {
+        let (from, to) = (Offset::new(from).unwrap(), Offset::new(to).unwrap());
+        let partition = TopicPartition::new("t", 0);
+        let span = Span { partition, offsets: from..to, records: Records::none(), bytes: 0, log_end: None };
+        core.apply(Input::Event(Event::Span(span)), now);
+    };
+    acknowledge(&mut core, 7, 15);
+    assert_eq!(committed_now(&core, now + REFRESH), None);
+    acknowledge(&mut core, 15, 21);
+    assert_eq!(committed_now(&core, now + REFRESH), Some(vec![21]), "beyond it all is as ever");
+}
+
+#[test]
+fn a_commit_of_our_own_that_lands_late_is_repaired() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    let later = now + REFRESH;
+    assert_eq!(committed_now(&core, later), Some(vec![7]));
+    core.apply(Input::CommitSent, later);
+    let silent = Fault::Deadline { call: "OffsetCommit", after_ms: 1 };
+    core.apply(Input::Event(Event::Committed(Err(silent))), later);
+    let to = Offset::new(9).unwrap();
+    let partition = TopicPartition::new("t", 0);
+    let offsets = Offset::new(7).unwrap()..to;
+    let span = Span { partition: partition.clone(), offsets, records: Records::none(), bytes: 0, log_end: None };
+    core.apply(Input::Event(Event::Span(span)), later);
+    let much_later = later + Duration::from_secs(60);
+    assert_eq!(committed_now(&core, much_later), Some(vec![9]));
+    core.apply(Input::CommitSent, much_later);
+    core.apply(Input::Event(Event::Committed(Ok(vec![(partition, to)]))), much_later);
+    read_back(&mut core, Some(7), much_later);
+    assert_eq!(committed_now(&core, much_later), Some(vec![9]), "the old commit is recognized and covered");
 }

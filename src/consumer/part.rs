@@ -1,10 +1,14 @@
 //! One partition as its consumer sees it.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::client::Bounds;
 use crate::consumer::tracker::{Sums, Tracker};
 use crate::record::{Offset, TopicPartition};
+
+/// Commits without an answer that are remembered: more than links that can be given up at a time.
+const UNANSWERED: usize = 8;
 
 /// A partition and where it stands.
 #[derive(Debug)]
@@ -17,6 +21,10 @@ pub struct Part {
     pub leaving: Option<(Offset, Bounds)>,
     /// What became of the offsets of earlier slots.
     pub past: Past,
+    /// What somebody else has committed. Nothing below it is committed over it.
+    pub foreign: Option<Offset>,
+    /// Offsets of commits of ours that were not answered, the last few: they may land late.
+    pub unanswered: VecDeque<Offset>,
 }
 
 /// Where a partition stands.
@@ -71,6 +79,16 @@ impl Part {
                 (past, tracker.sums().in_flight)
             }
             Place::Held(_) | Place::Stopped(_) | Place::Gone => (past, 0),
+        }
+    }
+
+    /// A commit of `at` was not answered.
+    pub fn not_answered(&mut self, at: Offset) {
+        if self.unanswered.back() != Some(&at) {
+            self.unanswered.push_back(at);
+        }
+        if self.unanswered.len() > UNANSWERED {
+            self.unanswered.pop_front();
         }
     }
 

@@ -33,6 +33,16 @@ pub enum OnOutOfRange {
     Stop,
 }
 
+/// What to do when a partition can't be started because the group still has live members after
+/// `takeover_timeout_ms` (`on_takeover_timeout`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTakeoverTimeout {
+    /// Wait on, for as long as it takes.
+    Wait,
+    /// Read from the chosen place. Commits go on being refused until the members have left.
+    Proceed,
+}
+
 /// A place to read from, and what is passed over to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jump {

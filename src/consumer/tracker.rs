@@ -144,6 +144,11 @@ impl Tracker {
         self.check();
     }
 
+    /// The group does not have what it had: everything that is acknowledged is to be committed again.
+    pub fn uncommit(&mut self) {
+        self.committed = None;
+    }
+
     fn check(&self) {
         assert!(
             self.first <= self.acknowledged

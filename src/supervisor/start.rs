@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::Supervisor;
 use super::threads::{End, Exit, Role, spawn};
 use crate::client::kafka::KafkaClient;
 use crate::config::{Config, Mode, SinkSettings};
-use crate::consumer::{self, Batch, Never, Notice};
+use crate::consumer::{self, Batch, Never};
 use crate::dispatch::{self, gate::Gate};
 use crate::lane;
 use crate::plan::Plan;
@@ -22,6 +23,7 @@ use crate::sink::drop::DropSink;
 use crate::sink::file::{FileSink, OpenError, Rotation};
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
+use crate::state::{self, Ledger, State};
 
 /// Batches that wait for the dispatcher, which never waits itself.
 const DELIVERIES: usize = 256;
@@ -45,6 +47,11 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// The state directory.
+    State {
+        /// What is wrong.
+        error: state::OpenError,
+    },
     /// A thread.
     Thread {
         /// Its name.
@@ -59,6 +66,9 @@ impl fmt::Display for StartError {
         match self {
             Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
+            Self::State { error } => {
+                write!(f, "{error}; the state directory holds what was committed, see [state] dir")
+            }
             Self::Thread { name, error } => write!(
                 f,
                 "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax), \
@@ -91,6 +101,35 @@ pub(super) fn open_sinks(config: &Config, plan: &Plan) -> Result<BTreeMap<String
         sinks.insert(name.clone(), sink);
     }
     Ok(sinks)
+}
+
+/// Opens the state directory: the one that is configured, and if that can't be used the one beside the
+/// configuration's file, `beside`, which is also the one where none is configured.
+pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledger), StartError> {
+    let wrong = |error| StartError::State { error };
+    let Some(dir) = &config.state_dir else { return State::open(beside).map_err(wrong) };
+    match State::open(dir) {
+        Err(error @ state::OpenError::Io { .. }) => {
+            log::warn!("state directory can't be used, using another dir={} error=\"{error}\"", beside.display());
+            State::open(beside).map_err(wrong)
+        }
+        other => other.map_err(wrong),
+    }
+}
+
+/// The thread that writes the state. It goes on until `stop` is dropped.
+pub(super) fn state(
+    supervisor: &mut Supervisor,
+    state: State,
+    ledger: &Arc<Ledger>,
+    stop: Receiver<Never>,
+    exits: &Sender<Exit>,
+) -> Result<(), StartError> {
+    let ledger = Arc::clone(ledger);
+    start(supervisor, Role::State, exits, move || {
+        state.keep(&ledger, &stop);
+        End::State
+    })
 }
 
 pub(super) fn log_start(config: &Config, plan: &Plan) {
@@ -159,20 +198,19 @@ pub(super) fn consumers(
     supervisor: &mut Supervisor,
     config: &Config,
     plan: &Plan,
-    deliveries: &Sender<Vec<Batch>>,
-    stop: &Receiver<Never>,
-    notices: &Sender<Notice>,
+    ends: &consumer::Ends,
     exits: &Sender<Exit>,
 ) -> Result<(), StartError> {
     let connection = Arc::new(config.kafka.connection());
     for consumer in &plan.consumers {
-        let ends = consumer::Ends { deliveries: deliveries.clone(), stop: stop.clone(), notices: notices.clone() };
+        let ends = ends.clone();
         let (settings, fetch, name) =
             (consumer.settings.clone(), Arc::new(consumer.fetch.clone()), consumer.name.clone());
         let connection = Arc::clone(&connection);
         start(supervisor, Role::Consumer(consumer.name.clone()), exits, move || {
             let topics = settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
-            let mut client = KafkaClient::new(&name, &settings.group, topics, connection, fetch);
+            let remembered = ends.ledger.of_group(&settings.group);
+            let mut client = KafkaClient::new(&name, &settings.group, topics, connection, fetch, &remembered);
             End::Consumer(consumer::run(settings, &mut client, &ends))
         })?;
     }

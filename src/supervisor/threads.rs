@@ -16,6 +16,7 @@ pub(super) enum Role {
     Consumer(String),
     Dispatch,
     Lane(String),
+    State,
 }
 
 impl fmt::Display for Role {
@@ -23,6 +24,7 @@ impl fmt::Display for Role {
         match self {
             Self::Consumer(name) => write!(f, "consumer:{name}"),
             Self::Dispatch => f.write_str("dispatch"),
+            Self::State => f.write_str("state"),
             Self::Lane(name) => write!(f, "sink:{name}/0"),
         }
     }
@@ -33,6 +35,7 @@ pub(super) enum End {
     Consumer(Vec<Report>),
     Dispatch(Result<(), dispatch::Failure>),
     Lane,
+    State,
 }
 
 /// The end of a thread.

@@ -1,7 +1,6 @@
 //! Which topics exist, their partitions and leaders. Never creates a topic.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -12,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::shape::Shape;
 use super::{Wire, code_name};
 use crate::client::Fault;
+use crate::record::TopicId;
 
 /// From here on a request can forbid the creation of topics.
 const MIN_VERSION: i16 = 4;
@@ -48,30 +48,6 @@ pub struct PartitionView {
     pub partition: i32,
     /// `host:port` of its leader; `None` while it has none that is up.
     pub leader: Option<String>,
-}
-
-/// A topic's id. Written as Kafka writes it, in 22 characters of base64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TopicId([u8; 16]);
-
-impl TopicId {
-    /// `None` for the all-zero id, which stands for none.
-    pub fn new(bytes: [u8; 16]) -> Option<Self> {
-        (bytes != [0; 16]).then_some(Self(bytes))
-    }
-}
-
-/// Base64 of RFC 4648, 5 (`-` and `_`), without padding, as `kafka-topics --describe` prints it.
-impl fmt::Display for TopicId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let bits = u128::from_be_bytes(self.0);
-        (0..22).try_for_each(|place| {
-            // 22 digits are 132 bits: the last digit has four zero bits behind the 128.
-            let digit = if place < 21 { bits >> (122 - 6 * place) } else { bits << 4 };
-            DIGITS.get((digit & 63) as usize).map_or(Ok(()), |&digit| write!(f, "{}", char::from(digit)))
-        })
-    }
 }
 
 impl Wire {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use worker::config::{AutoOffsetReset, OnOutOfRange, Scope, TopicSettings};
+use worker::config::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout, Scope, TopicSettings};
 
 use super::{EXAMPLE, example_with_all_settings, good, parse};
 
@@ -40,6 +40,8 @@ fn defaults() -> Model {
         ("max_partition_fetch_bytes", "104857600"),
         ("fetch_max_bytes", "524288000"),
         ("check_crcs", "true"),
+        ("takeover_timeout_ms", "60000"),
+        ("on_takeover_timeout", "'wait'"),
         ("sink", "'log'"),
     ])
 }
@@ -56,6 +58,10 @@ fn as_model(topic: &TopicSettings) -> Model {
         OnOutOfRange::Nearest => "'nearest'",
         OnOutOfRange::Stop => "'stop'",
     };
+    let takeover = match topic.on_takeover_timeout {
+        OnTakeoverTimeout::Wait => "'wait'",
+        OnTakeoverTimeout::Proceed => "'proceed'",
+    };
     HashMap::from([
         ("auto_offset_reset", reset.to_owned()),
         ("on_out_of_range", range.to_owned()),
@@ -66,6 +72,8 @@ fn as_model(topic: &TopicSettings) -> Model {
         ("max_partition_fetch_bytes", topic.max_partition_fetch_bytes.to_string()),
         ("fetch_max_bytes", topic.fetch_max_bytes.to_string()),
         ("check_crcs", topic.check_crcs.to_string()),
+        ("takeover_timeout_ms", topic.takeover_timeout.as_millis().to_string()),
+        ("on_takeover_timeout", takeover.to_owned()),
         ("sink", format!("'{}'", topic.sink)),
     ])
 }
@@ -79,16 +87,19 @@ fn layer() -> impl Strategy<Value = Model> {
         proptest::option::of(one_of(&["'auto_offset_reset'", "'latest'", "'earliest'", "'nearest'", "'stop'"])),
         proptest::option::of(one_of(&["true", "false"])),
         proptest::option::of(one_of(&["'drop'", "'log'", "'stdout'"])),
-        proptest::collection::vec(proptest::option::of(number(1)), 4),
+        proptest::option::of(one_of(&["'wait'", "'proceed'"])),
+        proptest::collection::vec(proptest::option::of(number(1)), 5),
         // Above any fetch_min_bytes, below which every fetch would wait in vain.
         proptest::collection::vec(proptest::option::of(number(1).prop_map(|n| format!("1{n:0>6}"))), 2),
     );
-    values.prop_map(|(reset, range, crcs, sink, numbers, sizes)| {
+    values.prop_map(|(reset, range, crcs, sink, takeover, numbers, sizes)| {
         let keys = [
             "auto_offset_reset",
             "on_out_of_range",
             "check_crcs",
             "sink",
+            "on_takeover_timeout",
+            "takeover_timeout_ms",
             "max_poll_records",
             "timeout_ms",
             "fetch_max_wait_ms",
@@ -96,7 +107,7 @@ fn layer() -> impl Strategy<Value = Model> {
             "max_partition_fetch_bytes",
             "fetch_max_bytes",
         ];
-        let values = [reset, range, crcs, sink].into_iter().chain(numbers).chain(sizes);
+        let values = [reset, range, crcs, sink, takeover].into_iter().chain(numbers).chain(sizes);
         keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect()
     })
 }

@@ -11,8 +11,8 @@ use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaCli
 
 use super::fault::group_fault;
 use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
-use crate::record::{Offset, TopicPartition};
-use crate::wire::{ClusterView, TopicId, Wire};
+use crate::record::{Offset, TopicId, TopicPartition};
+use crate::wire::{ClusterView, Wire};
 
 /// What is known of one topic.
 #[derive(Debug)]
@@ -70,7 +70,9 @@ impl Control {
             let committed = self.committed(group, &new)?;
             for ((partition, bounds), committed) in new.into_iter().zip(bounds).zip(committed) {
                 match bounds {
-                    Ok(bounds) => found.push(Assignment { partition, committed, bounds, is_new: false }),
+                    Ok(bounds) => {
+                        found.push(Assignment { partition, committed, bounds, remembered: None, is_new: false })
+                    }
                     Err(fault) => log::debug!("no bounds yet {partition} error=\"{fault}\""),
                 }
             }
@@ -94,7 +96,13 @@ impl Control {
                 let Some(committed) = committed else { continue };
                 at.iter_mut().filter(|(name, _)| name == partition).for_each(|(_, offset)| *offset = committed);
                 let committed = Some(committed);
-                moved.push(Assignment { partition: partition.clone(), committed, bounds: bounds?, is_new: false });
+                moved.push(Assignment {
+                    partition: partition.clone(),
+                    committed,
+                    bounds: bounds?,
+                    remembered: None,
+                    is_new: false,
+                });
             }
         }
         self.commit(group, &at)?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::control::TopicState;
 use super::*;
 use crate::client::Assignment;
-use crate::wire::TopicId;
+use crate::record::TopicId;
 
 /// How often a topic that does not exist, or a partition that can't be started, is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -16,9 +16,35 @@ const GONE_AFTER: Duration = Duration::from_secs(5);
 /// What this client has seen of a topic.
 pub(super) enum Known {
     /// It exists. The partitions that the first look saw; what comes later is new.
-    Present { first: Vec<i32>, id: Option<TopicId>, missing_since: Option<Instant> },
+    Present {
+        first: Vec<i32>,
+        id: Option<TopicId>,
+        /// The id was told to the consumer.
+        told: bool,
+        missing_since: Option<Instant>,
+    },
     /// It did not exist when it was looked for, or has gone.
     Missing,
+}
+
+impl Known {
+    /// What an earlier run has seen: a topic that has another id now was made anew, and a partition that
+    /// was not there then is new.
+    pub(super) fn from_earlier(remembered: &[Remembered]) -> BTreeMap<Arc<str>, Self> {
+        let mut topics = BTreeMap::new();
+        for one in remembered {
+            let known = topics.entry(Arc::clone(&one.partition.topic)).or_insert_with(|| Self::Present {
+                first: Vec::new(),
+                id: one.topic_id,
+                told: false,
+                missing_since: None,
+            });
+            if let Self::Present { first, .. } = known {
+                first.push(one.partition.partition);
+            }
+        }
+        topics
+    }
 }
 
 impl KafkaClient {
@@ -48,7 +74,7 @@ impl KafkaClient {
         let survey = match self.survey.reply(now) {
             None => return,
             Some(Ok(ControlReply::Surveyed(answer))) => answer,
-            Some(Ok(ControlReply::Committed(_))) => return,
+            Some(Ok(ControlReply::Committed(_) | ControlReply::ReadBack(_))) => return,
             Some(Err(fault)) => Err(fault),
         };
         match survey {
@@ -105,6 +131,9 @@ impl KafkaClient {
                     Some(Known::Present { first, .. }) => !first.contains(&assignment.partition.partition),
                     Some(Known::Missing) | None => true,
                 };
+                if assignment.committed.is_none() && !assignment.is_new {
+                    assignment.remembered = self.remembered.get(&assignment.partition).copied();
+                }
                 let limit = self.settings.max_partition_bytes.min(self.settings.memory);
                 self.parts.push(Partition::new(assignment.partition.clone(), None, limit));
             }
@@ -124,6 +153,11 @@ impl KafkaClient {
             _ => false,
         };
         if another {
+            log::warn!(
+                "topic was deleted and made anew, reading it from its start topic={topic} group_id={}",
+                self.group
+            );
+            self.remembered.retain(|name, _| name.topic != *topic);
             self.forget(topic);
         }
         another
@@ -133,15 +167,18 @@ impl KafkaClient {
         self.well(&format!("topic {topic}"));
         let known = self.known.entry(Arc::clone(topic)).or_insert_with(|| {
             let first = partitions.iter().map(|(number, _)| *number).collect();
-            Known::Present { first, id, missing_since: None }
+            Known::Present { first, id, told: false, missing_since: None }
         });
-        match known {
-            Known::Present { missing_since, id: known_id, .. } => {
-                *missing_since = None;
-                *known_id = id.or(*known_id);
-            }
+        if matches!(known, Known::Missing) {
             // It appeared after it was looked for in vain: all of it is new.
-            Known::Missing => *known = Known::Present { first: Vec::new(), id, missing_since: None },
+            *known = Known::Present { first: Vec::new(), id, told: false, missing_since: None };
+        }
+        if let Known::Present { missing_since, id: known_id, told, .. } = known {
+            *missing_since = None;
+            *known_id = id.or(*known_id);
+            if let Some(id) = id.filter(|_| !std::mem::replace(told, id.is_some())) {
+                self.events.push_back(Event::TopicId(Arc::clone(topic), id));
+            }
         }
         self.leaders.retain(|name, _| name.topic != *topic);
         for (number, leader) in partitions {

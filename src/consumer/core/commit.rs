@@ -10,6 +10,8 @@ impl Core {
         // What has not changed is tried once when it is due; it is not worth insisting.
         let everything = self.is_refresh_due(now);
         let of = |(index, part): (usize, &Part)| match &part.place {
+            // Somebody else is further on in the group.
+            Place::Reading(tracker) if part.foreign.is_some_and(|foreign| tracker.acknowledged() < foreign) => None,
             Place::Reading(tracker) if everything => Some((index, tracker.slot(), tracker.acknowledged())),
             Place::Reading(tracker) => Some((index, tracker.slot(), tracker.committable()?)),
             // A start that nothing was delivered from is chosen anew after a restart.
@@ -40,12 +42,16 @@ impl Core {
                         now.saturating_duration_since(since).as_millis()
                     );
                 }
+                (self.members_since, self.told_takeover) = (None, false);
                 for (index, slot, at) in sent {
                     self.committed(index, slot, at, out);
                 }
                 self.dirty = !self.committable_parts(now).is_empty();
             }
             Err(fault) => {
+                if !matches!(fault, Fault::Refused { .. } | Fault::GroupHasMembers { .. }) {
+                    sent.iter().for_each(|&(index, _, at)| self.parts[index].not_answered(at));
+                }
                 let group = &self.settings.group;
                 match self.schedule.failed(now) {
                     Failure::Attempt => log::debug!("commit failed, retrying group={group} error=\"{fault}\""),
@@ -63,6 +69,50 @@ impl Core {
                     }
                     Failure::GoesOn => log::debug!("commit still fails group={group} error=\"{fault}\""),
                 }
+                if matches!(fault, Fault::GroupHasMembers { .. }) {
+                    let since = *self.members_since.get_or_insert(now);
+                    self.taken_over_late(now.saturating_duration_since(since), out);
+                }
+            }
+        }
+    }
+
+    /// The group's members have not left for `waited`: partitions that wait for it go on without a
+    /// commit, or wait on, as their topics' settings say.
+    fn taken_over_late(&mut self, waited: Duration, out: &mut Vec<Output>) {
+        if self.drain.is_some() {
+            return;
+        }
+        let group = self.settings.group.clone();
+        for index in 0..self.parts.len() {
+            let part = &self.parts[index];
+            let (Place::Held(start), Some(topic)) = (&part.place, self.topics.get(&part.partition.topic)) else {
+                continue;
+            };
+            let (start, policy) = (*start, &topic.policy);
+            if waited < policy.takeover_timeout {
+                continue;
+            }
+            let (name, waited_ms) = (part.partition.clone(), waited.as_millis());
+            match policy.on_takeover_timeout {
+                OnTakeoverTimeout::Proceed => {
+                    log::warn!(
+                        "group still has members, reading without a commit {name} group_id={group} offset={start} \
+                         waited_ms={waited_ms} meaning=\"what they deliver is delivered here too; nothing is \
+                         committed until they have left\""
+                    );
+                    self.begin_slot(index, start, None, out);
+                    self.tell_started(&name.topic, out);
+                }
+                OnTakeoverTimeout::Wait if !self.told_takeover => {
+                    log::error!(
+                        "group still has members, waiting on {name} group_id={group} offset={start} \
+                         waited_ms={waited_ms} action=\"stop the other consumers of this group, or set \
+                         on_takeover_timeout to proceed\""
+                    );
+                    self.told_takeover = true;
+                }
+                OnTakeoverTimeout::Wait => {}
             }
         }
     }
@@ -75,8 +125,47 @@ impl Core {
                 self.tell_started(&name, out);
             }
             // The answer to a commit of a slot that has ended says nothing about the new one.
-            Place::Reading(tracker) if tracker.slot() == slot => tracker.set_committed(at),
+            Place::Reading(tracker) if tracker.slot() == slot => {
+                tracker.set_committed(at);
+                self.parts[index].foreign = None;
+            }
             _ => {}
+        }
+    }
+
+    /// Compares what the group has with what was committed: Kafka may have forgotten it
+    /// (`offsets.retention.minutes`), an old link's commit may have landed late, or somebody else
+    /// commits in our group.
+    pub(super) fn read_back(&mut self, found: Vec<(TopicPartition, Option<Offset>)>) {
+        let group = &self.settings.group;
+        for (name, found) in found {
+            let Some(part) = self.index.get(&name).map(|&index| &mut self.parts[index]) else { continue };
+            let Place::Reading(tracker) = &mut part.place else { continue };
+            let (Some(ours), acknowledged) = (tracker.committed(), tracker.acknowledged()) else { continue };
+            match found {
+                Some(found) if found == ours => continue,
+                None => log::warn!(
+                    "committed offset is gone, committing again {name} group_id={group} offset={acknowledged} \
+                     meaning=\"the group forgot it (offsets.retention.minutes), or somebody deleted it\""
+                ),
+                Some(found) if part.unanswered.contains(&found) => log::info!(
+                    "an old commit landed late, committing again {name} group_id={group} found={found} \
+                     offset={acknowledged}"
+                ),
+                Some(found) => {
+                    if part.foreign.replace(found) != Some(found) {
+                        log::warn!(
+                            "committed offset was moved by someone else {name} group_id={group} found={found} \
+                             ours={ours} acknowledged={acknowledged} meaning=\"another program commits in this \
+                             group; it is not set back, and what is acknowledged beyond it is committed as ever\""
+                        );
+                    }
+                    continue;
+                }
+            }
+            tracker.uncommit();
+            self.dirty = true;
+            self.schedule.hurry();
         }
     }
 }

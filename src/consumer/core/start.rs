@@ -13,7 +13,7 @@ impl Core {
         let Some(topic) = self.topics.get_mut(&name) else { return };
         // A group that has an offset of one partition has started before: the others came later. A
         // partition without a leader is told in a later round, and has to be known for new there too.
-        topic.continued |= round.iter().any(|a| a.committed.is_some());
+        topic.continued |= round.iter().any(|a| a.committed.is_some() || a.remembered.is_some());
         let group_started = topic.continued;
         let policy = topic.policy.clone();
         for assignment in round {
@@ -26,10 +26,13 @@ impl Core {
                     self.begin_slot(index, committed, Some(committed), out);
                 }
                 Some(committed) => self.leave(index, committed, assignment.bounds, out),
-                None => {
-                    let is_new = assignment.is_new || group_started;
-                    self.start_first(index, assignment.bounds, policy.reset, is_new);
-                }
+                None => match assignment.remembered {
+                    Some(at) => self.start_remembered(index, at, assignment.bounds, out),
+                    None => {
+                        let is_new = assignment.is_new || group_started;
+                        self.start_first(index, assignment.bounds, policy.reset, is_new);
+                    }
+                },
             }
         }
         self.tell_started(&name, out);
@@ -45,6 +48,8 @@ impl Core {
             place: Place::Gone,
             leaving: None,
             past: Past::default(),
+            foreign: None,
+            unanswered: VecDeque::new(),
         });
         self.index.insert(partition.clone(), self.parts.len() - 1);
         self.parts.len() - 1
@@ -63,6 +68,24 @@ impl Core {
             jump.skipped()
         );
         part.place = Place::Held(jump.to);
+        self.dirty = true;
+        self.schedule.hurry();
+    }
+
+    /// The group has no offset, and an earlier run had committed `at`: that is the start, held until the
+    /// group has it.
+    fn start_remembered(&mut self, index: usize, at: Offset, bounds: Bounds, out: &mut Vec<Output>) {
+        let part = &mut self.parts[index];
+        log::warn!(
+            "group has forgotten its offset, continuing from the state directory {} group_id={} offset={at} {bounds} \
+             meaning=\"offsets.retention.minutes has passed without a commit, or somebody deleted it\"",
+            part.partition,
+            self.settings.group
+        );
+        if !bounds.contain(at) {
+            return self.leave(index, at, bounds, out);
+        }
+        part.place = Place::Held(at);
         self.dirty = true;
         self.schedule.hurry();
     }

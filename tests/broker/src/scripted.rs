@@ -130,7 +130,13 @@ impl Scripted {
         let is_new = self.assigned.iter().any(|name| name.topic == new.topic);
         self.assigned.insert(new.clone());
         let committed = state.committed.get(new).copied().map(offset);
-        Some(Event::Assigned(vec![Assignment { partition: new.clone(), committed, bounds: bounds(log), is_new }]))
+        Some(Event::Assigned(vec![Assignment {
+            partition: new.clone(),
+            committed,
+            bounds: bounds(log),
+            remembered: None,
+            is_new,
+        }]))
     }
 
     fn answer_commit(&mut self, state: &mut State) -> Option<Event> {

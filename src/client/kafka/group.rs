@@ -1,0 +1,95 @@
+//! The group's link: commits, and looking back at what the group has.
+//!
+//! One call at a time, so that no commit of ours is under way while the group is read. A commit of a
+//! link that was given up may still land later: the consumer recognizes it by its offset.
+
+use super::control::Control;
+use super::*;
+use crate::client::Cluster as _;
+
+/// What is under way on the group's link.
+pub(super) enum GroupCall {
+    None,
+    Commit(Vec<(TopicPartition, Offset)>),
+    ReadBack,
+}
+
+impl KafkaClient {
+    pub(super) fn collect_group(&mut self, now: Instant) {
+        let Some(reply) = self.group_link.reply(now) else { return };
+        match (std::mem::replace(&mut self.group_call, GroupCall::None), reply) {
+            (GroupCall::Commit(offsets), Ok(ControlReply::Committed(answer))) => self.commit_answered(offsets, answer),
+            (GroupCall::Commit(offsets), Err(fault)) => self.commit_answered(offsets, Err(fault)),
+            (GroupCall::ReadBack, Ok(ControlReply::ReadBack(Ok(found)))) => {
+                self.events.push_back(Event::ReadBack(found));
+            }
+            // Commits tell when the group can't be reached; here it is asked again at the next turn.
+            (GroupCall::ReadBack, Ok(ControlReply::ReadBack(Err(fault))) | Err(fault)) => {
+                log::debug!("committed offsets not read back group_id={} error=\"{fault}\"", self.group);
+            }
+            (GroupCall::None | GroupCall::Commit(_) | GroupCall::ReadBack, Ok(_) | Err(_)) => {}
+        }
+    }
+
+    fn commit_answered(&mut self, mut offsets: Vec<(TopicPartition, Offset)>, answer: Result<Vec<Assignment>, Fault>) {
+        match &answer {
+            Ok(moved) => {
+                self.taken = false;
+                // Of these it is what the group had that was committed, not what was asked.
+                for (name, at) in &mut offsets {
+                    let had = moved.iter().find(|assignment| assignment.partition == *name);
+                    *at = had.and_then(|assignment| assignment.committed).unwrap_or(*at);
+                }
+                if !moved.is_empty() {
+                    self.events.push_back(Event::Assigned(moved.clone()));
+                }
+            }
+            Err(fault) => self.taken |= matches!(fault, Fault::GroupHasMembers { .. }),
+        }
+        self.events.push_back(Event::Committed(answer.map(|_| offsets)));
+    }
+
+    /// Starts the commit that is wanted; else looks at what the group has, if that is due.
+    pub(super) fn start_group(&mut self, now: Instant) {
+        if self.group_link.is_busy() {
+            return;
+        }
+        if let Some(offsets) = self.commit_wanted.take() {
+            self.start_commit(offsets, now);
+        } else if now >= self.read_back_due {
+            self.start_read_back(now);
+        }
+    }
+
+    fn start_commit(&mut self, offsets: Vec<(TopicPartition, Offset)>, now: Instant) {
+        let (group, asked) = (self.group.clone(), offsets.clone());
+        // Of a partition that was never read it is the first position that is committed. A
+        // member that was there meanwhile may have committed one of its own.
+        let unread = |name: &TopicPartition| self.parts.iter().any(|p| p.name == *name && p.epoch == 0);
+        let first: Vec<TopicPartition> =
+            offsets.iter().map(|(name, _)| name.clone()).filter(|name| self.taken && unread(name)).collect();
+        let call = move |control: &mut Control| ControlReply::Committed(control.commit_after(&group, asked, &first));
+        match self.group_link.start("OffsetCommit", self.connection.request_timeout, now, call) {
+            Ok(()) => self.group_call = GroupCall::Commit(offsets),
+            Err(fault) => self.events.push_back(Event::Committed(Err(fault))),
+        }
+    }
+
+    fn start_read_back(&mut self, now: Instant) {
+        self.read_back_due = now + self.connection.metadata_max_age;
+        let read = self.parts.iter().filter(|part| part.position.is_some());
+        let of: Vec<TopicPartition> = read.map(|part| part.name.clone()).collect();
+        if of.is_empty() {
+            return;
+        }
+        let group = self.group.clone();
+        let call = move |control: &mut Control| {
+            let found = control.committed(&group, &of);
+            ControlReply::ReadBack(found.map(|found| of.into_iter().zip(found).collect()))
+        };
+        match self.group_link.start("OffsetFetch", self.connection.request_timeout, now, call) {
+            Ok(()) => self.group_call = GroupCall::ReadBack,
+            Err(fault) => log::debug!("committed offsets not read back group_id={} error=\"{fault}\"", self.group),
+        }
+    }
+}
