@@ -18,7 +18,7 @@ use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::LONG;
 use crate::support::kafka::tool::{Flow, Flowed, Tool};
 use crate::support::proxy::{Network, Proxy};
-use crate::support::worker::{Ended, Rec, Site, Worker};
+use crate::support::worker::{Ended, Rec, Site, Worker, sink};
 
 const TOPICS: [&str; 4] = ["chaos-a", "chaos-b", "chaos-c", "chaos-d"];
 const PARTITIONS: u32 = 3;
@@ -251,13 +251,42 @@ fn account(acked: &[(String, i32, i64, String)], records: &[Rec], starts: &[usiz
     account
 }
 
-/// Whether the groups have committed all of every partition.
-fn all_committed(tool: &Tool) -> bool {
+/// How many offsets the groups have yet to commit; `None` if that is not known.
+fn lag(tool: &Tool) -> Option<i64> {
+    let of_topic = |topic: &&str| {
+        let rows = tool.request("group", &[&format!("{GROUP}-{topic}")]).ok()?;
+        // Topic, partition, committed, log end, lag.
+        let lags = rows.iter().map(|row| row[4].parse::<i64>().ok());
+        if rows.len() == PARTITIONS as usize { lags.sum::<Option<i64>>() } else { None }
+    };
+    TOPICS.iter().map(of_topic).sum()
+}
+
+/// Whether the last record of every partition has arrived.
+fn all_delivered(tool: &Tool, site: &Site) -> bool {
+    let records = site.records();
     TOPICS.iter().all(|topic| {
-        let Ok(rows) = tool.request("group", &[&format!("{GROUP}-{topic}")]) else { return false };
-        // Topic, partition, committed, log end.
-        rows.len() == PARTITIONS as usize && rows.iter().all(|row| row[2] == row[3])
+        let Ok(rows) = tool.request("bounds", &[topic]) else { return false };
+        // Partition, log start, log end.
+        rows.iter().all(|row| {
+            let (partition, end) = (row[0].parse().unwrap(), row[2].parse::<i64>().unwrap());
+            end == 0 || sink::offsets(&records, topic, partition).contains(&(end - 1))
+        })
     })
+}
+
+/// Committed, log end, and next to be delivered, of each partition.
+fn standing(kafka: &Kafka, site: &Site) -> String {
+    let records = site.records();
+    let mut text = String::new();
+    for topic in TOPICS {
+        for of in kafka.tool().group(&format!("{GROUP}-{topic}")) {
+            let delivered = sink::offsets(&records, topic, of.partition).into_iter().max().map_or(0, |last| last + 1);
+            let (committed, end) = (of.committed, of.log_end);
+            text += &format!("{topic}/{}: committed {committed} of {end}, delivered up to {delivered}\n", of.partition);
+        }
+    }
+    text
 }
 
 fn variable(name: &str) -> Option<u64> {
@@ -278,7 +307,11 @@ fn chaos() {
         tool.create(topic, "1,2,3;2,3,1;3,1,2", "");
     }
     let servers: Vec<String> = proxies.iter().map(Proxy::address).collect();
-    let config = kafka.config(GROUP, &TOPICS).set("kafka", "bootstrap_servers", format!("{servers:?}")).to_string();
+    let config = kafka
+        .config(GROUP, &TOPICS)
+        .set("kafka", "bootstrap_servers", format!("{servers:?}"))
+        .set("log", "level", "'info,worker=debug,worker::dispatch=info'")
+        .to_string();
     let site = Site::new();
     let first = site.start(&config);
     for (codec, topics, rate) in &FLOWS {
@@ -302,12 +335,19 @@ fn chaos() {
     let healed = Instant::now();
     let flowed: Vec<Flowed> = FLOWS.iter().map(|(codec, ..)| tool.end_flow(codec)).collect();
     let flushed = healed.elapsed();
-    while !all_committed(tool) {
-        assert!(healed.elapsed() < LONG, "WORKER_CHAOS_SEED={seed}: not all is committed {LONG:?} after the faults");
-        thread::sleep(Duration::from_millis(100));
+    while !all_delivered(tool, &site) {
+        assert!(
+            healed.elapsed() < LONG,
+            "WORKER_CHAOS_SEED={seed}: {LONG:?} after the faults it stands at\n{}",
+            standing(&kafka, &site)
+        );
+        thread::sleep(Duration::from_millis(250));
     }
     let recovery = healed.elapsed();
+    let behind = lag(tool);
     client.ended.push(worker.stop());
+    // A commit of an earlier process, which the network held, may have landed late. The last word has the stop.
+    crate::real_kafka::eventually("everything is committed by the stop", || lag(tool) == Some(0));
 
     let acked: Vec<(String, i32, i64, String)> = FLOWS
         .iter()
@@ -324,7 +364,7 @@ fn chaos() {
     println!(
         "chaos: seed={seed} seconds={} produced={} acked={} refused={} delivered={} twice={} missing={} wrong={} \
          worker_kills={} cuts={cuts} connections={connections} slow={} holes={} refusals={} broker_kills={} \
-         broker_stops={} freezes={} moves={} moves_refused={} producers_ms={} recovery_ms={} warnings={} errors={}",
+         broker_stops={} freezes={} moves={} moves_refused={} producers_ms={} recovery_ms={} lag_before_stop={} late_commits={} warnings={} errors={}",
         time.as_secs(),
         flowed.iter().map(|flowed| flowed.sent).sum::<u64>(),
         account.acked,
@@ -344,6 +384,8 @@ fn chaos() {
         cluster.moves_refused,
         flushed.as_millis(),
         recovery.as_millis(),
+        behind.unwrap_or(-1),
+        said(&["an old commit landed late"]) + said(&["was moved by someone else"]),
         said(&[" WARN "]),
         said(&[" ERROR "]),
     );
