@@ -389,8 +389,8 @@ fn chaos() {
         said(&[" WARN "]),
         said(&[" ERROR "]),
     );
-    for line in client.ended.iter().flat_map(|ended| ended.lines_with(&[" ERROR "])) {
-        println!("{line}");
+    for words in [" ERROR ", "an old commit landed late", "was moved by someone else"] {
+        client.ended.iter().flat_map(|ended| ended.lines_with(&[words])).for_each(|line| println!("{line}"));
     }
     if !account.missing.is_empty() || !account.wrong.is_empty() {
         for ended in &client.ended {
