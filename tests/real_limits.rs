@@ -23,7 +23,9 @@ fn row_12_every_partition_that_is_behind_makes_progress() {
         kafka.tool().create(&topic, &partitions.to_string(), "");
         for (partition, first) in (0..partitions).zip((0..).step_by(each)) {
             let partition = Some(partition);
-            kafka.tool().produce(&Produce { partition, first, size, ..Produce::new(&topic, each as u64) });
+            // Else a producer that tries again, as it may on a new topic, changes the order.
+            let configs = "enable.idempotence=true";
+            kafka.tool().produce(&Produce { partition, first, size, configs, ..Produce::new(&topic, each as u64) });
         }
         let group = Kafka::name("g");
         let site = Site::new();
