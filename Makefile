@@ -17,6 +17,7 @@ DESTDIR ?=
 
 CONFIG = $(SYSCONFDIR)/worker/consumer.toml
 INIT = $(SYSCONFDIR)/init.d/worker
+ROTATE = $(SYSCONFDIR)/logrotate.d/worker
 DATA = $(LOCALSTATEDIR)/lib/worker
 LOGS = $(LOCALSTATEDIR)/log/worker
 
@@ -84,7 +85,7 @@ endif
 
 install: program ## install program, init script, configuration; PREFIX, DESTDIR
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SYSCONFDIR)/worker' '$(DESTDIR)$(SYSCONFDIR)/init.d' \
-	    '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'
+	    '$(DESTDIR)$(SYSCONFDIR)/logrotate.d' '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'
 	@# A new file under a new name, then renamed: the program may be running.
 	@install -m 755 '$(PROGRAM)' '$(DESTDIR)$(BINDIR)/worker.new'
 	@mv -f '$(DESTDIR)$(BINDIR)/worker.new' '$(DESTDIR)$(BINDIR)/worker'
@@ -104,20 +105,28 @@ install: program ## install program, init script, configuration; PREFIX, DESTDIR
 	else \
 	    echo "kept      $$conf, which differs; the new example is $$conf.new"; \
 	fi
+	@# No .new beside it: logrotate reads every file there.
+	@if [ -e '$(DESTDIR)$(ROTATE)' ]; then echo 'kept      $(DESTDIR)$(ROTATE)'; else \
+	    sed -e 's|/var/log/worker/|$(LOGS)/|' etc/worker.logrotate >'$(DESTDIR)$(ROTATE)' && \
+	    chmod 644 '$(DESTDIR)$(ROTATE)' && echo 'installed $(DESTDIR)$(ROTATE)'; fi
 	@# Only on the machine itself: a package's own scripts know its users.
 	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then \
 	    if id worker >/dev/null 2>&1; then chown worker '$(DATA)' '$(LOGS)'; \
 	    else echo 'There is no user worker; without it the service runs as root. To make it:'; \
 	        echo '  useradd --system --home-dir $(DATA) --shell /usr/sbin/nologin worker && chown worker $(DATA) $(LOGS)'; fi; \
 	fi
-	@echo 'Next: edit $(CONFIG), then $(BINDIR)/worker check -c $(CONFIG), then $(INIT) start'
+	@if [ -z '$(DESTDIR)' ]; then \
+	    echo 'Next: edit $(CONFIG), then $(BINDIR)/worker check -c $(CONFIG), then $(INIT) start'; \
+	else \
+	    echo 'A tree for a package; where it is unpacked at /: program $(BINDIR)/worker, configuration $(CONFIG), service $(INIT)'; \
+	fi
 
 uninstall: ## remove program and init script; configuration, data and logs stay
 	@if [ -z '$(DESTDIR)' ] && [ -x '$(INIT)' ] && '$(INIT)' status >/dev/null 2>&1; then \
 	    echo 'worker runs; stop it first: $(INIT) stop' >&2; exit 1; fi
 	@rm -f '$(DESTDIR)$(BINDIR)/worker' '$(DESTDIR)$(INIT)'
 	@echo 'removed $(DESTDIR)$(BINDIR)/worker and $(DESTDIR)$(INIT)'
-	@echo 'left in place: $(DESTDIR)$(SYSCONFDIR)/worker, $(DESTDIR)$(DATA), $(DESTDIR)$(LOGS)'
+	@echo 'left in place: $(DESTDIR)$(SYSCONFDIR)/worker, $(DESTDIR)$(ROTATE), $(DESTDIR)$(DATA), $(DESTDIR)$(LOGS)'
 
 clean: ## remove everything that was built and fetched
 	$(CARGO) clean

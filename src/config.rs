@@ -32,6 +32,7 @@ mod read;
 mod report;
 mod resolve;
 mod sinks;
+mod synonyms;
 mod topics;
 mod value;
 

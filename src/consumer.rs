@@ -17,10 +17,12 @@ pub mod core;
 pub mod part;
 pub mod resolve;
 pub mod schedule;
+mod told;
 pub mod tracker;
 
 use core::{Action, Core, Input, Output, Settings};
 use part::Part;
+use told::Told;
 
 /// Records on their way to a sink. The records are dropped before the ticket is: when the consumer
 /// hears of the end, the memory is free again.
@@ -52,6 +54,13 @@ pub enum Notice {
     Missing {
         /// The topic.
         topic: Arc<str>,
+    },
+    /// These topics are not read yet.
+    Waiting {
+        /// The topics.
+        topics: Vec<Arc<str>>,
+        /// What keeps them; `None`: nothing that is known.
+        why: Option<String>,
     },
 }
 
@@ -85,32 +94,31 @@ pub struct Report {
     pub committed: Option<i64>,
 }
 
-/// Trouble of the client as a whole, told when it begins and when it ends.
-struct Trouble {
-    fault: Fault,
-    since: Instant,
-}
-
 /// Runs a consumer until `ends.stop` is dropped and what was in flight is done, or the drain's
 /// deadline has passed. Returns what became of each partition.
 pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
-    let group = settings.group.clone();
+    let told = Told::new(&settings.group, settings.topics.iter().map(|(topic, _)| Arc::clone(topic)));
     let (acks_tx, acks) = bounded::<Vec<Ack>>(settings.batches);
     let mut driver =
-        Driver { core: Core::new(settings), client, ends, acks: acks_tx, batches: Vec::new(), gone: false };
+        Driver { core: Core::new(settings), client, ends, acks: acks_tx, batches: Vec::new(), gone: false, told };
     let mut stop = ends.stop.clone();
-    let mut trouble: Option<Trouble> = None;
+    let mut heard: Vec<Ack> = Vec::new();
     loop {
-        for ack in acks.try_iter().flatten() {
-            driver.apply(Input::Ack(ack));
-        }
+        // The stop is looked at after the acks have come in, and told before them: what is given up
+        // because of it is in flight at the end, and not to be read again.
+        heard.extend(acks.try_iter().flatten());
         if driver.gone || matches!(stop.try_recv(), Err(TryRecvError::Disconnected)) {
             stop = never();
             driver.gone = false;
             driver.apply(Input::Stop);
         }
+        for ack in heard.drain(..) {
+            driver.apply(Input::Ack(ack));
+        }
         let mut wait = None;
-        match driver.core.next(Instant::now()) {
+        let now = Instant::now();
+        driver.told.remind(now);
+        match driver.core.next(now) {
             Action::Done => break,
             Action::Commit(offsets) => {
                 driver.client.commit(&offsets);
@@ -118,15 +126,15 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
             }
             Action::Poll { room, until } => match driver.client.poll(room) {
                 Ok(Some(event)) => {
-                    note(&event, &mut trouble, &group);
-                    enter(&event, &ends.ledger, &group);
+                    let notice = driver.told.event(&event, now);
+                    driver.mention(notice);
+                    enter(&event, &ends.ledger, driver.core.group());
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
-                    log::log!(fault.level(), "consumer in trouble, retrying group_id={group} error=\"{fault}\"");
-                    let since = trouble.take().map_or_else(Instant::now, |t| t.since);
-                    trouble = Some(Trouble { fault, since });
+                    let notice = driver.told.fault(fault, now);
+                    driver.mention(notice);
                 }
             },
         }
@@ -134,16 +142,17 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
         if let Some(until) = wait
             && !driver.gone
         {
-            let until = [until, driver.client.wake()].into_iter().flatten().min();
+            let until = [until, driver.client.wake(), driver.told.wake()].into_iter().flatten().min();
             let alarm = until.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(driver.client.ready()) -> _ => {}
-                recv(acks) -> group => group.into_iter().flatten().for_each(|ack| driver.apply(Input::Ack(ack))),
+                recv(acks) -> group => heard.extend(group.into_iter().flatten()),
                 recv(stop) -> _ => driver.gone = true,
                 recv(alarm) -> _ => {}
             }
         }
     }
+    driver.told.end(driver.core.parts());
     driver.core.parts().iter().map(report).collect()
 }
 
@@ -157,6 +166,7 @@ struct Driver<'a> {
     batches: Vec<Batch>,
     /// Nobody is left to deliver to: that is the supervisor's to see, and nothing can be done here.
     gone: bool,
+    told: Told,
 }
 
 impl Driver<'_> {
@@ -179,7 +189,10 @@ impl Driver<'_> {
                 self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });
             }
             Output::Seek(partition, to) => self.client.seek(&partition, to),
-            Output::Started(topic) => self.tell(Notice::Started { topic, group: self.core.group().to_owned() }),
+            Output::Started(topic) => {
+                self.told.started(&topic);
+                self.tell(Notice::Started { topic, group: self.core.group().to_owned() });
+            }
             Output::Missing(topic) => self.tell(Notice::Missing { topic }),
         }
     }
@@ -193,6 +206,13 @@ impl Driver<'_> {
 
     fn tell(&mut self, notice: Notice) {
         self.gone |= self.ends.notices.send(notice).is_err();
+    }
+
+    /// What is good to know, and nothing to wait for.
+    fn mention(&self, notice: Option<Notice>) {
+        if let Some(notice) = notice {
+            let _ = self.ends.notices.try_send(notice);
+        }
     }
 }
 
@@ -214,36 +234,6 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
         | Event::Connected
         | Event::Committed(Err(_))
         | Event::ReadBack(_) => {}
-    }
-}
-
-/// Writes the lines that an operator needs when a trouble begins and when it ends.
-fn note(event: &Event, trouble: &mut Option<Trouble>, group: &str) {
-    match event {
-        Event::Connected => {
-            if let Some(Trouble { fault, since }) = trouble.take() {
-                log::info!(
-                    "consumer works again group_id={group} after_ms={} trouble=\"{fault}\"",
-                    since.elapsed().as_millis()
-                );
-            }
-        }
-        Event::Failing(partition, fault) => {
-            log::log!(fault.level(), "partition fails {partition} group_id={group} error=\"{fault}\"");
-        }
-        Event::Recovered(partition) => log::info!("partition is read again {partition} group_id={group}"),
-        Event::Lost(partitions) => {
-            for partition in partitions {
-                log::warn!("partition is gone {partition} group_id={group} reason=\"topic deleted\"");
-            }
-        }
-        Event::Assigned(_)
-        | Event::Missing(_)
-        | Event::Span(_)
-        | Event::OutOfRange { .. }
-        | Event::Committed(_)
-        | Event::ReadBack(_)
-        | Event::TopicId(..) => {}
     }
 }
 

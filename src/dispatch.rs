@@ -44,7 +44,7 @@ impl fmt::Display for Failure {
         match self {
             Self::GateClosed { missing, waited } => write!(
                 f,
-                "the gate stays closed: no record of {} within {} ms; see [gate] required_topics, max_attempts, \
+                "no record of {} within {} ms; see [gate] required_topics, max_attempts, \
                  timeout_ms, or set on_timeout to proceed",
                 missing.join(", "),
                 waited.as_millis()
@@ -56,17 +56,22 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Hands batches over, in groups of one topic, until every sender of `deliveries` is gone. `round` is the length of a poll
-/// round, for the statistics at DEBUG.
+/// The dispatcher's end of the deliveries, and what it held back. Dropping it gives those batches up,
+/// and whoever waits for them hears of it: so it is kept until the consumers know that they are to end.
+#[derive(Debug)]
+pub struct Rest {
+    /// What the consumers have handed over.
+    pub deliveries: Receiver<Vec<Batch>>,
+    /// The gate, while it holds.
+    pub gate: Option<Gate>,
+}
+
+/// Hands batches over, in groups of one topic, until every sender of the deliveries is gone. `round` is the
+/// length of a poll round, for the statistics at DEBUG.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(
-    deliveries: &Receiver<Vec<Batch>>,
-    routes: &Routes,
-    mut gate: Option<Gate>,
-    round: Duration,
-) -> Result<(), Failure> {
+pub fn run(Rest { deliveries, gate }: &mut Rest, routes: &Routes, round: Duration) -> Result<(), Failure> {
     let mut rounds = Rounds::new(routes.keys(), round, Instant::now());
     loop {
         let counting = log::log_enabled!(log::Level::Debug);
@@ -81,7 +86,7 @@ pub fn run(
                 if counting {
                     batches.iter().for_each(|batch| rounds.count(&batch.partition.topic, batch.records.len()));
                 }
-                match &mut gate {
+                match gate {
                     Some(gate) => gate.hold(batches),
                     None => send(routes, batches)?,
                 }
@@ -89,7 +94,7 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
-        if let Some(closed) = &mut gate {
+        if let Some(closed) = gate {
             let state = closed.state(now);
             if let State::Expired { missing, waited } = &state
                 && closed.on_timeout() == OnTimeout::Exit

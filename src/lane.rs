@@ -7,20 +7,61 @@
 //!   end of the process is dropped undone, and its records come again after the restart;
 //! - every wait ends by `abort`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, never, select};
 
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
 use crate::sink::{Sink, Why};
 use crate::ticket::Ticket;
+use crate::trouble::{Phrases, Trouble};
 
 /// How many records are written before a flush at the most, so that acknowledgements keep coming
 /// while a long queue is worked off.
 const RECORDS_A_FLUSH: usize = 100_000;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+const FAILS: Phrases = Phrases {
+    begins: "sink fails, its topics wait",
+    goes_on: "sink still fails, its topics wait",
+    ends: "sink works again",
+    flaps: "sink fails again and again",
+};
+
+/// Since when a lane is in a call of its sink. A lane that stands still in one can't say so itself.
+#[derive(Debug)]
+pub struct Busy {
+    base: Instant,
+    /// Milliseconds from `base` to the call, plus one; 0 between calls.
+    since: AtomicU64,
+}
+
+impl Busy {
+    /// In no call.
+    pub fn new(now: Instant) -> Self {
+        Self { base: now, since: AtomicU64::new(0) }
+    }
+
+    /// Since when a call has not come back.
+    pub fn since(&self) -> Option<Instant> {
+        let ms = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.base + Duration::from_millis(ms))
+    }
+
+    /// Marks `call`.
+    pub(crate) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        // Nothing else is read by whoever reads it, so no order with other memory is needed.
+        self.since.store(ms + 1, Ordering::Relaxed);
+        let result = call();
+        self.since.store(0, Ordering::Relaxed);
+        result
+    }
+}
 
 /// The ends of the channels that a lane holds.
 pub struct Ends {
@@ -30,14 +71,26 @@ pub struct Ends {
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
     pub reopen: Receiver<()>,
+    /// For somebody else to see.
+    pub busy: Arc<Busy>,
 }
 
 /// Drives `sink`, called `name` in the log, until its queue is closed and empty, or `abort` is dropped.
 pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
-    let mut lane = Lane { name, sink, abort: &ends.abort, trouble: None };
+    let backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+    let mut lane = Lane {
+        name,
+        sink,
+        abort: &ends.abort,
+        busy: &ends.busy,
+        trouble: Trouble::default(),
+        why: String::new(),
+        backoff,
+    };
     let mut taken = Vec::new();
     let mut reopen = ends.reopen.clone();
     loop {
+        let alarm = lane.trouble.wake().map_or_else(never, at);
         select! {
             recv(ends.queue) -> batches => match batches {
                 Ok(batches) => taken.extend(batches),
@@ -46,8 +99,9 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
             recv(reopen) -> asked => match asked {
                 Ok(()) => lane.reopen(),
                 // Nobody is left to ask.
-                Err(_) => reopen = crossbeam_channel::never(),
+                Err(_) => reopen = never(),
             },
+            recv(alarm) -> _ => lane.remind(),
         }
         let mut records: usize = taken.iter().map(|b| b.records.len()).sum();
         while records < RECORDS_A_FLUSH
@@ -75,7 +129,11 @@ struct Lane<'a> {
     name: &'a str,
     sink: &'a mut dyn Sink,
     abort: &'a Receiver<Never>,
-    trouble: Option<(Instant, Backoff)>,
+    busy: &'a Busy,
+    trouble: Trouble,
+    /// The last reason of the trouble.
+    why: String,
+    backoff: Backoff,
 }
 
 impl Lane<'_> {
@@ -83,7 +141,7 @@ impl Lane<'_> {
     fn deliver(&mut self, batches: &[Batch]) -> Result<(), GivenUp> {
         loop {
             self.write(batches)?;
-            match self.sink.flush() {
+            match self.busy.during(|| self.sink.flush()) {
                 Ok(()) => {
                     self.well();
                     return Ok(());
@@ -97,7 +155,7 @@ impl Lane<'_> {
         for batch in batches {
             let mut done = 0;
             while done < batch.records.len() {
-                match self.sink.write(&batch.partition, &batch.records.skip(done)) {
+                match self.busy.during(|| self.sink.write(&batch.partition, &batch.records.skip(done))) {
                     Ok(()) => break,
                     Err(stopped) => {
                         done += stopped.done;
@@ -111,14 +169,17 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Waits before the next try; tells the log when the trouble begins.
+    /// Waits before the next try; tells the log when the trouble begins, and that it goes on.
     fn wait(&mut self, why: &str) -> Result<(), GivenUp> {
-        let name = self.name;
-        let (_, backoff) = self.trouble.get_or_insert_with(|| {
-            log::warn!("sink fails, its topics wait sink={name} error=\"{why}\"");
-            (Instant::now(), Backoff::new(FIRST_RETRY, LONGEST_RETRY))
-        });
-        match self.abort.recv_timeout(backoff.next_wait()) {
+        let (name, now) = (self.name, Instant::now());
+        why.clone_into(&mut self.why);
+        if self.trouble.since().is_some() {
+            self.remind();
+        } else {
+            let word = self.trouble.fails(now, now);
+            FAILS.log(word, log::Level::Warn, &format_args!("sink={name}"), &why);
+        }
+        match self.abort.recv_timeout(self.backoff.next_wait()) {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => {
                 log::warn!("sink given up at the end, its records are delivered again sink={name} error=\"{why}\"");
@@ -134,13 +195,20 @@ impl Lane<'_> {
     }
 
     fn well(&mut self) {
-        if let Some((since, _)) = self.trouble.take() {
-            log::info!("sink works again sink={} after_ms={}", self.name, since.elapsed().as_millis());
+        self.backoff.reset();
+        if let Some(word) = self.trouble.works(Instant::now()) {
+            FAILS.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
+        }
+    }
+
+    fn remind(&mut self) {
+        if let Some(word) = self.trouble.due(Instant::now()) {
+            FAILS.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
         }
     }
 
     fn reopen(&mut self) {
-        match self.sink.reopen() {
+        match self.busy.during(|| self.sink.reopen()) {
             Ok(()) => log::info!("sink reopened sink={}", self.name),
             Err(why) => log::warn!("sink not reopened, going on with what is open sink={} error=\"{why}\"", self.name),
         }

@@ -87,7 +87,8 @@ impl Fixture {
         let (reopen, reopen_rx) = bounded(1);
         let (acks_tx, acks) = bounded(10);
         let mut own = sink.clone();
-        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx };
+        let busy = Arc::new(Busy::new(Instant::now()));
+        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx, busy };
         let thread = thread::spawn(move || run("test", &mut own, &ends));
         Self { sink, queue, abort, reopen, acks_tx, acks, thread }
     }

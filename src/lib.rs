@@ -30,4 +30,5 @@ pub mod sink;
 pub mod state;
 pub mod supervisor;
 pub mod ticket;
+pub mod trouble;
 pub mod wire;

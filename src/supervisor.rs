@@ -16,18 +16,23 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use crate::config::Config;
 use crate::consumer::{self, Never, Notice, Report};
+use crate::dispatch;
 use crate::plan::Plan;
 use crate::sink::Sink;
 use crate::state::{Ledger, State};
 
 mod signals;
 mod start;
+mod startup;
 mod sums;
 mod threads;
+mod watch;
 
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
+use startup::Startup;
 use threads::{Exit, Role};
+use watch::Watch;
 
 /// The process ended as it was asked to.
 pub const CLEAN: u8 = 0;
@@ -88,10 +93,8 @@ struct Supervisor {
     drain_timeout: Duration,
     /// What has not ended yet.
     running: BTreeSet<Role>,
-    topics: BTreeSet<Arc<str>>,
-    started: BTreeSet<Arc<str>>,
-    missing: BTreeSet<Arc<str>>,
-    told_all_started: bool,
+    startup: Startup,
+    watch: Watch,
     reports: Vec<Report>,
     code: u8,
     deadline: Option<Instant>,
@@ -101,6 +104,7 @@ impl Supervisor {
     fn run(mut self, signals: &Signals) -> u8 {
         let mut reopen = signals.reopen.clone();
         let mut asked = false;
+        let looks = crossbeam_channel::tick(watch::LOOK);
         while !self.running.is_empty() {
             let alarm = self.deadline.map_or_else(never, crossbeam_channel::at);
             select! {
@@ -134,6 +138,8 @@ impl Supervisor {
                     Ok(notice) => self.notice(notice),
                     Err(_) => self.notices = never(),
                 },
+                // Time alone may have made something worth a line, see below.
+                recv(looks) -> _ => {}
                 recv(alarm) -> _ => {
                     let names: Vec<String> = self.running.iter().map(ToString::to_string).collect();
                     log::warn!(
@@ -143,8 +149,15 @@ impl Supervisor {
                     break;
                 }
             }
+            let now = Instant::now();
+            self.watch.look(now);
+            if self.deadline.is_none()
+                && let Some(line) = self.startup.line(now)
+            {
+                log::info!("{line}");
+            }
         }
-        sums::log(&self.reports);
+        sums::log(&self.reports, self.startup.not_started());
         log::info!("stopped exit_code={}", self.code);
         self.code
     }
@@ -176,12 +189,18 @@ impl Supervisor {
                     self.fail();
                 }
             }
-            Ok(threads::End::Dispatch(Err(failure))) => {
-                log::error!("dispatcher ended, stopping error=\"{failure}\"");
+            Ok(threads::End::Dispatch(Err((failure, rest)))) => {
+                let what = match failure {
+                    dispatch::Failure::GateClosed { .. } => "gate stays closed",
+                    dispatch::Failure::LaneGone { .. } => "dispatcher ended",
+                };
+                log::error!("{what}, stopping error=\"{failure}\"");
                 self.code = self.code.max(FAILURE);
                 if !stopping {
                     self.drain();
                 }
+                // Only now: the consumers count it as in flight, and do not read it again.
+                drop(rest);
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
             Ok(threads::End::Lane) => {}
@@ -203,21 +222,10 @@ impl Supervisor {
         match notice {
             Notice::Started { topic, group } => {
                 log::info!("consumer started topic={topic} group_id={group}");
-                self.missing.remove(&topic);
-                self.started.insert(topic);
+                self.startup.started(topic);
             }
-            Notice::Missing { topic } => {
-                log::warn!(
-                    "topic missing topic={topic} meaning=\"it is not created by asking for it, and looked for again\""
-                );
-                self.missing.insert(topic);
-            }
-        }
-        let seen = self.topics.iter().all(|topic| self.started.contains(topic) || self.missing.contains(topic));
-        if seen && !self.told_all_started {
-            self.told_all_started = true;
-            let all = if self.missing.is_empty() { "all consumers started" } else { "consumers started" };
-            log::info!("{all} topics={} missing={}", self.started.len(), self.missing.len());
+            Notice::Missing { topic } => self.startup.missing(topic),
+            Notice::Waiting { topics, why } => self.startup.waiting(topics, why.as_deref()),
         }
     }
 
@@ -252,10 +260,8 @@ impl Supervisor {
             reopen: Vec::new(),
             drain_timeout: config.drain_timeout,
             running: BTreeSet::new(),
-            topics: plan.routes.keys().cloned().collect(),
-            started: BTreeSet::new(),
-            missing: BTreeSet::new(),
-            told_all_started: false,
+            startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
+            watch: Watch::default(),
             reports: Vec::new(),
             code: CLEAN,
             deadline: None,

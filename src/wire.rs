@@ -22,6 +22,7 @@ use exchange::{Exchange, Trouble};
 use shape::Shape;
 
 mod exchange;
+mod groups;
 mod header;
 mod metadata;
 mod offsets;
@@ -29,6 +30,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use groups::Member;
 pub use header::{Batch, Codec, Details, Header};
 pub use metadata::{ClusterView, PartitionView, TopicView};
 
@@ -100,8 +102,12 @@ impl Wire {
     /// module, which needs Fetch 4 and Metadata 4.
     ///
     /// # Errors
-    /// [`Fault::TooNew`] (Kafka 4 dropped Fetch 0), [`Fault::TooOld`] (before 0.11).
+    /// [`Fault::TooNew`] (Kafka 4 dropped Fetch 0), [`Fault::TooOld`] (before 0.11),
+    /// [`Fault::NoMetadata`] (a KRaft controller, which has no use for Metadata; every broker serves it).
     pub fn require_old_fetch(&self) -> Result<(), Fault> {
+        if self.versions_of(ApiKey::Metadata).is_none() {
+            return Err(Fault::NoMetadata { broker: self.broker.clone() });
+        }
         self.require_version(ApiKey::Metadata, 4, "Metadata 4")?;
         self.require_version(ApiKey::Fetch, 4, "Fetch 4")?;
         match self.versions_of(ApiKey::Fetch) {

@@ -95,4 +95,8 @@ fn a_level_on_the_command_line_that_is_none_is_a_usage_error() {
     assert_eq!(ended.code(), Some(2));
     let text = ended.log.join("\n");
     assert!(text.contains("--log-level") && text.contains("did you mean info"), "{text}");
+    // What is wrong with the file is told at the same time.
+    let ended = Worker::run(&["-c", "/nonexistent/consumer.toml", "--log-level", "inf"]);
+    let text = ended.log.join("\n");
+    assert!(text.contains("did you mean info") && text.contains("there is no such file"), "{text}");
 }

@@ -197,6 +197,28 @@ fn errors_say_what_where_and_what_to_do() {
           7:1: topic: is a table; write [[topic]] in two brackets, once for each topic\n\
           10:9: log.level: has a \"${\" without \"}\"; write ${NAME}, or $$ for a plain $",
         ),
+        // What depends on values that are right is looked at although others are wrong.
+        (
+            "fetch_min_bytes = '2MiB'\ntimeout_ms = 0\nmulti_consumer_mode = false\n[[topic]]\nname = 't'\ncheck_crcs = false\nmax_partition_fetch_bytes = '1MiB'\n[gate]\nrequired_topics = ['uu']\n[sink.s]\nformat = 'yaml'\nrotate = 1\n",
+            "7:14: consumer.timeout_ms: is 0; write a whole number from 1 to 86400000\n\
+          11:14: topic.check_crcs: can't differ from topic to topic while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true\n\
+          12:29: topic.max_partition_fetch_bytes: every fetch would wait in vain: fetch_min_bytes is 2097152, and max_partition_fetch_bytes and fetch_max_bytes let it bring 1048576; write a fetch_min_bytes of at most 1048576\n\
+          12:29: topic.max_partition_fetch_bytes: can't differ from topic to topic while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true\n\
+          14:20: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
+          15:1: sink.s.type: is missing; write type = \"file\" (or drop, log, stdout) under [sink.s]\n\
+          16:10: sink.s.format: is \"yaml\"; write \"json\" or \"raw\"\n\
+          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, path, rotate_size, rotate_keep",
+        ),
+        (
+            "group = 'g'\nenable_auto_commit = false\n'max.poll.records' = 5\nsession.timeout.ms = 6000\nsasl_mechanism = 'PLAIN'\nrequest_timeout_ms = 1\n[kafka.ssl]\nx = 1\n",
+            "6:1: consumer.group: is no key of [consumer]; here it is group_id under [consumer]\n\
+          7:1: consumer.enable_auto_commit: is no key of [consumer]; there is no such setting: offsets are always committed by the worker, and only after delivery; see [commit]; leave it out\n\
+          8:1: consumer.max.poll.records: is no key of [consumer]; here it is max_poll_records under [consumer]\n\
+          9:1: consumer.session: is no key of [consumer]; there is no such setting: the worker is no member of its group, so there is no session, no heartbeat and no rebalance; leave it out\n\
+          10:1: consumer.sasl_mechanism: is no key of [consumer]; there is no such setting: TLS and SASL are not supported; use a PLAINTEXT listener; leave it out\n\
+          11:1: consumer.request_timeout_ms: is no key of [consumer]; it belongs under [kafka]; move it there\n\
+          12:8: kafka.ssl: is no key of [kafka]; there is no such setting: TLS and SASL are not supported; use a PLAINTEXT listener; leave it out",
+        ),
         (
             "sink = log\nsink = 'log'\n[commit\n",
             "6:8: can't be read as TOML: string values must be quoted, expected literal string; correct it here, or what is open above it\n\
@@ -286,6 +308,45 @@ fn check_prints_every_value_with_its_source() {
     fs::remove_file(&path).unwrap();
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(out, include_str!("config/check.txt"));
+}
+
+/// What the start would fail for is told before, for every sink at once, and leaves nothing behind.
+#[test]
+fn check_looks_at_the_places_of_file_sinks() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let text = |paths: [&str; 3]| {
+        let mut text =
+            "[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\ngroup_id = 'g'\ntopics = ['t0', 't1', 't2']\n".to_owned();
+        for (index, path) in paths.into_iter().enumerate() {
+            let path = dir.path().join(path).display().to_string();
+            write!(
+                text,
+                "[[topic]]\nname = 't{index}'\nsink = 's{index}'\n[sink.s{index}]\ntype = 'file'\npath = '{path}'\n"
+            )
+            .unwrap();
+        }
+        text
+    };
+    fs::create_dir(dir.path().join("d")).unwrap();
+    fs::write(dir.path().join("there"), "line\n").unwrap();
+    let path = file("places", text(["d", "no/such/out", "/proc/out"]).as_bytes());
+    let (code, out, err) = checked(&path);
+    assert_eq!((code, out.as_str()), (2, ""));
+    let lines: Vec<&str> = err.lines().collect();
+    assert_eq!(lines.len(), 3, "{err}");
+    for (line, at, words) in [
+        (lines[0], "FILE:11: sink.s0.path: ", "is a directory, not a file that lines can be appended to"),
+        (lines[1], "FILE:17: sink.s1.path: ", "no/such does not exist; create it, or correct the path"),
+        (lines[2], "FILE:23: sink.s2.path: ", "making a file in its directory failed"),
+    ] {
+        assert!(line.starts_with(at) && line.contains(words), "{line}");
+    }
+    fs::write(&path, text(["there", "new", "d/new"])).unwrap();
+    let (code, _, err) = checked(&path);
+    fs::remove_file(&path).unwrap();
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(fs::read_to_string(dir.path().join("there")).unwrap(), "line\n");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count() + fs::read_dir(dir.path().join("d")).unwrap().count(), 2);
 }
 
 /// An output that can't be written to, for this reason.

@@ -9,6 +9,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::support::eventually;
+
 const WORKER: &str = env!("CARGO_BIN_EXE_worker");
 
 /// A command in the project's directory, without what an outer make has put into the environment.
@@ -47,7 +49,16 @@ fn install_keeps_a_changed_configuration_and_uninstall_keeps_what_is_not_its_own
     // The service's user can't write beside its configuration.
     let example = example.replace("#dir = ", "dir = ");
 
-    make("install", root.path());
+    let said = make("install", root.path());
+    let last = said.lines().last().unwrap();
+    assert!(last.contains(" /etc/worker/consumer.toml") && !last.contains("start"), "{last}");
+    assert!(!last.contains(&*root.path().to_string_lossy()), "paths as they will be: {last}");
+    let rotation = fs::read_to_string(at("etc/logrotate.d/worker")).unwrap();
+    assert!(
+        rotation.contains("\n/var/log/worker/worker.log {") && rotation.contains("    copytruncate\n"),
+        "{rotation}"
+    );
+    fs::write(at("etc/logrotate.d/worker"), "# mine\n").unwrap();
     assert_eq!((mode(&at("opt/worker/bin/worker")), mode(&at("etc/init.d/worker"))), (0o755, 0o755));
     assert!(at("var/lib/worker").is_dir() && at("var/log/worker").is_dir());
     assert_eq!(fs::read_to_string(&config).unwrap(), example);
@@ -59,6 +70,7 @@ fn install_keeps_a_changed_configuration_and_uninstall_keeps_what_is_not_its_own
 
     // Again, with nothing changed: nothing to compare, nothing left lying about.
     assert!(make("install", root.path()).contains("unchanged"));
+    assert_eq!(fs::read_to_string(at("etc/logrotate.d/worker")).unwrap(), "# mine\n");
     assert!(!at("etc/worker/consumer.toml.new").exists());
 
     fs::write(&config, "# mine\n").unwrap();
@@ -164,6 +176,14 @@ fn the_init_script_starts_tells_reloads_and_stops() {
     assert_eq!(fs::read_to_string(service.at("worker.pid")).unwrap(), pid);
     service.expect("reload", 0, "opened anew");
 
+    // As logrotate's copytruncate does it: what is logged from then on begins the file again.
+    let earlier = service.log();
+    fs::OpenOptions::new().write(true).truncate(true).open(service.at("var/log/worker/worker.log")).unwrap();
+    service.expect("reload", 0, "opened anew");
+    eventually("the line of the second reload", || service.log().contains("reopening files"));
+    assert!(!service.log().contains('\0'), "it is appended to, wherever its end is");
+    assert!(earlier.contains("worker starting"), "{earlier}");
+
     // A wrong configuration does not end what runs.
     service.configure("[kafka]\n");
     service.expect("restart", 6, "kafka.bootstrap_servers: is missing");
@@ -184,7 +204,11 @@ fn the_init_script_starts_tells_reloads_and_stops() {
 fn a_start_that_fails_says_why() {
     let sink = "[sink.lost]\ntype = \"file\"\npath = \"/nonexistent/worker/lost.jsonl\"\n[[topic]]\nname = \"t\"\nsink = \"lost\"\n";
     let service = Service::install(&config(sink));
-    service.expect("start", 1, "/nonexistent/worker does not exist");
+    service.expect(
+        "start",
+        6,
+        "sink.lost.path: /nonexistent/worker/lost.jsonl: the directory /nonexistent/worker does not exist",
+    );
     service.expect("status", 3, "does not run");
 
     service.configure("[kafka]\n");

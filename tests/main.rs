@@ -18,6 +18,7 @@ mod real_groups;
 mod real_kafka;
 mod real_limits;
 mod real_measure;
+mod real_state;
 mod rounds;
 mod shutdown;
 mod sinks;

@@ -96,6 +96,18 @@ fn a_broker_that_is_too_old() {
     says(&bed.server.bootstrap(), "ERROR", &["is too old"]);
 }
 
+#[test]
+fn the_listener_of_a_controller() {
+    let bed = Bed::new(&["t"]);
+    bed.server.set_versions(Versions::kafka_3_9().without(Api::Metadata));
+    let address = bed.server.bootstrap().remove(0);
+    says(
+        std::slice::from_ref(&address),
+        "ERROR",
+        &[&format!("{address} does not serve Metadata"), "a KRaft controller"],
+    );
+}
+
 /// A broker is replaced by a newer one while the worker runs: it says so, delivers nothing wrong, and
 /// goes on when the old one is back.
 #[test]

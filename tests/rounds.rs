@@ -102,10 +102,12 @@ fn a_gate_that_expires_lets_the_records_through() {
 fn a_gate_that_expires_ends_the_worker_if_it_is_to() {
     let bed = Bed::new(&["a", "b", "c"]);
     bed.fill("a", 10);
-    let ended = bed.start(&gated(&bed, 2, "exit")).exit(PATIENCE);
+    let ended = bed.start(&gated(&bed, 15, "exit")).exit(PATIENCE);
     assert_eq!(ended.code(), Some(1), "{}", ended.log.join("\n"));
     assert_eq!(ended.lines_with(&["WARN", "gate expired missing=\"b\"", "action=exit"]).len(), 1);
-    assert!(ended.lines_with(&["ERROR", "b"]).len() == 1, "{}", ended.log.join("\n"));
+    assert_eq!(ended.lines_with(&["ERROR", "gate stays closed, stopping error=\"no record of b within"]).len(), 1);
+    assert_eq!(ended.lines_with(&["reading again"]).len(), 0, "{}", ended.log.join("\n"));
+    assert_eq!(ended.sums("a"), "delivered=0 committed=0 in_flight=10 expired=0 reset=0");
     assert!(bed.site.records().is_empty());
     assert_eq!(bed.committed("a"), Some(0));
 }

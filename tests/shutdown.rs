@@ -31,6 +31,7 @@ fn a_signal_drains_and_commits() {
         assert_eq!(ended.sums("b"), "delivered=200 committed=200 in_flight=0 expired=0 reset=0");
         assert!(ended.log.last().unwrap().ends_with("stopped exit_code=0"), "{}", ended.log.join("\n"));
         assert_eq!((bed.committed("a"), bed.committed("b")), (Some(300), Some(200)));
+        assert_eq!(ended.lines_with(&["WARN"]), [""; 0]);
     }
 }
 
@@ -122,6 +123,9 @@ fn the_broker_is_gone_at_the_end() {
     let ended = bed.stop(worker);
     assert!(asked.elapsed() < Duration::from_secs(1) + LATE, "it took {:?}", asked.elapsed());
     assert_eq!(ended.sums("t"), "delivered=100 committed=0 in_flight=0 expired=0 reset=0");
+    let said = ended.lines_with(&["WARN", "not committed at the end topic=t partition=0 group_id=g-t committed=0"]);
+    assert_eq!(said.len(), 1, "{}", ended.log.join("\n"));
+    assert!(said[0].contains("delivered_up_to=100") && said[0].contains("delivers again"), "{}", said[0]);
     bed.server.start_again(0).unwrap();
     let worker = bed.started(&config);
     bed.site.wait_records(200, PATIENCE);
@@ -146,6 +150,7 @@ fn the_coordinator_hangs_at_the_end() {
     let ended = bed.stop(worker);
     // The last commit has two seconds more.
     assert!(asked.elapsed() < Duration::from_millis(2_500) + LATE, "it took {:?}", asked.elapsed());
+    assert_eq!(ended.lines_with(&["WARN", "not committed at the end", "no answer in time"]).len(), 1);
     assert_eq!(ended.sums("t"), "delivered=100 committed=0 in_flight=0 expired=0 reset=0");
 }
 

@@ -92,6 +92,31 @@ fn standard_output_whose_reader_has_gone() {
     assert_eq!(ended.sums("t"), "delivered=0 committed=0 in_flight=5 expired=0 reset=0");
 }
 
+/// A pipe that nobody reads: its lane stands still and can say nothing, so the supervisor says it.
+#[test]
+fn standard_output_that_nobody_reads() {
+    let bed = Bed::new(&["t", "other"]);
+    bed.fill("t", 5_000);
+    let config = bed.config(&["t", "other"]).more("[[topic]]\nname = 't'\nsink = 'stdout'");
+    let file = bed.site.write_config(&config.to_string());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let worker = {
+        let mut command = Worker::command();
+        command.arg("-c").arg(file).stdout(writer);
+        Worker::spawn_as_it_is(command)
+    };
+    let line = worker.wait_words(&["WARN", "sink is slow, its topics wait sink=stdout since_ms=1"]);
+    assert!(line.contains("a reader that does not read"), "{line}");
+    bed.fill("other", 5);
+    bed.await_all("other", 0);
+    let reading = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    worker.wait_words(&["INFO", "sink goes on sink=stdout after_ms=1"]);
+    bed.await_committed("t", 0, 5_000);
+    let ended = bed.stop(worker);
+    assert!(reading.join().unwrap().unwrap() > 5_000);
+    assert_eq!(ended.lines_with(&["sink=stdout"]).len(), 2, "{}", ended.log.join("\n"));
+}
+
 #[test]
 fn the_log_has_a_line_a_record() {
     let bed = Bed::new(&["t"]);

@@ -110,9 +110,34 @@ fn a_group_with_live_members_is_waited_for() {
     bed.server.set_members("g-t", vec![member]);
     let worker = bed.start(&bed.config(&["t"]));
     let line = worker.wait_words(&["WARN", "commit failed"]);
-    assert!(line.contains("group g-t has live members (UnknownMemberId)"), "{line}");
+    assert!(line.contains("group g-t has live members (UnknownMemberId): python at 127.0.0.1; stop them"), "{line}");
     assert!(bed.site.records().is_empty());
     bed.server.set_members("g-t", Vec::new());
     bed.await_all("t", 0);
     bed.stop(worker);
+}
+
+/// One topic is read, one is missing, one is held by its group: after a while the log says which.
+#[test]
+fn a_start_that_takes_long_says_what_waits_and_why() {
+    let bed = Bed::new(&["t", "held"]);
+    let member = broker::server::Member { id: "m-1".into(), client_id: "python".into(), host: "/127.0.0.1".into() };
+    bed.server.set_members("g-held", vec![member]);
+    let worker = bed.start(&bed.config(&["t", "held", "none"]));
+    let line = worker.wait_words(&["INFO", "consumers still starting topics=1 missing=1 waiting=1"]);
+    assert!(line.contains("waits_for=\"held: group g-held has live members (UnknownMemberId)"), "{line}");
+    bed.server.set_members("g-held", Vec::new());
+    worker.wait_words(&["INFO", "consumers started topics=2 missing=1"]);
+    bed.server.create_topic("none", 1).unwrap();
+    worker.wait_words(&["INFO", "topic exists now topic=none group_id=g-none after_ms="]);
+    worker.wait_words(&["INFO", "all consumers started topics=3 missing=0"]);
+    bed.stop(worker);
+}
+
+#[test]
+fn a_topic_that_never_started_has_its_sums_too() {
+    let bed = Bed::new(&["t"]);
+    let ended = bed.stop(bed.started(&bed.config(&["t", "none"])));
+    assert_eq!(ended.sums("t"), "delivered=0 committed=0 in_flight=0 expired=0 reset=0");
+    assert_eq!(ended.sums("none"), "delivered=0 committed=- in_flight=0 expired=0 reset=0 state=not-started");
 }

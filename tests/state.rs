@@ -191,7 +191,7 @@ fn a_takeover_that_takes_too_long_goes_on_or_waits_as_it_is_set() {
         let member = broker::server::Member { id: "m-1".into(), client_id: "python".into(), host: "/127.0.0.1".into() };
         bed.server.set_members("g-t", vec![member]);
         let config = bed.config(&["t"]).set("consumer", "takeover_timeout_ms", "50");
-        let config = config.set("consumer", "on_takeover_timeout", &format!("'{setting}'"));
+        let config = config.set("consumer", "on_takeover_timeout", format!("'{setting}'"));
         let worker = bed.start(&config.set("commit", "max_retries", "0").set("commit", "retry_delay_ms", "20"));
         worker.wait_words(&[words, "group_id=g-t"]);
         if setting == "proceed" {

@@ -48,6 +48,11 @@ pub enum Fault {
         /// Which request it lacks.
         lacks: &'static str,
     },
+    /// It speaks Kafka's protocol, but answers no Metadata: a KRaft controller's listener.
+    NoMetadata {
+        /// `host:port`
+        broker: String,
+    },
     /// A call did not come back in its time.
     Deadline {
         /// What was called.
@@ -91,6 +96,8 @@ pub enum Fault {
         group: String,
         /// Kafka's name of the code.
         code: String,
+        /// Who they are, each as `client id at host`; empty if that could not be learned.
+        members: Vec<String>,
     },
     /// A batch that this client can't decode.
     Unreadable {
@@ -129,6 +136,7 @@ impl Fault {
             | Self::NoLeader => Retry::Soon,
             Self::NotKafka { .. }
             | Self::TooOld { .. }
+            | Self::NoMetadata { .. }
             | Self::TopicMissing { .. }
             | Self::GroupHasMembers { .. }
             | Self::Corrupt { .. }
@@ -163,6 +171,10 @@ impl fmt::Display for Fault {
             Self::TooOld { broker, lacks } => {
                 write!(f, "broker {broker} is too old: it does not serve {lacks} (Kafka 0.11 or newer is needed)")
             }
+            Self::NoMetadata { broker } => write!(
+                f,
+                "{broker} does not serve Metadata: this looks like the listener of a KRaft controller; name the listener of a broker in kafka.bootstrap_servers"
+            ),
             Self::Deadline { call, after_ms } => {
                 write!(f, "no answer to {call} within {after_ms} ms; the connection is replaced")
             }
@@ -176,10 +188,13 @@ impl fmt::Display for Fault {
             Self::TopicMissing { topic } => {
                 write!(f, "topic {topic} does not exist; it is not created by asking for it, and is looked for again")
             }
-            Self::GroupHasMembers { group, code } => write!(
-                f,
-                "group {group} has live members ({code}): another consumer still runs in it, or did a moment ago; stop it"
-            ),
+            Self::GroupHasMembers { group, code, members } => {
+                write!(f, "group {group} has live members ({code}): ")?;
+                match members.as_slice() {
+                    [] => write!(f, "another consumer still runs in it, or did a moment ago; stop it"),
+                    some => write!(f, "{}; stop them", some.join(", ")),
+                }
+            }
             Self::Unreadable { offset, what } => write!(
                 f,
                 "the batch at offset={offset} can't be read by this client ({what}); produce with gzip, snappy or no compression"

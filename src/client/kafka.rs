@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
-use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Remembered, Room};
+use crate::client::{Assignment, Client, Connection, Event, Fault, FetchSettings, Remembered, Retry, Room};
 use crate::record::{Offset, TopicPartition};
 
 mod answer;
@@ -41,6 +41,9 @@ use survey::Known;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// A broker that comes back is found again within this and the time of a connect.
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// The name of the link for surveys among those that are in trouble.
+const SURVEY: &str = "survey";
 
 /// The outcome of a call on the survey's or the group's link.
 enum ControlReply {
@@ -125,9 +128,15 @@ impl KafkaClient {
         }
     }
 
-    /// A link is in trouble; told when it is the first time.
+    /// A link is in trouble; told when it is the first time. Of a broker that goes, its link and the
+    /// survey hear both, and that no broker answers is what the links to all of them have heard: it is
+    /// told once. A trouble that somebody has to do something about is always told.
     fn trouble(&mut self, link: &str, fault: Fault) {
-        if self.troubled.insert(link.to_owned()) {
+        let survey = self.troubled.contains(SURVEY);
+        let brokers = self.data.keys().any(|broker| self.troubled.contains(broker));
+        let said = if link == SURVEY { brokers } else { survey && self.data.contains_key(link) };
+        let news = self.troubled.insert(link.to_owned());
+        if news && !(said && fault.retry() == Retry::Soon) {
             self.faults.push_back(fault);
         } else {
             log::debug!("still in trouble link={link} group_id={} error=\"{fault}\"", self.group);

@@ -1,15 +1,16 @@
 //! `worker check -c FILE`: what is wrong with a configuration, or what it comes to.
 //!
-//! Reads the file and the environment, and nothing else: no broker is asked.
+//! Reads the file and the environment, and looks at the places of file sinks; no broker is asked.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::{FAILURE, OK, USAGE};
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config, Mode, SinkSettings, Source};
+use crate::sink::file;
 
 /// Prints to `out` the configuration that holds, each value with where it comes from, or to `err`
-/// everything that is wrong. Returns the exit code: 0, 2 for a wrong configuration, 1 if the output
+/// everything that is wrong. Returns the exit code: 0, 2 for a wrong configuration or a file that can't be written, 1 if the output
 /// could not be written.
 pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let config = match config::load(path) {
@@ -20,6 +21,11 @@ pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             return USAGE;
         }
     };
+    let places = unwritable(path, &config);
+    if !places.is_empty() {
+        let _ = writeln!(err, "{}", places.join("\n"));
+        return USAGE;
+    }
     match print(path, &config, out).and_then(|()| out.flush()) {
         Ok(()) => OK,
         // The reader has seen enough, as in `worker check | head`.
@@ -28,6 +34,29 @@ pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             let _ = writeln!(err, "the output can't be written: {error}");
             FAILURE
         }
+    }
+}
+
+/// What the start would fail for: a line a file sink that is used and could not be written.
+fn unwritable(file: &Path, config: &Config) -> Vec<String> {
+    let used = |name: &str| config.topics.iter().any(|topic| topic.sink == name);
+    let mut lines = Vec::new();
+    for (name, sink) in config.sinks.iter().filter(|(name, _)| used(name)) {
+        let SinkSettings::File { path, .. } = sink else { continue };
+        if let Err(error) = file::probe(path) {
+            let line = line_of(config, &format!("[sink.{name}]"), "path");
+            lines.push(format!("{}:{line}: sink.{name}.path: {error}", file.display()));
+        }
+    }
+    lines
+}
+
+/// The line of `key` in the table `title`; the first one if it is not in the file.
+fn line_of(config: &Config, title: &str, key: &str) -> usize {
+    let scope = config.report.iter().find(|scope| scope.title == title);
+    match scope.and_then(|scope| scope.settings.iter().find(|setting| setting.key == key)).map(|s| &s.source) {
+        Some(Source::File { line, .. }) => *line,
+        _ => 1,
     }
 }
 

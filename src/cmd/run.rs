@@ -9,19 +9,17 @@ use crate::{config, supervisor};
 /// Reads the configuration, sets up the log, and runs until a signal. Returns the exit code.
 /// `log_level`, from the command line, goes before the configuration's.
 pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
-    if let Some(Err(wrong)) = log_level.map(config::check_log_level) {
-        // Without standard error there is nobody left to tell; the exit code still says it.
+    let level = log_level.map_or(Ok(()), config::check_log_level);
+    let config = config::load(path);
+    // All that is wrong, at once. Without standard error there is nobody left to tell; the exit code
+    // still says it.
+    if let Err(wrong) = &level {
         let _ = writeln!(err, "--log-level: {wrong}");
-        return USAGE;
     }
-    let config = match config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            // Without standard error there is nobody left to tell; the exit code still says it.
-            let _ = writeln!(err, "{error}");
-            return USAGE;
-        }
-    };
+    if let Err(error) = &config {
+        let _ = writeln!(err, "{error}");
+    }
+    let (Ok(()), Ok(config)) = (level, config) else { return USAGE };
     logger(log_level.unwrap_or(&config.log_level));
     match supervisor::signals(supervisor::hard_deadline(&config)) {
         Ok(signals) => supervisor::run(&config, &path.with_extension("state"), &signals),

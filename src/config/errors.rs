@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::MAX_FILE_BYTES;
+use super::{MAX_FILE_BYTES, synonyms};
 
 /// How many errors of one file are told. A file that is no configuration at all (an image, say) has
 /// hundreds of thousands, and nobody reads them.
@@ -284,6 +284,14 @@ impl Faults {
         homes.iter().find(|home| *home != "[[topic]]").or_else(|| homes.first()).map(String::as_str)
     }
 
+    /// What users of other clients call it. A sink's keys are nobody else's.
+    fn synonym(&self, path: &str, key: &str) -> Option<String> {
+        if path.starts_with("sink.") {
+            return None;
+        }
+        synonyms::advice(key, |name| self.home_of(path, name))
+    }
+
     /// Leaves one error on a line that could not be read: what else is said about it is about what
     /// the parser made of it.
     fn drop_consequences(&mut self, lines: &Lines<'_>) {
@@ -305,6 +313,8 @@ impl Faults {
         for Unknown { at, table: TableName { path, header }, key, known } in std::mem::take(&mut self.unknown) {
             let advice = if let Some(home) = self.home_of(&path, &key) {
                 format!("it belongs under {home}; move it there")
+            } else if let Some(advice) = self.synonym(&path, &key) {
+                advice
             } else if let Some(offer) = nearest(&key, known.iter().copied()) {
                 format!("did you mean {offer}?")
             } else {

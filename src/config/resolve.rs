@@ -3,7 +3,7 @@
 //! Owns the order of reading, the limits of the global settings, and what has to hold between
 //! tables. Topics and sinks have modules of their own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Layer, Origin, Reader};
 use super::value::{self, Choice};
-use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, TopicSettings, sinks, topics};
+use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, sinks, topics};
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) const PROFILES: &str = include_str!("profiles.toml");
@@ -123,7 +123,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(shutdown, "[shutdown]");
         timeout
     };
-    let gate = gate(tables, context, consumer.topics.as_deref());
+    let gate = gate(tables, context, consumer.names.as_ref());
     let state_dir = {
         let mut state = tables.reader(context, "state");
         let dir = state.text("dir", directory);
@@ -230,7 +230,7 @@ fn commit<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<CommitSe
 fn gate<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    topics: Option<&[TopicSettings]>,
+    topics: Option<&BTreeSet<Arc<str>>>,
 ) -> Result<Option<GateSettings>, ()> {
     const EXAMPLE: &str = "[\"orders\", \"prices\"]";
     if tables.in_file(context, "gate").is_none() {
@@ -244,13 +244,12 @@ fn gate<'a>(
     let on_timeout = gate.choice("on_timeout");
     let mut known = Some(vec![]);
     if let (Some(required), Some(topics)) = (&required, topics) {
-        let by_name: BTreeMap<&str, &Arc<str>> = topics.iter().map(|t| (&*t.name, &t.name)).collect();
         for name in required {
-            match (by_name.get(name.get_ref().as_str()), &mut known) {
-                (Some(topic), Some(known)) if !known.contains(*topic) => known.push(Arc::clone(topic)),
+            match (topics.get(name.get_ref().as_str()), &mut known) {
+                (Some(topic), Some(known)) if !known.contains(topic) => known.push(Arc::clone(topic)),
                 (Some(_), _) => {}
                 (None, _) => {
-                    let names = by_name.keys().copied();
+                    let names = topics.iter().map(AsRef::as_ref);
                     let text = topics::not_consumed(&mut gate.context.faults, name.get_ref(), names);
                     if !gate.context.faults.incomplete() {
                         gate.wrong_at(name.span().start, "required_topics", text);

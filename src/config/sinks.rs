@@ -99,8 +99,11 @@ fn sink<'a>(
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");
-    // Without its type nobody knows which keys it has, so they are not judged.
-    let kind = sink.required("type", kind, "\"file\" (or drop, log, stdout)")?;
+    let Some(kind) = sink.required("type", kind, "\"file\" (or drop, log, stdout)") else {
+        any_type(&mut sink);
+        let (_, _) = sink.finish(format!("[sink.{name}]"));
+        return None;
+    };
     if built_in && kind.word() != name {
         sink.wrong(
             "type",
@@ -126,6 +129,17 @@ fn sink<'a>(
     let (context, scope) = sink.finish(format!("[sink.{name}]"));
     context.report.push(scope);
     settings
+}
+
+/// Of a sink without a type nobody knows which keys it has; but each has its type of value, and a key that
+/// no type of sink has is wrong.
+fn any_type(sink: &mut Reader<'_, '_>) {
+    let _ = sink.choice::<log::Level>("level");
+    let _ = sink.size::<usize>("max_value_bytes", 0..=SHOWN_MAX);
+    let _ = sink.choice::<Format>("format");
+    let _ = sink.text("path", file_path);
+    let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
+    let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
 }
 
 fn file_sink<'a>(

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -59,6 +60,8 @@ pub(super) struct Consumer {
     pub(super) mode: Option<Mode>,
     /// `None` if anything is wrong.
     pub(super) topics: Option<Vec<TopicSettings>>,
+    /// `consumer.topics`; `None` if that list itself is wrong.
+    pub(super) names: Option<BTreeSet<Arc<str>>>,
     /// The report on `[consumer]`.
     pub(super) base: Scope,
     /// The reports on the topics.
@@ -70,7 +73,48 @@ struct Base<'a> {
     layers: Vec<Layer<'a>>,
     mode: Option<Mode>,
     group_id: Option<String>,
+    values: Values,
     settings: Option<TopicSettings>,
+}
+
+/// The values of one table as far as they could be read, so that what has to hold between some of
+/// them is looked at although others are wrong.
+#[derive(Clone, Default)]
+struct Values {
+    auto_offset_reset: Option<AutoOffsetReset>,
+    on_out_of_range: Option<OnOutOfRange>,
+    max_poll_records: Option<usize>,
+    timeout: Option<Duration>,
+    fetch_max_wait: Option<Duration>,
+    fetch_min_bytes: Option<i32>,
+    max_partition_fetch_bytes: Option<usize>,
+    fetch_max_bytes: Option<usize>,
+    check_crcs: Option<bool>,
+    takeover_timeout: Option<Duration>,
+    on_takeover_timeout: Option<OnTakeoverTimeout>,
+    sink: Option<String>,
+}
+
+impl Values {
+    /// All of them; name and group are the caller's.
+    fn complete(self) -> Option<TopicSettings> {
+        Some(TopicSettings {
+            name: Arc::default(),
+            group: String::new(),
+            auto_offset_reset: self.auto_offset_reset?,
+            on_out_of_range: self.on_out_of_range?,
+            max_poll_records: self.max_poll_records?,
+            timeout: self.timeout?,
+            fetch_max_wait: self.fetch_max_wait?,
+            fetch_min_bytes: self.fetch_min_bytes?,
+            max_partition_fetch_bytes: self.max_partition_fetch_bytes?,
+            fetch_max_bytes: self.fetch_max_bytes?,
+            check_crcs: self.check_crcs?,
+            takeover_timeout: self.takeover_timeout?,
+            on_takeover_timeout: self.on_takeover_timeout?,
+            sink: self.sink?,
+        })
+    }
 }
 
 /// Reads `[consumer]` and all `[[topic]]`. `sinks` are the names that a topic may use.
@@ -89,7 +133,7 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
     {
         reader.insert_below_file(layer);
     }
-    let settings = settings(&mut reader, sinks, None);
+    let values = values(&mut reader, sinks, None);
     let mut layers = reader.layers().to_vec();
     for layer in &mut layers {
         if let Origin::File { inherited } = &mut layer.origin {
@@ -97,7 +141,8 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
         }
     }
     let (context, base_scope) = reader.finish("[consumer]".to_owned());
-    let base = Base { layers, mode, group_id, settings };
+    let settings = values.clone().complete();
+    let base = Base { layers, mode, group_id, values, settings };
 
     let mut of_table = topic_tables(tables, context, &base, sinks);
     let mut topics = Some(vec![]);
@@ -131,7 +176,8 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
     if let (Some(topics), Some(Mode::Multi)) = (&topics, mode) {
         shared_groups(topics, &mut context.warnings);
     }
-    Consumer { mode, topics: topics.filter(|_| names.is_some()), base: base_scope, scopes }
+    let listed = names.as_ref().map(|_| seen.iter().map(|name| Arc::from(*name)).collect());
+    Consumer { mode, topics: topics.filter(|_| names.is_some()), names: listed, base: base_scope, scopes }
 }
 
 /// The text of the error about a topic that is not in `consumer.topics`.
@@ -234,69 +280,54 @@ fn topic_table<'a>(
     if let Some(layer) = profile.and_then(|p| p.layer(tables, true, reader.own("profile"))) {
         reader.insert_below_file(layer);
     }
-    let settings = settings(&mut reader, sinks, base.settings.as_ref());
+    let values = values(&mut reader, sinks, Some(&base.values));
     if base.mode == Some(Mode::Single) {
-        one_client(&mut reader, base, group.as_deref(), settings.as_ref());
+        one_client(&mut reader, base, group.as_deref(), &values);
     }
     let (_, mut scope) = reader.finish(format!("topic {}", name.as_deref().unwrap_or_default()));
     scope.settings.retain(|setting| setting.key != "name");
     show_group(&mut scope, group.as_deref());
     let name = name?;
-    let settings = settings.zip(group).map(|(s, group)| TopicSettings { name: name.as_str().into(), group, ..s });
+    let settings =
+        values.complete().zip(group).map(|(s, group)| TopicSettings { name: name.as_str().into(), group, ..s });
     Some((name, TopicTable { at: name_at, settings, scope }))
 }
 
-/// Reads the keys that `[consumer]` and `[[topic]]` have in common; name and group are the caller's.
-/// `below` are those of `[consumer]`, if this is a topic.
-fn settings(
-    reader: &mut Reader<'_, '_>,
-    sinks: &BTreeSet<&str>,
-    below: Option<&TopicSettings>,
-) -> Option<TopicSettings> {
-    let auto_offset_reset = reader.choice("auto_offset_reset");
-    let on_out_of_range = reader.choice("on_out_of_range");
-    let max_poll_records = reader.number("max_poll_records", 1..=KAFKA_INT_MAX);
-    let timeout = reader.millis("timeout_ms", 1..=DAY_MS);
-    let fetch_max_wait = reader.millis("fetch_max_wait_ms", 1..=DAY_MS);
-    let fetch_min_bytes = reader.size("fetch_min_bytes", 1..=KAFKA_INT_MAX);
-    let max_partition_fetch_bytes = reader.size("max_partition_fetch_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
-    let fetch_max_bytes = reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX);
-    let check_crcs = reader.flag("check_crcs");
-    let takeover_timeout = reader.millis("takeover_timeout_ms", 0..=DAY_MS);
-    let on_takeover_timeout = reader.choice("on_takeover_timeout");
-    let sink = reader.text("sink", |_| Ok(()));
+/// Reads the keys that `[consumer]` and `[[topic]]` have in common. `below` are those of `[consumer]`, if
+/// this is a topic.
+fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, below: Option<&Values>) -> Values {
+    let values = Values {
+        auto_offset_reset: reader.choice("auto_offset_reset"),
+        on_out_of_range: reader.choice("on_out_of_range"),
+        max_poll_records: reader.number("max_poll_records", 1..=KAFKA_INT_MAX),
+        timeout: reader.millis("timeout_ms", 1..=DAY_MS),
+        fetch_max_wait: reader.millis("fetch_max_wait_ms", 1..=DAY_MS),
+        fetch_min_bytes: reader.size("fetch_min_bytes", 1..=KAFKA_INT_MAX),
+        max_partition_fetch_bytes: reader.size("max_partition_fetch_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX),
+        fetch_max_bytes: reader.size("fetch_max_bytes", FETCH_BYTES_MIN..=KAFKA_INT_MAX),
+        check_crcs: reader.flag("check_crcs"),
+        takeover_timeout: reader.millis("takeover_timeout_ms", 0..=DAY_MS),
+        on_takeover_timeout: reader.choice("on_takeover_timeout"),
+        sink: reader.text("sink", |_| Ok(())),
+    };
     let complete = !reader.context.faults.incomplete();
-    if let Some(name) = sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
+    if let Some(name) = values.sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
         let offer =
             reader.context.faults.offer(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
         let advice = offer.unwrap_or_else(|| "declare it as [sink.NAME], or use drop, log or stdout".to_owned());
         reader.wrong("sink", format!("is \"{}\", and there is no such sink; {advice}", short(name)));
     }
-    let settings = TopicSettings {
-        name: Arc::default(),
-        group: String::new(),
-        auto_offset_reset: auto_offset_reset?,
-        on_out_of_range: on_out_of_range?,
-        max_poll_records: max_poll_records?,
-        timeout: timeout?,
-        fetch_max_wait: fetch_max_wait?,
-        fetch_min_bytes: fetch_min_bytes?,
-        max_partition_fetch_bytes: max_partition_fetch_bytes?,
-        fetch_max_bytes: fetch_max_bytes?,
-        check_crcs: check_crcs?,
-        takeover_timeout: takeover_timeout?,
-        on_takeover_timeout: on_takeover_timeout?,
-        sink: sink?,
-    };
-    between(reader, &settings, below);
-    Some(settings)
+    between(reader, &values, below);
+    values
 }
 
 /// What has to hold between the values of one topic.
-fn between(reader: &mut Reader<'_, '_>, settings: &TopicSettings, below: Option<&TopicSettings>) {
-    let most = settings.max_partition_fetch_bytes.min(settings.fetch_max_bytes);
-    let min = settings.fetch_min_bytes;
-    if usize::try_from(min).is_ok_and(|min| min > most) {
+fn between(reader: &mut Reader<'_, '_>, values: &Values, below: Option<&Values>) {
+    if let (Some(min), Some(partition), Some(all)) =
+        (values.fetch_min_bytes, values.max_partition_fetch_bytes, values.fetch_max_bytes)
+        && let most = partition.min(all)
+        && usize::try_from(min).is_ok_and(|min| min > most)
+    {
         let text = format!(
             "every fetch would wait in vain: fetch_min_bytes is {min}, and max_partition_fetch_bytes and fetch_max_bytes let it bring {most}; write a fetch_min_bytes of at most {most}"
         );
@@ -305,11 +336,14 @@ fn between(reader: &mut Reader<'_, '_>, settings: &TopicSettings, below: Option<
         let key = keys.into_iter().find(|key| reader.own(key).is_some()).unwrap_or("fetch_min_bytes");
         reader.wrong(key, text);
     }
-    let pair = |s: &TopicSettings| (s.timeout, s.fetch_max_wait);
-    let news = below.is_none_or(|below| pair(below) != pair(settings));
-    if settings.fetch_max_wait > settings.timeout && news {
+    let pair = |values: &Values| (values.timeout, values.fetch_max_wait);
+    let news = below.is_none_or(|below| pair(below) != pair(values));
+    if let (Some(timeout), Some(wait)) = pair(values)
+        && wait > timeout
+        && news
+    {
         let (line, table) = (reader.context.lines.line(reader.place("fetch_max_wait_ms")), reader.table());
-        let (wait, timeout) = (settings.fetch_max_wait.as_millis(), settings.timeout.as_millis());
+        let (wait, timeout) = (wait.as_millis(), timeout.as_millis());
         reader.context.warnings.push(format!(
             "line {line}: {table}: fetch_max_wait_ms ({wait}) is longer than timeout_ms ({timeout}): rounds end before the broker answers, and look empty"
         ));
@@ -317,16 +351,20 @@ fn between(reader: &mut Reader<'_, '_>, settings: &TopicSettings, below: Option<
 }
 
 /// In single mode one client fetches all topics: what belongs to it can't differ.
-fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_>, group: Option<&str>, settings: Option<&TopicSettings>) {
-    let (Some(base_settings), Some(topic)) = (&base.settings, settings) else { return };
+fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_>, group: Option<&str>, topic: &Values) {
+    // What could not be read has its own error.
+    fn differ<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
+        matches!((a, b), (Some(a), Some(b)) if a != b)
+    }
+    let base_values = &base.values;
     let differs = [
-        ("group_id", group != base.group_id.as_deref()),
-        ("timeout_ms", topic.timeout != base_settings.timeout),
-        ("fetch_max_wait_ms", topic.fetch_max_wait != base_settings.fetch_max_wait),
-        ("fetch_min_bytes", topic.fetch_min_bytes != base_settings.fetch_min_bytes),
-        ("max_partition_fetch_bytes", topic.max_partition_fetch_bytes != base_settings.max_partition_fetch_bytes),
-        ("fetch_max_bytes", topic.fetch_max_bytes != base_settings.fetch_max_bytes),
-        ("check_crcs", topic.check_crcs != base_settings.check_crcs),
+        ("group_id", differ(&group, &base.group_id.as_deref())),
+        ("timeout_ms", differ(&topic.timeout, &base_values.timeout)),
+        ("fetch_max_wait_ms", differ(&topic.fetch_max_wait, &base_values.fetch_max_wait)),
+        ("fetch_min_bytes", differ(&topic.fetch_min_bytes, &base_values.fetch_min_bytes)),
+        ("max_partition_fetch_bytes", differ(&topic.max_partition_fetch_bytes, &base_values.max_partition_fetch_bytes)),
+        ("fetch_max_bytes", differ(&topic.fetch_max_bytes, &base_values.fetch_max_bytes)),
+        ("check_crcs", differ(&topic.check_crcs, &base_values.check_crcs)),
     ];
     for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
         let by_profile = if reader.own(key).is_some() { "" } else { " (here by its profile)" };

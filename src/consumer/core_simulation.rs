@@ -304,7 +304,11 @@ impl World {
             self.late = offsets;
             Err(Fault::Deadline { call: "OffsetCommit", after_ms: 1 })
         } else if self.random.one_in(4) {
-            Err(Fault::GroupHasMembers { group: self.group.to_owned(), code: "UnknownMemberId".to_owned() })
+            Err(Fault::GroupHasMembers {
+                group: self.group.to_owned(),
+                code: "UnknownMemberId".to_owned(),
+                members: Vec::new(),
+            })
         } else {
             for (name, offset) in &offsets {
                 let log = self.logs.iter_mut().find(|log| log.name == *name).unwrap();

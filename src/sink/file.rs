@@ -35,7 +35,7 @@ mod rotate;
 mod tests;
 
 use disk::{Disk, Os};
-pub use open::OpenError;
+pub use open::{OpenError, probe};
 use open::{Opened, advice, directory_of, is_at};
 pub use rotate::Rotation;
 

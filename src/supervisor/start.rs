@@ -163,7 +163,9 @@ pub(super) fn lanes(
     for (name, mut sink) in sinks {
         let (queue_tx, queue) = bounded(plan.queue(&name));
         let (reopen_tx, reopen) = bounded(1);
-        let ends = lane::Ends { queue, abort: abort.clone(), reopen };
+        let busy = Arc::new(lane::Busy::new(Instant::now()));
+        supervisor.watch.add(&name, Arc::clone(&busy));
+        let ends = lane::Ends { queue, abort: abort.clone(), reopen, busy };
         let own_name = name.clone();
         start(supervisor, Role::Lane(name.clone()), exits, move || {
             lane::run(&own_name, &mut *sink, &ends);
@@ -190,7 +192,11 @@ pub(super) fn dispatcher(
     });
     let round = config.topics.iter().map(|topic| topic.timeout).min().unwrap_or(Duration::from_secs(1));
     let (deliveries_tx, deliveries) = bounded(DELIVERIES);
-    start(supervisor, Role::Dispatch, exits, move || End::Dispatch(dispatch::run(&deliveries, &routes, gate, round)))?;
+    let mut rest = dispatch::Rest { deliveries, gate };
+    start(supervisor, Role::Dispatch, exits, move || {
+        let result = dispatch::run(&mut rest, &routes, round);
+        End::Dispatch(result.map_err(|failure| (failure, rest)))
+    })?;
     Ok(deliveries_tx)
 }
 

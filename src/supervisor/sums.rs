@@ -1,25 +1,38 @@
 //! The last lines of the log: what became of each topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::consumer::Report;
 
-/// Writes one line a topic.
-pub(super) fn log(reports: &[Report]) {
-    let mut topics: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
+/// Writes one line a topic; `not_started` are those that were never read.
+pub(super) fn log<'a>(reports: &'a [Report], not_started: impl Iterator<Item = &'a Arc<str>>) {
+    for line in lines(reports, not_started) {
+        log::info!("sums {line}");
+    }
+}
+
+fn lines<'a>(reports: &'a [Report], not_started: impl Iterator<Item = &'a Arc<str>>) -> Vec<String> {
+    let not_started: BTreeSet<&str> = not_started.map(AsRef::as_ref).collect();
+    let mut topics: BTreeMap<&str, Vec<&Report>> = not_started.iter().map(|topic| (*topic, Vec::new())).collect();
     for report in reports {
         topics.entry(&report.partition.topic).or_default().push(report);
     }
-    for (topic, mut parts) in topics {
+    let state = |topic: &str| if not_started.contains(topic) { " state=not-started" } else { "" };
+    let of = |(topic, mut parts): (&str, Vec<&Report>)| {
         parts.sort_by_key(|report| report.partition.partition);
-        log::info!("sums {}", line(topic, &parts));
-    }
+        line(topic, &parts) + state(topic)
+    };
+    topics.into_iter().map(of).collect()
 }
 
 fn line(topic: &str, parts: &[&Report]) -> String {
     let sum = |of: fn(&Report) -> u64| parts.iter().map(|report| of(report)).sum::<u64>();
     let mut line = format!("topic={topic} delivered={} committed=", sum(|r| r.delivered));
+    if parts.is_empty() {
+        line.push('-');
+    }
     for (index, report) in parts.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
         let offset = report.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
@@ -52,5 +65,24 @@ mod tests {
         let (a, b) = (report(0, Some(7)), report(1, None));
         assert_eq!(line("t", &[&a]), "topic=t delivered=5 committed=7 in_flight=1 expired=2 reset=3");
         assert_eq!(line("t", &[&a, &b]), "topic=t delivered=10 committed=0:7,1:- in_flight=2 expired=4 reset=6");
+    }
+
+    #[test]
+    fn a_topic_that_was_never_read_has_its_line_too() {
+        let report = Report {
+            partition: TopicPartition::new("t", 0),
+            delivered: 5,
+            in_flight: 0,
+            expired: 0,
+            reset: 0,
+            committed: Some(7),
+        };
+        assert_eq!(
+            lines(&[report], ["a".into()].iter()),
+            [
+                "topic=a delivered=0 committed=- in_flight=0 expired=0 reset=0 state=not-started",
+                "topic=t delivered=5 committed=7 in_flight=0 expired=0 reset=0"
+            ]
+        );
     }
 }

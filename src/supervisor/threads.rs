@@ -33,7 +33,8 @@ impl fmt::Display for Role {
 /// How a thread ended that did not panic.
 pub(super) enum End {
     Consumer(Vec<Report>),
-    Dispatch(Result<(), dispatch::Failure>),
+    /// A failure comes with what was not handed over.
+    Dispatch(Result<(), (dispatch::Failure, dispatch::Rest)>),
     Lane,
     State,
 }

@@ -14,6 +14,9 @@ use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
 
+/// Members of a group that are named in a line of the log.
+const MEMBERS_TOLD: usize = 5;
+
 /// What is known of one topic.
 #[derive(Debug)]
 pub(super) enum TopicState {
@@ -150,6 +153,17 @@ impl Control {
         Err(most_telling(faults))
     }
 
+    /// Who is in the group, in words; a few of them. None if that can't be learned: it is only told.
+    fn members(&self, group: &str) -> Vec<String> {
+        let coordinator = self.brokers.iter().find_map(|broker| self.connect(broker).ok()?.coordinator(group).ok());
+        let found = coordinator.and_then(|coordinator| self.connect(&coordinator).ok()?.members(group).ok());
+        let mut members = found.unwrap_or_default();
+        let more = members.len().saturating_sub(MEMBERS_TOLD);
+        members.truncate(MEMBERS_TOLD);
+        let told = members.iter().map(|m| format!("{} at {}", m.client_id, m.host.trim_start_matches('/')));
+        told.chain((more > 0).then(|| format!("and {more} more"))).collect()
+    }
+
     fn connect(&self, host: &str) -> Result<Wire, Fault> {
         let Connection { client_id, connect_timeout, request_timeout, .. } = &*self.connection;
         let wire = Wire::connect(host, client_id, *connect_timeout, *request_timeout)?;
@@ -175,7 +189,8 @@ impl Control {
             // Once its attempts are used up, commit_offsets repeats without end and without a pause;
             // so they never are, and the link's deadline ends it.
             client.set_retry_max_attempts(u32::MAX);
-            client.load_metadata(&names).map_err(|error| super::fault::fault("Metadata", &error))?;
+            let asked = format!("one of the brokers {}", self.brokers.join(", "));
+            client.load_metadata(&names).map_err(|error| super::fault::fault("Metadata", &asked, &error))?;
             self.group_client = Some(client);
         }
         self.group_client.as_mut().ok_or(Fault::NoLeader)
@@ -241,10 +256,13 @@ impl Cluster for Control {
         }
         let client = self.group_client(&of)?;
         let asked: Vec<_> = at.iter().map(|(p, o)| CommitOffset::new(&p.topic, p.partition, o.get())).collect();
-        client.commit_offsets(group, &asked).map_err(|error| {
-            self.group_client = None;
-            group_fault("OffsetCommit", group, &error)
-        })
+        let Err(error) = client.commit_offsets(group, &asked) else { return Ok(()) };
+        self.group_client = None;
+        let mut fault = group_fault("OffsetCommit", group, &error);
+        if let Fault::GroupHasMembers { members, .. } = &mut fault {
+            *members = self.members(group);
+        }
+        Err(fault)
     }
 }
 
@@ -252,7 +270,7 @@ impl Cluster for Control {
 /// is the wrong thing, before that nothing does.
 fn most_telling(faults: Vec<Fault>) -> Fault {
     let rank = |fault: &Fault| match fault {
-        Fault::TooNew { .. } | Fault::TooOld { .. } => 0,
+        Fault::TooNew { .. } | Fault::TooOld { .. } | Fault::NoMetadata { .. } => 0,
         Fault::NotKafka { .. } => 1,
         Fault::Unreachable { .. } => 3,
         _ => 2,

@@ -71,7 +71,8 @@ impl Data {
             FetchPartition::new(&ask.partition.topic, ask.partition.partition, ask.position.get()).with_max_bytes(bytes)
         });
         let asked: Vec<_> = asked.collect();
-        let mut responses = client.fetch_messages(&asked).map_err(|error| match meaning("Fetch", &error) {
+        let peer = format!("broker {}", self.broker);
+        let mut responses = client.fetch_messages(&asked).map_err(|error| match meaning("Fetch", &peer, &error) {
             Meaning::Undecodable(why) => Failed::Undecodable(why),
             Meaning::Broken(fault) => {
                 self.client = None;
@@ -86,7 +87,7 @@ impl Data {
             let correlation = response.correlation_id();
             if correlation <= self.last_correlation {
                 self.client = None;
-                let why = format!("correlation id {correlation} does not follow {}", self.last_correlation);
+                let why = format!("{peer}: correlation id {correlation} does not follow {}", self.last_correlation);
                 self.last_correlation = 0;
                 return Err(Failed::Fault(Fault::Broken { call: "Fetch", why }));
             }
@@ -129,12 +130,13 @@ impl Data {
             self.last_correlation = 0;
             client
         });
-        client.set_fetch_max_wait_time(self.settings.max_wait).map_err(|error| fault("Fetch", &error))?;
+        let peer = format!("broker {}", self.broker);
+        client.set_fetch_max_wait_time(self.settings.max_wait).map_err(|error| fault("Fetch", &peer, &error))?;
         if names.is_empty() {
             return Ok(());
         }
         client.load_metadata(&names).map_err(|error| {
-            let fault = fault("Metadata", &error);
+            let fault = fault("Metadata", &peer, &error);
             self.client = None;
             fault
         })

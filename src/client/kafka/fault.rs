@@ -18,26 +18,35 @@ pub(super) enum Meaning {
     Undecodable(String),
 }
 
-/// Sorts an error of `call`.
-pub(super) fn meaning(call: &'static str, error: &Error) -> Meaning {
+/// Sorts an error of `call`. `peer` is who was asked, in words: the crate does not say it.
+pub(super) fn meaning(call: &'static str, peer: &str, error: &Error) -> Meaning {
     match error {
         Error::Kafka(KafkaCode::CorruptMessage) => Meaning::Undecodable("a checksum does not match".to_owned()),
         Error::UnsupportedCompression => Meaning::Undecodable("compressed with a codec it does not have".to_owned()),
         Error::UnsupportedProtocol => Meaning::Undecodable("a message format it does not know".to_owned()),
         Error::InvalidSnappy(why) => Meaning::Undecodable(format!("snappy: {why}")),
         Error::Kafka(code) | Error::TopicPartitionError { error_code: code, .. } => Meaning::Code(*code),
-        Error::ArcSelf(inner) => meaning(call, inner),
+        Error::ArcSelf(inner) => meaning(call, peer, inner),
         // Unpacking gzip reports what is wrong with the data as an I/O error of these kinds.
         Error::Io(why) if matches!(why.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
             Meaning::Undecodable(format!("gzip: {why}"))
         }
-        other => Meaning::Broken(Fault::Broken { call, why: other.to_string() }),
+        Error::Io(why) if is_end(why.kind()) => {
+            Meaning::Broken(Fault::Broken { call, why: format!("{peer} closed the connection") })
+        }
+        other => Meaning::Broken(Fault::Broken { call, why: format!("{peer}: {other}") }),
     }
 }
 
+/// How the end of a connection is reported; an answer that ends too early is one, too.
+fn is_end(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
 /// The fault of a call that concerns no single partition.
-pub(super) fn fault(call: &'static str, error: &Error) -> Fault {
-    match meaning(call, error) {
+pub(super) fn fault(call: &'static str, peer: &str, error: &Error) -> Fault {
+    match meaning(call, peer, error) {
         Meaning::Broken(fault) => fault,
         Meaning::Code(code) => Fault::Refused { call, code: format!("{code:?}") },
         Meaning::Undecodable(why) => Fault::Broken { call, why },
@@ -46,10 +55,33 @@ pub(super) fn fault(call: &'static str, error: &Error) -> Fault {
 
 /// The fault of a call to the coordinator of `group`.
 pub(super) fn group_fault(call: &'static str, group: &str, error: &Error) -> Fault {
-    match meaning(call, error) {
+    // Which broker that is, only the crate knows.
+    let peer = format!("the coordinator of group {group}");
+    match meaning(call, &peer, error) {
         Meaning::Code(
             code @ (KafkaCode::UnknownMemberId | KafkaCode::IllegalGeneration | KafkaCode::RebalanceInProgress),
-        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}") },
-        _ => fault(call, error),
+        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}"), members: Vec::new() },
+        _ => fault(call, &peer, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_connection_is_told_with_its_broker() {
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
+            let told = fault("Fetch", "broker b:9092", &Error::Io(kind.into())).to_string();
+            assert_eq!(told, "Fetch failed: broker b:9092 closed the connection; the connection is replaced");
+        }
+        let told = group_fault("OffsetCommit", "g", &Error::Io(io::ErrorKind::UnexpectedEof.into())).to_string();
+        assert!(told.contains("the coordinator of group g closed the connection"), "{told}");
+    }
+
+    #[test]
+    fn data_that_cannot_be_unpacked_are_no_matter_of_the_connection() {
+        let error = Error::Io(io::Error::new(io::ErrorKind::InvalidInput, "corrupt deflate stream"));
+        assert!(matches!(meaning("Fetch", "broker b:9092", &error), Meaning::Undecodable(_)));
     }
 }

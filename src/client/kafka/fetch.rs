@@ -174,7 +174,7 @@ impl KafkaClient {
     }
 
     fn refused(&mut self, asked: &AskedPart, error: &kafka::Error, now: Instant) {
-        let code = match meaning("Fetch", error) {
+        let code = match meaning("Fetch", "the broker", error) {
             Meaning::Code(code) => code,
             Meaning::Undecodable(_) => {
                 return self.with_part(asked, |part, events| part.undecodable(now, events));

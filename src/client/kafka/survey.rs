@@ -82,7 +82,7 @@ impl KafkaClient {
                 // Surveys are rare: a connection that waits for the next one would only cost.
                 self.survey.replace();
                 self.survey_backoff.reset();
-                self.well("survey");
+                self.well(SURVEY);
                 self.surveyed(survey, now);
             }
             Err(fault) => self.survey_failed(fault, now),
@@ -91,7 +91,7 @@ impl KafkaClient {
 
     fn survey_failed(&mut self, fault: Fault, now: Instant) {
         self.survey_due = now + self.survey_backoff.next_wait();
-        self.trouble("survey", fault);
+        self.trouble(SURVEY, fault);
     }
 
     fn surveyed(&mut self, survey: Survey, now: Instant) {

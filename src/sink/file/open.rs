@@ -4,7 +4,7 @@
 //! after [`open`]: the file is a regular one that ends in a whole line and that no other process
 //! writes, or it is a character device.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -109,33 +109,49 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Whether `path` could be opened for appending lines, by this user and at present. Nothing is left
+/// behind: a file that is there is not changed, and one that is not is tried under another name.
+/// Another process may have the file locked, as a worker does that runs.
+pub fn probe(path: &Path) -> Result<(), OpenError> {
+    let failed = |call| move |error| OpenError::System { path: path.to_owned(), call, error };
+    if exists_as_file(path)? {
+        return OpenOptions::new().append(true).open(path).map(drop).map_err(failed("open"));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".check-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&beside).map_err(failed("making a file in its directory"))?;
+    fs::remove_file(&beside).map_err(failed("removal of a file in its directory"))
+}
+
+/// Whether something is at `path` that lines can be appended to. Looked at before it is opened, because
+/// opening a fifo waits for its reader.
+fn exists_as_file(path: &Path) -> Result<bool, OpenError> {
+    let what = match fs::metadata(path) {
+        Ok(there) => there.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = directory_of(path);
+            if directory.is_dir() {
+                return Ok(false);
+            }
+            return Err(OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() });
+        }
+        Err(error) => return Err(OpenError::System { path: path.to_owned(), call: "look at the file", error }),
+    };
+    let what = match what {
+        _ if what.is_dir() => "a directory",
+        _ if what.is_fifo() => "a named pipe",
+        _ if what.is_socket() => "a socket",
+        _ if what.is_block_device() => "a block device",
+        _ => return Ok(true),
+    };
+    Err(OpenError::NotAFile { path: path.to_owned(), what })
+}
+
 /// Opens `path` for appending lines, makes it if it is missing, locks it, and cuts off half a line
 /// at its end.
 pub(super) fn open(disk: &mut impl Disk, path: &Path) -> Result<Opened, OpenError> {
     let failed = |call| move |error| OpenError::System { path: path.to_owned(), call, error };
-    let what = match fs::metadata(path) {
-        Ok(there) => Some(there.file_type()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed("look at the file")(error)),
-    };
-    // Looked at first because opening a fifo waits for its reader.
-    if let Some(what) = what {
-        let what = match what {
-            _ if what.is_dir() => "a directory",
-            _ if what.is_fifo() => "a named pipe",
-            _ if what.is_socket() => "a socket",
-            _ if what.is_block_device() => "a block device",
-            _ => "",
-        };
-        if !what.is_empty() {
-            return Err(OpenError::NotAFile { path: path.to_owned(), what });
-        }
-    } else {
-        let directory = directory_of(path);
-        if !directory.is_dir() {
-            return Err(OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() });
-        }
-    }
+    exists_as_file(path)?;
     let file = disk.open(path).map_err(failed("open"))?;
     let there = file.metadata().map_err(failed("look at the file"))?;
     if !there.is_file() {

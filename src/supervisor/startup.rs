@@ -1,0 +1,144 @@
+//! How far the topics have come at the start, and what the log says of it.
+//!
+//! Pure: time is a parameter. A line when every topic is read or known to be missing; if that takes
+//! longer, one that names what waits and why; and one when the last topic is read at last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A start that takes longer than this says what it waits for.
+const LONG: Duration = Duration::from_secs(10);
+
+/// See the module's text.
+pub(super) struct Startup {
+    topics: BTreeSet<Arc<str>>,
+    started: BTreeSet<Arc<str>>,
+    missing: BTreeSet<Arc<str>>,
+    why: BTreeMap<Arc<str>, String>,
+    /// When to say what waits; `None` once it was said, or needs not be.
+    long: Option<Instant>,
+    told: bool,
+    told_all: bool,
+}
+
+impl Startup {
+    pub(super) fn new(topics: impl IntoIterator<Item = Arc<str>>, now: Instant) -> Self {
+        Self {
+            topics: topics.into_iter().collect(),
+            started: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            why: BTreeMap::new(),
+            long: Some(now + LONG),
+            told: false,
+            told_all: false,
+        }
+    }
+
+    pub(super) fn started(&mut self, topic: Arc<str>) {
+        self.missing.remove(&topic);
+        self.why.remove(&topic);
+        self.started.insert(topic);
+    }
+
+    pub(super) fn missing(&mut self, topic: Arc<str>) {
+        if !self.started.contains(&topic) {
+            self.missing.insert(topic);
+        }
+    }
+
+    pub(super) fn waiting(&mut self, topics: Vec<Arc<str>>, why: Option<&str>) {
+        for topic in topics {
+            match why {
+                Some(why) => drop(self.why.insert(topic, why.to_owned())),
+                None => drop(self.why.remove(&topic)),
+            }
+        }
+    }
+
+    /// The topics that have never been read.
+    pub(super) fn not_started(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.difference(&self.started)
+    }
+
+    /// What there is to say at `now`. A stop ends it: then nothing waits any more.
+    pub(super) fn line(&mut self, now: Instant) -> Option<String> {
+        if self.told_all {
+            return None;
+        }
+        let (all, started, missing) = (self.topics.len(), self.started.len(), self.missing.len());
+        let counts = format!("topics={started} missing={missing}");
+        if started == all {
+            (self.told_all, self.long) = (true, None);
+            return Some(format!("all consumers started {counts}"));
+        }
+        if !self.told && started + missing == all {
+            (self.told, self.long) = (true, None);
+            return Some(format!("consumers started {counts}"));
+        }
+        self.long.take_if(|long| *long <= now)?;
+        let waits = |topic: &&Arc<str>| !self.missing.contains(*topic);
+        let waits: Vec<String> = self.not_started().filter(waits).map(|topic| self.reason(topic)).collect();
+        Some(format!("consumers still starting {counts} waiting={} waits_for=\"{}\"", waits.len(), waits.join("; ")))
+    }
+
+    fn reason(&self, topic: &Arc<str>) -> String {
+        let why = self.why.get(topic).map_or("its brokers and its group have not answered yet", String::as_str);
+        format!("{topic}: {why}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn startup() -> (Startup, Instant) {
+        let now = Instant::now();
+        (Startup::new(["a".into(), "b".into(), "c".into()], now), now)
+    }
+
+    #[test]
+    fn all_that_start_at_once_are_one_line() {
+        let (mut startup, now) = startup();
+        for topic in ["a", "b"] {
+            startup.started(topic.into());
+            assert_eq!(startup.line(now), None);
+        }
+        startup.started("c".into());
+        assert_eq!(startup.line(now).as_deref(), Some("all consumers started topics=3 missing=0"));
+        assert_eq!(startup.line(now + LONG), None);
+    }
+
+    #[test]
+    fn a_topic_that_is_created_later_makes_them_all() {
+        let (mut startup, now) = startup();
+        startup.started("a".into());
+        startup.started("b".into());
+        startup.missing("c".into());
+        assert_eq!(startup.line(now).as_deref(), Some("consumers started topics=2 missing=1"));
+        assert_eq!(startup.line(now + LONG), None, "nothing waits but what is missing");
+        startup.started("c".into());
+        assert_eq!(startup.line(now + LONG).as_deref(), Some("all consumers started topics=3 missing=0"));
+    }
+
+    #[test]
+    fn what_waits_is_named_with_its_reason_after_a_while() {
+        let (mut startup, now) = startup();
+        startup.missing("c".into());
+        startup.waiting(vec!["a".into(), "b".into()], Some("no broker"));
+        startup.waiting(vec!["b".into()], None);
+        assert_eq!(startup.line(now + LONG - Duration::from_millis(1)), None);
+        assert_eq!(
+            startup.line(now + LONG).as_deref(),
+            Some(
+                "consumers still starting topics=0 missing=1 waiting=2 waits_for=\"a: no broker; \
+                 b: its brokers and its group have not answered yet\""
+            )
+        );
+        assert_eq!(startup.line(now + 2 * LONG), None, "once");
+        startup.started("a".into());
+        startup.started("b".into());
+        assert_eq!(startup.line(now + 2 * LONG).as_deref(), Some("consumers started topics=2 missing=1"));
+        assert_eq!(startup.not_started().map(|t| &**t).collect::<Vec<_>>(), ["c"]);
+    }
+}
