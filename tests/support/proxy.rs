@@ -258,7 +258,10 @@ mod tests {
         client.read_to_end(&mut answer).unwrap();
         assert_eq!((answer.as_slice(), proxy.cuts()), (&b"pon"[..], 1));
 
-        let (mut client, _broker) = pair(&proxy, &listener);
+        let (mut client, mut broker) = pair(&proxy, &listener);
+        // Once something has come through, the connection is one that can be cut.
+        broker.write_all(b"pong").unwrap();
+        client.read_exact(&mut four).unwrap();
         proxy.cut();
         assert_eq!((client.read(&mut four).unwrap(), proxy.cuts()), (0, 2));
 
