@@ -210,6 +210,11 @@ fn leaders_move_and_one_of_three_brokers_dies() {
                 leaders("moves").iter().all(|leader| leader.is_some_and(|leader| leader != victim))
             });
             arrives("the broker with the group's offsets killed");
+            // Another broker is the group's coordinator now, and commits go there.
+            let begun: Vec<i64> = written.iter().map(|end| end.load(Ordering::Relaxed)).collect();
+            eventually("commits go on at another coordinator", || {
+                (0..).zip(&begun).all(|(partition, end)| kafka.committed("g-moves", "moves", partition) >= Some(*end))
+            });
             kafka.start(index);
             eventually("all are in sync", || {
                 let partitions = tool.partitions("moves");

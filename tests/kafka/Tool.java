@@ -7,6 +7,8 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 
@@ -34,6 +36,7 @@ public class Tool {
     static volatile Admin admin;
     static final Map<Map<String, String>, KafkaProducer<byte[], byte[]>> producers = new ConcurrentHashMap<>();
     static final Map<String, Member> members = new ConcurrentHashMap<>();
+    static final Map<String, Flow> flows = new ConcurrentHashMap<>();
 
     public static void main(String[] args) throws Exception {
         System.setOut(System.err);
@@ -85,6 +88,8 @@ public class Tool {
             case "configure": return configure(a);
             case "produce": return produce(a);
             case "send": return send(a);
+            case "flow": return flow(a);
+            case "flow-end": return flows.remove(a.pop()).end();
             case "commit": return commit(a);
             case "group": return group(a.pop());
             case "members": return groupMembers(a.pop());
@@ -287,6 +292,77 @@ public class Tool {
         } catch (InterruptedException | TimeoutException error) {
             throw new IllegalStateException(error.toString(), error);
         }
+    }
+
+    // A stream of numbered records to all partitions of some topics by turns, which does not wait for its
+    // answers but notes them. Each partition has its own numbers; a value is "000000000042 NAME xxxx".
+    static class Flow extends Thread {
+        final String name;
+        final List<TopicPartition> partitions = new ArrayList<>();
+        final long rate;
+        final int size;
+        final KafkaProducer<byte[], byte[]> producer;
+        final Map<TopicPartition, NavigableMap<Long, Long>> acked = new ConcurrentHashMap<>();
+        final AtomicLong failed = new AtomicLong();
+        volatile boolean ending;
+        long sent;
+
+        Flow(String name, String topics, int count, long rate, int size, Map<String, String> extra) {
+            super("flow " + name);
+            setDaemon(true);
+            this.name = name;
+            this.rate = rate;
+            this.size = size;
+            for (String topic : topics.split(",")) for (int p = 0; p < count; p++) partitions.add(new TopicPartition(topic, p));
+            Properties all = client(Map.of("acks", "all", "enable.idempotence", "true", "linger.ms", "20", "max.block.ms", "30000"));
+            all.putAll(extra);
+            producer = new KafkaProducer<>(all, new ByteArraySerializer(), new ByteArraySerializer());
+        }
+
+        public void run() {
+            long began = System.nanoTime();
+            for (; !ending; sent++) {
+                LockSupport.parkNanos(began + sent * 1_000_000_000L / rate - System.nanoTime());
+                TopicPartition to = partitions.get((int) (sent % partitions.size()));
+                long number = sent / partitions.size();
+                StringBuilder value = new StringBuilder(String.format("%012d %s ", number, name));
+                for (int left = (int) (number * 7919 % size); left > 0; left--) value.append((char) ('a' + left % 26));
+                producer.send(new ProducerRecord<>(to.topic(), to.partition(), null, value.toString().getBytes()), (at, error) -> {
+                    if (error != null) failed.incrementAndGet();
+                    else acked.computeIfAbsent(to, p -> new ConcurrentSkipListMap<>()).put(at.offset(), number);
+                });
+            }
+        }
+
+        // First row: how many were sent, and how many of them were refused. Then what was acknowledged:
+        // topic, partition, first offset, first number, how many follow each other in both.
+        List<String> end() throws Exception {
+            ending = true;
+            join();
+            producer.close();
+            List<String> rows = new ArrayList<>(List.of(sent + FIELD + failed.get()));
+            acked.forEach((to, numbers) -> {
+                long offset = -1, number = -1, count = 0;
+                for (var one : numbers.entrySet()) {
+                    if (count > 0 && one.getKey() == offset + count && one.getValue() == number + count) { count++; continue; }
+                    if (count > 0) rows.add(to.topic() + FIELD + to.partition() + FIELD + offset + FIELD + number + FIELD + count);
+                    offset = one.getKey();
+                    number = one.getValue();
+                    count = 1;
+                }
+                rows.add(to.topic() + FIELD + to.partition() + FIELD + offset + FIELD + number + FIELD + count);
+            });
+            return rows;
+        }
+    }
+
+    // flow NAME TOPICS PARTITIONS RATE SIZE CONFIGS: a Flow of so many records a second until "flow-end NAME"
+    static List<String> flow(Deque<String> a) {
+        String name = a.pop();
+        Flow flow = new Flow(name, a.pop(), Integer.parseInt(a.pop()), Long.parseLong(a.pop()), Integer.parseInt(a.pop()), configs(a.pop()));
+        if (flows.putIfAbsent(name, flow) != null) throw new IllegalStateException(name + " flows already");
+        flow.start();
+        return List.of();
     }
 
     static KafkaConsumer<byte[], byte[]> consumer(Map<String, String> extra) {

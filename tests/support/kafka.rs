@@ -24,6 +24,8 @@ pub mod tool;
 use install::{Install, scripts};
 use tool::Tool;
 
+use crate::support::proxy::Proxy;
+
 /// How long a node may take to start or to stop. Far above what it takes (2 s), for busy machines.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -62,26 +64,32 @@ impl Kafka {
     /// A node of one's own, with these lines of its server.properties changed or added. `@PORT@` and
     /// `@CONTROLLER_PORT@` in a value stand for the node's ports.
     pub fn node(overrides: &[(&str, &str)]) -> Self {
-        Self::start_all(1, overrides)
+        Self::start_all(1, overrides, &[])
     }
 
     /// Several nodes that replicate: three replicas (or as many as there are nodes), two in sync.
     /// A broker that was killed is noticed after about three seconds.
     pub fn cluster(nodes: usize) -> Self {
-        Self::start_all(nodes, &[])
+        Self::start_all(nodes, &[], &[])
     }
 
-    fn start_all(count: usize, overrides: &[(&str, &str)]) -> Self {
+    /// A cluster like [`cluster`](Self::cluster)'s with a node behind each proxy. A client that is told of the
+    /// proxies meets nothing else; `bootstrap`, the tool and the nodes among themselves go past them.
+    pub fn behind(proxies: &[Proxy]) -> Self {
+        Self::start_all(proxies.len(), &[], proxies)
+    }
+
+    fn start_all(count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Self {
         // A free port can be taken by another process before the node binds it; then with others.
         for _ in 0..5 {
-            if let Some(kafka) = Self::try_start_all(count, overrides) {
+            if let Some(kafka) = Self::try_start_all(count, overrides, proxies) {
                 return kafka;
             }
         }
         panic!("five times in a row the chosen ports were taken by others");
     }
 
-    fn try_start_all(count: usize, overrides: &[(&str, &str)]) -> Option<Self> {
+    fn try_start_all(count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let install = Install::get().expect("kafka_or_skip! goes first");
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -89,8 +97,9 @@ impl Kafka {
         fs::create_dir_all(&dir).unwrap();
         let tool = Tool::start(install, &dir);
 
-        let ports = free_ports(2 * count);
-        let (brokers, controllers) = ports.split_at(count);
+        let ports = free_ports(2 * count + proxies.len());
+        let (brokers, ports) = ports.split_at(count);
+        let (controllers, behind) = ports.split_at(count);
         let nodes: Vec<Node> = (0..count)
             .map(|index| {
                 let node = Node {
@@ -99,7 +108,11 @@ impl Kafka {
                     running: Mutex::new(None),
                 };
                 fs::create_dir_all(&node.dir).unwrap();
-                let text = properties(index, brokers[index], controllers, &node.dir, overrides);
+                let mut text = properties(index, brokers[index], controllers, &node.dir, overrides);
+                if let Some((proxy, port)) = proxies.get(index).zip(behind.get(index)) {
+                    text.push_str(&listener_behind(proxy, *port, brokers[index], controllers[index]));
+                    proxy.lead_to(&format!("127.0.0.1:{port}"));
+                }
                 fs::write(node.properties(), text).unwrap();
                 node
             })
@@ -312,6 +325,15 @@ fn properties(index: usize, port: u16, controllers: &[u16], dir: &Path, override
         .replace("@REPLICAS@", &controllers.len().min(3).to_string())
         .replace("@MIN_ISR@", &controllers.len().min(2).to_string())
         .replace("@DIR@", &dir.join("data").display().to_string())
+}
+
+/// One listener more, which advertises its proxy.
+fn listener_behind(proxy: &Proxy, port: u16, broker: u16, controller: u16) -> String {
+    let listeners =
+        format!("PLAINTEXT://127.0.0.1:{broker},BEHIND://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+    let advertised = format!("PLAINTEXT://127.0.0.1:{broker},BEHIND://{}", proxy.address());
+    let protocols = "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT";
+    format!("listeners={listeners}\nadvertised.listeners={advertised}\nlistener.security.protocol.map={protocols}\n")
 }
 
 /// Ports that were free a moment ago, all different.

@@ -2,6 +2,7 @@
 
 pub mod bed;
 pub mod kafka;
+pub mod proxy;
 pub mod worker;
 
 use std::time::Instant;

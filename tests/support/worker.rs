@@ -238,6 +238,11 @@ impl Worker {
         self.log.all()
     }
 
+    /// Whether the process has not ended yet.
+    pub fn is_running(&self) -> bool {
+        !self.log.state.lock().unwrap().closed
+    }
+
     /// How many lines of the log so far contain every one of `words`.
     pub fn count(&self, words: &[&str]) -> usize {
         with(&self.log.all(), words).len()
@@ -323,6 +328,11 @@ impl Worker {
         self.status("VmHWM:") << 10
     }
 
+    /// The same of a process that may end at any moment.
+    pub fn peak_rss_if_running(&self) -> Option<u64> {
+        Some(self.status_if_running("VmHWM:")? << 10)
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> u64 {
         self.status("Threads:")
@@ -330,9 +340,14 @@ impl Worker {
 
     /// A number of `/proc/PID/status`.
     fn status(&self, key: &str) -> u64 {
-        let text = fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status")).unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}"));
-        value.split_whitespace().next().unwrap().parse().unwrap()
+        self.status_if_running(key).unwrap_or_else(|| panic!("no {key}"))
+    }
+
+    fn status_if_running(&self, key: &str) -> Option<u64> {
+        let path = Path::new("/proc").join(self.pid().to_string()).join("status");
+        let text = fs::read_to_string(path).ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(value.split_whitespace().next()?.parse().unwrap())
     }
 }
 

@@ -87,6 +87,35 @@ pub struct Produced {
     pub count: u64,
 }
 
+/// A stream of numbered records to every partition of some topics, by turns: idempotent, with `acks=all`.
+/// Each partition has its own numbers; the value of number 42 begins with `000000000042 NAME`.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow<'a> {
+    /// Its name, which no other flow of this tool has.
+    pub name: &'a str,
+    /// Where to.
+    pub topics: &'a [&'a str],
+    /// How many partitions each topic has.
+    pub partitions: u32,
+    /// Records a second, in all.
+    pub rate: u32,
+    /// Bytes that a value has behind its name, at most.
+    pub size: u32,
+    /// Settings of Java's producer: `compression.type=gzip;linger.ms=5`.
+    pub configs: &'a str,
+}
+
+/// What became of a [`Flow`].
+#[derive(Clone, Debug)]
+pub struct Flowed {
+    /// How many records were sent.
+    pub sent: u64,
+    /// How many of them Kafka refused in the end; they may be in the log all the same.
+    pub refused: u64,
+    /// The others: topic, partition, offset, number.
+    pub acked: Vec<(String, i32, i64, u64)>,
+}
+
 /// One record to be sent as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Message<'a> {
@@ -301,6 +330,29 @@ impl Tool {
             ]);
         }
         produced(&self.ask("send", &arguments.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+
+    /// Begins to write records, until [`Tool::end_flow`].
+    #[track_caller]
+    pub fn flow(&self, flow: Flow) {
+        let numbers = [flow.partitions, flow.rate, flow.size].map(|number| number.to_string());
+        let [partitions, rate, size] = &numbers;
+        self.ask("flow", &[flow.name, &flow.topics.join(","), partitions, rate, size, flow.configs]);
+    }
+
+    /// Ends a flow: returns when each of its records is acknowledged or refused.
+    #[track_caller]
+    pub fn end_flow(&self, name: &str) -> Flowed {
+        let rows = self.ask("flow-end", &[name]);
+        let runs = rows[1..].iter().flat_map(|row| {
+            let (offset, number): (i64, u64) = (row[2].parse().unwrap(), row[3].parse().unwrap());
+            let (topic, partition): (&String, i32) = (&row[0], row[1].parse().unwrap());
+            let count: u64 = row[4].parse().unwrap();
+            (offset..)
+                .zip(number..number + count)
+                .map(move |(offset, number)| (topic.clone(), partition, offset, number))
+        });
+        Flowed { sent: rows[0][0].parse().unwrap(), refused: rows[0][1].parse().unwrap(), acked: runs.collect() }
     }
 
     /// Commits an offset as a Java consumer does that is no member of its group.
