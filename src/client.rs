@@ -7,8 +7,9 @@
 //! - `poll` never waits: what it has to wait for, it announces by `ready` and `wake`;
 //! - after an error it has already rebuilt itself, and goes on from the positions it had.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -186,6 +187,28 @@ pub trait Cluster: Send {
     fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault>;
 }
 
+/// Hosts that have spoken plain Kafka in this process: when such a one closes a connection without a word,
+/// it stops or starts, and is no stranger.
+#[derive(Clone, Debug, Default)]
+pub struct KnownHosts(Arc<Mutex<BTreeSet<String>>>);
+
+impl KnownHosts {
+    fn hosts(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        // A set is whole at any moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `host:port` is known.
+    pub fn contain(&self, host: &str) -> bool {
+        self.hosts().contains(host)
+    }
+
+    /// `host:port` has answered a request.
+    pub fn add(&self, host: &str) {
+        self.hosts().insert(host.to_owned());
+    }
+}
+
 /// How a client talks to its brokers: what a client needs to be made.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -199,6 +222,8 @@ pub struct Connection {
     pub request_timeout: Duration,
     /// How often topics, partitions and committed offsets are looked up anew.
     pub metadata_max_age: Duration,
+    /// Who has answered so far; shared by all clients of the process.
+    pub known: KnownHosts,
 }
 
 /// How records are fetched: the settings of one consumer's fetches.

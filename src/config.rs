@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use crate::client::{Connection, FetchSettings};
+use crate::client::{Connection, FetchSettings, KnownHosts};
 use crate::memory::Reserve;
 
 mod errors;
@@ -124,6 +124,7 @@ impl KafkaSettings {
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
             metadata_max_age: self.metadata_max_age,
+            known: KnownHosts::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-use crate::client::Fault;
+use crate::client::{Connection, Fault, KnownHosts};
 use exchange::{Exchange, Trouble};
 use shape::Shape;
 
@@ -50,6 +50,7 @@ pub struct Wire {
     versions: Vec<(i16, i16, i16)>,
     /// Whether a request other than ApiVersions was answered: then it is surely a plain listener.
     proved: bool,
+    known: KnownHosts,
 }
 
 impl Wire {
@@ -66,6 +67,25 @@ impl Wire {
         connect_timeout: Duration,
         request_timeout: Duration,
     ) -> Result<Self, Fault> {
+        Self::open(addr, client_id, connect_timeout, request_timeout, KnownHosts::default())
+    }
+
+    /// Connects to a broker as the client's settings say.
+    ///
+    /// # Errors
+    /// As for [`Wire::connect`]; but a host that has spoken Kafka before is no stranger.
+    pub fn connect_as(connection: &Connection, addr: &str) -> Result<Self, Fault> {
+        let Connection { client_id, connect_timeout, request_timeout, known, .. } = connection;
+        Self::open(addr, client_id, *connect_timeout, *request_timeout, known.clone())
+    }
+
+    fn open(
+        addr: &str,
+        client_id: &str,
+        connect_timeout: Duration,
+        request_timeout: Duration,
+        known: KnownHosts,
+    ) -> Result<Self, Fault> {
         let stream = exchange::open(addr, connect_timeout)
             .map_err(|why| Fault::Unreachable { broker: addr.to_owned(), why: why.to_string() })?;
         let mut wire = Self {
@@ -75,7 +95,8 @@ impl Wire {
             stream: Some(stream),
             correlation_id: 0,
             versions: Vec::new(),
-            proved: false,
+            proved: known.contain(addr),
+            known,
         };
         let shape = [Shape::Fixed(2), Shape::Array(vec![Shape::Fixed(6)])];
         let answer: ApiVersionsResponse =
@@ -203,7 +224,7 @@ impl Wire {
             },
             Err(trouble) => {
                 self.stream = None;
-                Err(self.fault(call, started, if first { trouble.at_first() } else { trouble }))
+                Err(self.fault(call, started, if first && !self.proved { trouble.at_first() } else { trouble }))
             }
         }
     }
@@ -212,7 +233,10 @@ impl Wire {
     fn conclude<T>(&mut self, call: &'static str, started: Instant, result: Result<T, Trouble>) -> Result<T, Fault> {
         match result {
             Ok(value) => {
-                self.proved |= !self.versions.is_empty();
+                if !self.proved && !self.versions.is_empty() {
+                    self.proved = true;
+                    self.known.add(&self.broker);
+                }
                 Ok(value)
             }
             Err(trouble) => {

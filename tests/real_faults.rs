@@ -159,6 +159,7 @@ fn a_broker_that_restarts_or_dies_is_found_again() {
     }
     let troubles = ended.lines_with(&["consumer in trouble"]).len();
     assert!(troubles <= 20, "{troubles} lines are a flood");
+    assert_eq!(ended.lines_with(&["is no plain Kafka listener"]), [""; 0], "it spoke Kafka a moment ago");
 }
 
 #[test]

@@ -170,8 +170,7 @@ impl Control {
     }
 
     pub(super) fn connect(&self, host: &str) -> Result<Wire, Fault> {
-        let Connection { client_id, connect_timeout, request_timeout, .. } = &*self.connection;
-        let wire = Wire::connect(host, client_id, *connect_timeout, *request_timeout)?;
+        let wire = Wire::connect_as(&self.connection, host)?;
         wire.require_old_fetch()?;
         Ok(wire)
     }

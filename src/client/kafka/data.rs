@@ -52,8 +52,7 @@ impl Data {
     }
 
     fn wire(&self) -> Result<Wire, Fault> {
-        let Connection { client_id, connect_timeout, request_timeout, .. } = &*self.connection;
-        Wire::connect(&self.broker, client_id, *connect_timeout, *request_timeout)
+        Wire::connect_as(&self.connection, &self.broker)
     }
 
     /// Fetches from all of `asks` at once. `wait`: how long the broker may wait for more.

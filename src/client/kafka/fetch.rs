@@ -114,12 +114,6 @@ impl KafkaClient {
                 Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))),
                 Asked::Header(asked) | Asked::Bounds(asked),
             ) => {
-                if matches!(fault, Fault::NotKafka { .. }) {
-                    // It spoke Kafka a moment ago, so its connection was cut in the middle, as by
-                    // a restart: that is soon over, and no reason to leave the partition for long.
-                    self.link_failed(broker, fault, now);
-                    return;
-                }
                 if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
                     self.survey_soon(now);
                 }
