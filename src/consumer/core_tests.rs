@@ -123,7 +123,18 @@ fn a_commit_of_our_own_that_lands_late_is_repaired() {
     let much_later = later + Duration::from_secs(60);
     assert_eq!(committed_now(&core, much_later), Some(vec![9]));
     core.apply(Input::CommitSent, much_later);
+    let silent = Fault::Deadline { call: "OffsetCommit", after_ms: 1 };
+    core.apply(Input::Event(Event::Committed(Err(silent))), much_later);
+    read_back(&mut core, Some(9), much_later);
+    assert_eq!(committed_now(&core, much_later + REFRESH / 2), None, "only its answer was missing");
+    let eleven = Offset::new(11).unwrap();
+    let offsets = to..eleven;
+    let (to, much_later) = (eleven, much_later + Duration::from_secs(60));
+    let span = Span { partition: partition.clone(), offsets, records: Records::none(), bytes: 0, log_end: None };
+    core.apply(Input::Event(Event::Span(span)), much_later);
+    assert_eq!(committed_now(&core, much_later), Some(vec![11]));
+    core.apply(Input::CommitSent, much_later);
     core.apply(Input::Event(Event::Committed(Ok(vec![(partition, to)]))), much_later);
     read_back(&mut core, Some(7), much_later);
-    assert_eq!(committed_now(&core, much_later), Some(vec![9]), "the old commit is recognized and covered");
+    assert_eq!(committed_now(&core, much_later), Some(vec![11]), "the old commit is recognized and covered");
 }

@@ -148,6 +148,11 @@ impl Core {
                     "committed offset is gone, committing again {name} group_id={group} offset={acknowledged} \
                      meaning=\"the group forgot it (offsets.retention.minutes), or somebody deleted it\""
                 ),
+                // It was carried out, and only its answer is missing.
+                Some(found) if part.unanswered.contains(&found) && ours < found && found <= acknowledged => {
+                    tracker.set_committed(found);
+                    continue;
+                }
                 Some(found) if part.unanswered.contains(&found) => log::info!(
                     "an old commit landed late, committing again {name} group_id={group} found={found} \
                      offset={acknowledged}"
