@@ -106,6 +106,7 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
                 Err(_) => reopen = never(),
             },
             recv(alarm) -> _ => lane.remind(),
+            recv(ends.abort) -> _ => return,
         }
         let mut records: usize = taken.iter().map(|b| b.records.len()).sum();
         while records < RECORDS_A_FLUSH
@@ -118,12 +119,14 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
             return;
         }
         ends.progress.set_busy(!taken.is_empty());
-        if !taken.is_empty() && lane.deliver(&taken).is_ok() {
+        if !taken.is_empty() {
+            if lane.deliver(&taken).is_err() {
+                return;
+            }
             // The memory is given back before the consumer hears of it.
             let tickets: Vec<Ticket> = taken.drain(..).map(|batch| batch.ticket).collect();
             Ticket::all_done(tickets);
         }
-        taken.clear();
         ends.progress.set_busy(false);
     }
 }

@@ -144,10 +144,21 @@ fn ends_with_its_queue_and_not_before_what_is_in_it() {
 fn an_abort_ends_a_retry_that_would_never_end_and_acknowledges_nothing() {
     let fixture = Fixture::new(std::iter::repeat_with(|| Fate::FlushFails).take(100_000));
     fixture.send(0, 0..2);
+    while !fixture.queue.is_empty() {
+        thread::yield_now();
+    }
     drop(fixture.abort);
     assert_eq!(fixture.acks.recv_timeout(Duration::from_secs(30)).map(|acks| acks[0].ok), Ok(false));
     fixture.thread.join().unwrap();
     assert!(fixture.sink.0.lock().unwrap().durable.is_empty());
+}
+
+#[test]
+fn an_abort_ends_a_lane_that_has_nothing_to_do() {
+    let fixture = Fixture::new([]);
+    drop(fixture.abort);
+    // Its queue is still open.
+    fixture.thread.join().unwrap();
 }
 
 #[test]

@@ -72,6 +72,9 @@ fn headers_of_transactions_and_their_ends() {
         kafka.tool().produce(&Produce { end, configs: &configs, ..Produce::new(&topic, 5) });
     }
     let mut wire = connect(kafka);
+    // The producer hears that the transaction has ended before its marker is in the log.
+    let end = Ok(Header::Nothing { high_watermark: at(12) });
+    eventually("the last marker is in the log", || wire.batch_header(&topic, 0, at(12)) == end);
     for (base, last, control, count) in [(0, 4, false, 5), (5, 5, true, 1), (6, 10, false, 5), (11, 11, true, 1)] {
         let expected = Details { last: at(last), codec: Codec::None, transactional: true, control, count };
         let (found, _, details) = batch(&mut wire, &topic, last);
