@@ -18,8 +18,8 @@ use crate::config::Config;
 use crate::consumer::Never;
 use crate::plan::Plan;
 use crate::progress::{Board, LaneProgress};
-use crate::record::TopicPartition;
-use crate::verdict::{self, Seen};
+use crate::sample::{self, Round, Watched};
+use crate::verdict;
 
 mod judge;
 
@@ -30,15 +30,6 @@ const NAMED: usize = 10;
 /// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
-
-/// A consumer, as the observer knows it.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    /// Its group.
-    pub group: String,
-    /// Its topics, each with the name of its sink.
-    pub topics: Vec<(Arc<str>, String)>,
-}
 
 /// What is observed, and how.
 #[derive(Clone, Debug)]
@@ -56,16 +47,11 @@ pub struct Settings {
 impl Settings {
     /// All consumers of `plan`.
     pub fn new(config: &Config, plan: &Plan) -> Self {
-        let sink = |topic: &Arc<str>| plan.routes.get(topic).cloned().unwrap_or_default();
-        let watched = |consumer: &crate::plan::ConsumerPlan| Watched {
-            group: consumer.settings.group.clone(),
-            topics: consumer.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect(),
-        };
         Self {
             interval: config.observe_interval,
             stall_timeout: config.watchdog.stall_timeout,
             round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
-            consumers: plan.consumers.iter().map(watched).collect(),
+            consumers: Watched::all(plan),
         }
     }
 }
@@ -94,9 +80,6 @@ pub struct Demand {
     /// Why.
     pub why: String,
 }
-
-/// What the cluster said in one round, for each consumer.
-type Round = Vec<Vec<(TopicPartition, Result<Seen, Fault>)>>;
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
@@ -137,7 +120,7 @@ pub fn run(settings: &Settings, ends: Ends) {
             if !link.is_busy() {
                 asked = now;
                 let consumers = Arc::clone(&consumers);
-                let call = move |cluster: &mut Box<dyn Cluster>| sample(&mut **cluster, &consumers);
+                let call = move |cluster: &mut Box<dyn Cluster>| sample::round(&mut **cluster, &consumers);
                 if let Err(fault) = link.start("observe", settings.round_timeout, now, call) {
                     log::debug!("the cluster is not observed error=\"{fault}\"");
                 }
@@ -149,32 +132,6 @@ pub fn run(settings: &Settings, ends: Ends) {
 fn send(demands: &Sender<Demand>, demand: Demand) {
     // Full: the supervisor has enough to do, and the next round asks again.
     let _ = demands.try_send(demand);
-}
-
-/// Asks for all topics in one round: who has them, where they begin and end, what each group has.
-fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Round, Fault> {
-    let names: Vec<Arc<str>> =
-        consumers.iter().flat_map(|c| c.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
-    let mut topics = cluster.partitions(&names)?.into_iter();
-    // The partitions of each consumer, as far as their topics have any.
-    let owned: Vec<Vec<TopicPartition>> = consumers
-        .iter()
-        .map(|consumer| topics.by_ref().take(consumer.topics.len()).flat_map(Result::unwrap_or_default).collect())
-        .collect();
-    let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
-    let mut round = Vec::with_capacity(consumers.len());
-    for (consumer, partitions) in consumers.iter().zip(owned) {
-        let bounds: Vec<_> = bounds.by_ref().take(partitions.len()).collect();
-        let committed =
-            if partitions.is_empty() { Ok(Vec::new()) } else { cluster.committed(&consumer.group, &partitions) };
-        let seen = |(index, bounds): (usize, Result<_, Fault>)| {
-            let committed = committed.as_ref().map_err(Fault::clone)?;
-            Ok(Seen { bounds: bounds?, committed: committed.get(index).copied().flatten() })
-        };
-        let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
-        round.push(partitions.into_iter().zip(seen).collect());
-    }
-    Ok(round)
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::{Demand, Round, Watched};
 use crate::progress::{LaneState, Progress, Snapshot};
 use crate::record::TopicPartition;
+use crate::sample::TopicRound;
 use crate::verdict::{Pace, Reason, Sample, Verdict, View, verdict};
 
 /// What has changed with a topic.
@@ -140,9 +141,9 @@ impl Judge {
         for (index, (((watched, topics), seen), progress)) in consumers {
             let snapshot = progress.snapshot();
             let mut by_topic: HashMap<Arc<str>, Vec<(TopicPartition, Sample)>> = HashMap::new();
-            for (partition, seen) in seen {
-                let sample = Sample { at: asked, seen };
-                by_topic.entry(Arc::clone(&partition.topic)).or_default().push((partition, sample));
+            for TopicRound { topic, partitions } in seen {
+                let sampled = |(partition, seen)| (partition, Sample { at: asked, seen });
+                by_topic.insert(topic, partitions.unwrap_or_default().into_iter().map(sampled).collect());
             }
             for (name, sink) in &watched.topics {
                 let Some(topic) = topics.get_mut(name) else { continue };
@@ -199,7 +200,12 @@ impl Topic {
                     sum.pace = Some(sum.pace.map_or(pace, |sum| add(sum, pace)));
                     self.anchors.insert(number, sample);
                 }
-                Verdict::Idle | Verdict::Empty | Verdict::Uncommitted { .. } | Verdict::OutOfRange { .. } => {
+                Verdict::Idle
+                | Verdict::Empty
+                | Verdict::Uncommitted { .. }
+                | Verdict::Behind { .. }
+                | Verdict::NotStarted { .. }
+                | Verdict::OutOfRange { .. } => {
                     self.anchors.insert(number, sample);
                 }
             }

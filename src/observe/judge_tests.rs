@@ -40,7 +40,8 @@ impl Scene {
             Ok(Seen { bounds, committed: Some(offset(committed)) })
         };
         let named = |(number, answer)| (TopicPartition::new("t", number), seen(answer));
-        let round = vec![(0..).zip(partitions).map(named).collect()];
+        let partitions = Ok((0..).zip(partitions).map(named).collect());
+        let round = vec![vec![TopicRound { topic: "t".into(), partitions }]];
         self.judge.round(round, &[Arc::clone(&self.progress)], &HashMap::new(), self.now, self.now)
     }
 
