@@ -1,11 +1,13 @@
 //! `worker`: arguments, command, exit code.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use worker::cmd;
+use worker::cmd::lag::{self, Output};
 
 /// Consumes many Kafka topics at once, one thread and one consumer group a topic, and delivers the
 /// records to sinks. Offsets are committed only after delivery.
@@ -36,12 +38,46 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Print how far each topic is read, as kafka-consumer-groups does, and how it is doing
+    Lag {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only these topics
+        #[arg(value_name = "TOPIC")]
+        topics: Vec<String>,
+        /// One JSON object a look
+        #[arg(long)]
+        json: bool,
+        /// Go on looking, with rates and the time to catch up
+        #[arg(long)]
+        watch: bool,
+        /// Time between two looks, in seconds; 0.5, with --watch 2
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        interval: Option<Duration>,
+    },
+}
+
+/// A time on the command line: seconds, also parts of them.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number =
+        text.strip_suffix('s').unwrap_or(text).parse::<f64>().map_err(|_| "is no number of seconds".to_owned())?;
+    if (0.1..=86_400.0).contains(&number) {
+        Ok(Duration::from_secs_f64(number))
+    } else {
+        Err("is not between 0.1 and 86400 seconds".to_owned())
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let code = match (arguments.command, arguments.run) {
         (Some(Command::Check { config }), _) => cmd::check::check(&config, &mut io::stdout(), &mut io::stderr()),
+        (Some(Command::Lag { config, topics, json, watch, interval }), _) => {
+            let output = if io::stdout().is_terminal() { Output::Terminal } else { Output::Lines };
+            let options = lag::Options { config, topics, json, watch, interval };
+            lag::lag(&options, output, &mut io::stdout(), &mut io::stderr())
+        }
         (None, Some(run)) => cmd::run::run(&run.config, run.log_level.as_deref(), &mut io::stderr()),
         (None, None) => cmd::USAGE,
     };

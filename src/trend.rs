@@ -3,9 +3,13 @@
 //! Pure: a sample says when it was taken. Owns, of one partition, the samples of the last moments, and the one
 //! since which it has not moved; the judgement itself is [`verdict`]'s.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crate::client::Fault;
+use crate::record::TopicPartition;
+use crate::sample::{Round, Watched};
 use crate::verdict::{Sample, Seen, Verdict, View, verdict};
 
 /// Samples that are kept, however short the time between them is.
@@ -92,6 +96,79 @@ impl Trend {
         let a_second = |offsets: u64| offsets as f64 / over.as_secs_f64();
         let consumed = first.committed.zip(last.committed).map(|(from, to)| a_second(to.since(from)));
         Some(Rates { consumed, produced: a_second(last.bounds.log_end.since(first.bounds.log_end)), over })
+    }
+}
+
+/// One line of what there is to tell: a partition, or a topic without any.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number; `None` of a topic whose partitions are not known.
+    pub partition: Option<i32>,
+    /// What the cluster said this time, or why it did not.
+    pub seen: Result<Seen, Fault>,
+    /// How it is doing, as far as the cluster tells.
+    pub verdict: Verdict,
+    /// How fast it is read and written.
+    pub rates: Option<Rates>,
+}
+
+/// The trends of all partitions that are looked at.
+#[derive(Debug)]
+pub struct Trends {
+    window: Duration,
+    trends: HashMap<(String, TopicPartition), Trend>,
+}
+
+impl Trends {
+    /// Nothing was looked at yet. `window`: what rates are counted over.
+    pub fn new(window: Duration) -> Self {
+        Self { window, trends: HashMap::new() }
+    }
+
+    /// Takes what the cluster said of `watched` when it was asked at `at`, and judges. In the order of the question,
+    /// partitions by number. What no longer exists is forgotten.
+    pub fn take(&mut self, watched: &[Watched], round: Round, at: Instant) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut there = HashSet::new();
+        for (group, topics) in watched.iter().map(|watched| &watched.group).zip(round) {
+            for one in topics {
+                let row = |partition, seen, verdict, rates| Row {
+                    group: group.clone(),
+                    topic: Arc::clone(&one.topic),
+                    partition,
+                    seen,
+                    verdict,
+                    rates,
+                };
+                let partitions = match one.partitions {
+                    Ok(partitions) => partitions,
+                    Err(fault) => {
+                        let sample = Sample { at, seen: Err(fault.clone()) };
+                        rows.push(row(None, Err(fault), verdict(&sample, &sample, None), None));
+                        continue;
+                    }
+                };
+                for (partition, seen) in partitions {
+                    let number = partition.partition;
+                    let key = (group.clone(), partition);
+                    there.insert(key.clone());
+                    let trend = self.trends.entry(key).or_insert_with(|| Trend::new(self.window));
+                    let verdict = trend.add(Sample { at, seen: seen.clone() }, None);
+                    rows.push(row(Some(number), seen, verdict, trend.rates()));
+                }
+            }
+        }
+        self.trends.retain(|key, _| there.contains(key));
+        rows
+    }
+
+    /// The trend of a group's partition, if it is there.
+    pub fn get(&self, group: &str, partition: &TopicPartition) -> Option<&Trend> {
+        self.trends.get(&(group.to_owned(), partition.clone()))
     }
 }
 

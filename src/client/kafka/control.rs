@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaClient};
 
 use super::fault::group_fault;
-use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
+use crate::client::{Assignment, Bounds, Cluster, Connection, Fault, Member};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
 
@@ -143,6 +143,11 @@ impl Control {
         hosts
     }
 
+    /// Who leads the partition, as the last look at the metadata had it.
+    pub(super) fn leader(&self, partition: &TopicPartition) -> Option<&String> {
+        self.leaders.get(partition)?.as_ref()
+    }
+
     /// Asks one broker after the other for the metadata, until one answers.
     fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
         let mut faults = Vec::new();
@@ -165,7 +170,7 @@ impl Control {
         let mut members = found.unwrap_or_default();
         let more = members.len().saturating_sub(MEMBERS_TOLD);
         members.truncate(MEMBERS_TOLD);
-        let told = members.iter().map(|m| format!("{} at {}", m.client_id, m.host.trim_start_matches('/')));
+        let told = members.iter().map(Member::to_string);
         told.chain((more > 0).then(|| format!("and {more} more"))).collect()
     }
 

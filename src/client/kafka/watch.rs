@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::control::Control;
-use crate::client::{Bounds, Cluster, Connection, Fault};
+use super::fault::{no_down_conversion, unreadable};
+use crate::client::{Ahead, Bounds, Cluster, Connection, Fault, Inspect, Member};
 use crate::record::{Offset, TopicPartition};
-use crate::wire::Wire;
+use crate::wire::{Batch, Codec, Header, Wire};
 
 /// See the module's text.
 pub(super) struct Watch {
@@ -93,5 +94,60 @@ impl Cluster for Watch {
 
     fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
         self.control.commit(group, at)
+    }
+}
+
+/// Transaction markers in a row that are passed over in search of records.
+const MARKERS: usize = 16;
+/// A larger batch is not fetched only to learn whether the broker would convert it.
+const WORTH_CONVERTING: usize = 1 << 20;
+
+impl Watch {
+    fn header(&mut self, leader: &str, partition: &TopicPartition, at: Offset) -> Result<Option<Batch>, Fault> {
+        match self.ask(leader, |wire| wire.batch_header(&partition.topic, partition.partition, at))? {
+            Header::Batch(batch) => Ok(Some(batch)),
+            Header::Nothing { .. } => Ok(None),
+            Header::OutOfRange => {
+                Err(Fault::Refused { call: "Fetch", code: format!("offset {at} is outside the log") })
+            }
+            Header::Refused(fault) => Err(fault),
+            Header::Inconclusive { throttle_ms } => Err(Fault::Unanswered { for_ms: u64::from(throttle_ms) }),
+        }
+    }
+}
+
+impl Inspect for Watch {
+    fn members(&mut self, group: &str) -> Result<Vec<Member>, Fault> {
+        let host = self.coordinator(group)?;
+        let answer = self.ask(&host, |wire| wire.members(group));
+        if answer.is_err() {
+            self.coordinators.remove(group);
+        }
+        answer
+    }
+
+    fn ahead(&mut self, partition: &TopicPartition, at: Offset) -> Result<Option<Ahead>, Fault> {
+        let leader = self.control.leader(partition).cloned().ok_or(Fault::NoLeader)?;
+        let mut offset = at;
+        for _ in 0..MARKERS {
+            let Some(batch) = self.header(&leader, partition, offset)? else { return Ok(None) };
+            if let Some(marker) = batch.details.filter(|details| details.control) {
+                offset = marker.last.next();
+                continue;
+            }
+            let codec = batch.details.map_or(Codec::None, |details| details.codec);
+            if let Some(fault) = unreadable(codec, offset) {
+                return Err(fault);
+            }
+            if batch.size <= WORTH_CONVERTING
+                && !self.ask(&leader, |wire| {
+                    wire.serves_old_fetch(&partition.topic, partition.partition, offset, batch.size)
+                })?
+            {
+                return Err(no_down_conversion(offset));
+            }
+            return Ok(Some(Ahead { offset, size: batch.size, records: batch.details.map(|details| details.count) }));
+        }
+        Ok(None)
     }
 }
