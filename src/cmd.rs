@@ -3,6 +3,7 @@
 
 mod ask;
 pub mod check;
+pub mod diagnose;
 pub mod lag;
 pub mod run;
 

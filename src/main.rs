@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use worker::cmd;
+use worker::cmd::diagnose;
 use worker::cmd::lag::{self, Output};
 
 /// Consumes many Kafka topics at once, one thread and one consumer group a topic, and delivers the
@@ -56,6 +57,21 @@ enum Command {
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         interval: Option<Duration>,
     },
+    /// Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention
+    Diagnose {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only these topics
+        #[arg(value_name = "TOPIC")]
+        topics: Vec<String>,
+        /// How long to look, in seconds; longer than commit.interval_ms
+        #[arg(long = "for", value_name = "SECONDS", value_parser = seconds, default_value = "10s")]
+        look_for: Duration,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// A time on the command line: seconds, also parts of them.
@@ -77,6 +93,10 @@ fn main() -> ExitCode {
             let output = if io::stdout().is_terminal() { Output::Terminal } else { Output::Lines };
             let options = lag::Options { config, topics, json, watch, interval };
             lag::lag(&options, output, &mut io::stdout(), &mut io::stderr())
+        }
+        (Some(Command::Diagnose { config, topics, look_for, json }), _) => {
+            let options = diagnose::Options { config, topics, look_for, json };
+            diagnose::diagnose(&options, &mut io::stdout(), &mut io::stderr())
         }
         (None, Some(run)) => cmd::run::run(&run.config, run.log_level.as_deref(), &mut io::stderr()),
         (None, None) => cmd::USAGE,

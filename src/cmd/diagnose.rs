@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::ask::{self, written};
 use super::{FAILURE, OK, USAGE};
+use crate::admin::status::Status;
 use crate::client::{Fault, Inspect, Member};
 use crate::config::{Config, Mode, SinkSettings, TopicSettings};
 use crate::plan::Plan;
@@ -21,6 +22,7 @@ use crate::sink::file;
 use crate::state::{self, Running};
 use crate::trend::{Row, Trends};
 
+mod ask_worker;
 mod evidence;
 mod finding;
 mod print;
@@ -29,8 +31,6 @@ mod remedy;
 use finding::{Facts, Group, Limits, Part, finding};
 use print::{Report, TopicReport, WorkerReport};
 
-/// How long it looks by default: longer than commits lie apart by default.
-pub const LOOK_FOR: Duration = Duration::from_secs(10);
 /// How often the cluster is asked in that time.
 const LOOKS: u32 = 10;
 /// But not more often than this.
@@ -127,6 +127,8 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
     }
     let looked = began.elapsed();
     let after = Worker::look(config, &options.config);
+    let (told, admin) = own_state(config, &after.running);
+    let status = told.as_ref();
     let plan = Plan::new(config);
     let mut topics = Vec::new();
     for one in watched {
@@ -151,13 +153,24 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
                 whole: own.iter().find(|row| row.partition.is_none()).and_then(|row| row.seen.clone().err()),
                 parts,
                 running: &after.running,
-                limits,
+                limits: limits.clone(),
                 looked,
+                status: status.and_then(|status| status.topics.iter().find(|own| own.topic == **topic)),
+                sink_status: status.and_then(|status| status.sinks.iter().find(|own| own.sink == *sink)),
             };
             topics.push(TopicReport::new(&facts, finding(&facts)));
         }
     }
-    Ok(Report::new(options, looked, WorkerReport::new(&after.dir, &after.running, &options.config), topics))
+    Ok(Report::new(options, looked, WorkerReport::new(&after.dir, &after.running, &options.config, admin), topics))
+}
+
+/// What the running worker says of itself, if it can be asked; and in words, how that went.
+fn own_state(config: &Config, running: &Running) -> (Option<Status>, Option<String>) {
+    let Some(address) = config.admin.filter(|_| matches!(running, Running::Yes { .. })) else { return (None, None) };
+    match ask_worker::ask(address) {
+        Ok(status) => (Some(status), Some(format!("its admin port {address} answers"))),
+        Err(why) => (None, Some(format!("its admin port {address} does not answer: {why}"))),
+    }
 }
 
 /// Gathers what is known of one partition. Asks for the batch that is read next, if there is something to read.
