@@ -17,19 +17,24 @@ use crate::client::{Cluster, Fault};
 use crate::config::Config;
 use crate::consumer::Never;
 use crate::plan::Plan;
-use crate::progress::{Board, LaneProgress};
+use crate::progress::{Beat, Board, LaneProgress};
 use crate::record::TopicPartition;
 use crate::verdict::{self, Seen};
 
 mod judge;
+pub mod sight;
 
 use judge::{Judge, News};
+use sight::Sights;
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
 /// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
+
+/// When the first look is, if it can be seen from outside.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A consumer, as the observer knows it.
 #[derive(Clone, Debug)]
@@ -45,6 +50,8 @@ pub struct Watched {
 pub struct Settings {
     /// `observe.interval_ms`
     pub interval: Duration,
+    /// How soon the first look is; each of the next waits twice as long, up to the interval.
+    pub first: Duration,
     /// `watchdog.stall_timeout_ms`
     pub stall_timeout: Duration,
     /// How long a round of questions may take before it is given up.
@@ -63,6 +70,8 @@ impl Settings {
         };
         Self {
             interval: config.observe_interval,
+            // Somebody may look at the page just after the start.
+            first: if config.admin.is_some() { SOON.min(config.observe_interval) } else { config.observe_interval },
             stall_timeout: config.watchdog.stall_timeout,
             round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
             consumers: plan.consumers.iter().map(watched).collect(),
@@ -80,6 +89,10 @@ pub struct Ends {
     pub board: Arc<Board>,
     /// What the lanes tell of themselves, by the names of their sinks.
     pub lanes: HashMap<String, Arc<LaneProgress>>,
+    /// Where it is published what was seen.
+    pub sights: Arc<Sights>,
+    /// Told at every turn, and at least once an interval.
+    pub beat: Arc<Beat>,
     /// Makes what is asked about the cluster; called on the link's thread.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -98,15 +111,23 @@ pub struct Demand {
 /// What the cluster said in one round, for each consumer.
 type Round = Vec<Vec<(TopicPartition, Result<Seen, Fault>)>>;
 
+/// One round's answer.
+struct Answer {
+    round: Round,
+    /// The topics whose partitions are not known, and why.
+    absent: Vec<(Arc<str>, Fault)>,
+}
+
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, lanes, cluster } = ends;
+    let Ends { stop, demands, board, lanes, sights, beat, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
-    let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
+    let mut link: Link<Box<dyn Cluster>, Result<Answer, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
     let consumers = Arc::new(settings.consumers.clone());
     let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
-    let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
+    let (mut asked, mut wait) = (Instant::now(), settings.first);
+    let mut next = asked + wait;
     loop {
         let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
         select! {
@@ -115,19 +136,25 @@ pub fn run(settings: &Settings, ends: Ends) {
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
+        beat.now();
         match link.reply(now) {
-            Some(Ok(Ok(round))) => {
+            Some(Ok(Ok(answer))) => {
                 let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();
                 let snapshots: Vec<_> = (0..consumers.len()).map(|index| board.current(index)).collect();
-                let (news, wanted) = judge.round(round, &snapshots, &lanes, asked, now);
+                let (news, wanted) = judge.round(answer.round.clone(), &snapshots, &lanes, asked, now);
                 tell(news);
+                sights.set(sight::after(&sights.newest(), answer, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
             }
-            Some(Ok(Err(fault)) | Err(fault)) => log::debug!("the cluster was not observed error=\"{fault}\""),
+            Some(Ok(Err(fault)) | Err(fault)) => {
+                log::debug!("the cluster was not observed error=\"{fault}\"");
+                sights.fail(fault, now);
+            }
             None => {}
         }
         if now >= next {
-            next = now + settings.interval;
+            wait = (wait * 2).min(settings.interval);
+            next = now + wait;
             for index in 0..consumers.len() {
                 let progress = board.current(index);
                 if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {
@@ -152,15 +179,20 @@ fn send(demands: &Sender<Demand>, demand: Demand) {
 }
 
 /// Asks for all topics in one round: who has them, where they begin and end, what each group has.
-fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Round, Fault> {
+fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Answer, Fault> {
     let names: Vec<Arc<str>> =
         consumers.iter().flat_map(|c| c.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
-    let mut topics = cluster.partitions(&names)?.into_iter();
+    let mut absent = Vec::new();
+    let mut topics = names.iter().zip(cluster.partitions(&names)?).map(|(name, partitions)| {
+        partitions.unwrap_or_else(|fault| {
+            absent.push((Arc::clone(name), fault));
+            Vec::new()
+        })
+    });
     // The partitions of each consumer, as far as their topics have any.
-    let owned: Vec<Vec<TopicPartition>> = consumers
-        .iter()
-        .map(|consumer| topics.by_ref().take(consumer.topics.len()).flat_map(Result::unwrap_or_default).collect())
-        .collect();
+    let owned: Vec<Vec<TopicPartition>> =
+        consumers.iter().map(|consumer| topics.by_ref().take(consumer.topics.len()).flatten().collect()).collect();
+    drop(topics);
     let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
     let mut round = Vec::with_capacity(consumers.len());
     for (consumer, partitions) in consumers.iter().zip(owned) {
@@ -174,7 +206,7 @@ fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Round, Fau
         let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
         round.push(partitions.into_iter().zip(seen).collect());
     }
-    Ok(round)
+    Ok(Answer { round, absent })
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.
