@@ -17,13 +17,15 @@ use crate::client::{Cluster, Fault};
 use crate::config::Config;
 use crate::consumer::Never;
 use crate::plan::Plan;
-use crate::progress::{Board, LaneProgress};
+use crate::progress::{Beat, Board, LaneProgress};
 use crate::sample::{self, Round, Watched};
 use crate::verdict;
 
 mod judge;
+pub mod sight;
 
 use judge::{Judge, News};
+use sight::Sights;
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
@@ -31,11 +33,16 @@ const NAMED: usize = 10;
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
 
+/// When the first look is, if it can be seen from outside.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What is observed, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `observe.interval_ms`
     pub interval: Duration,
+    /// How soon the first look is; each of the next waits twice as long, up to the interval.
+    pub first: Duration,
     /// `watchdog.stall_timeout_ms`
     pub stall_timeout: Duration,
     /// How long a round of questions may take before it is given up.
@@ -49,6 +56,8 @@ impl Settings {
     pub fn new(config: &Config, plan: &Plan) -> Self {
         Self {
             interval: config.observe_interval,
+            // Somebody may look at the page just after the start.
+            first: if config.admin.is_some() { SOON.min(config.observe_interval) } else { config.observe_interval },
             stall_timeout: config.watchdog.stall_timeout,
             round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
             consumers: Watched::all(plan),
@@ -66,6 +75,10 @@ pub struct Ends {
     pub board: Arc<Board>,
     /// What the lanes tell of themselves, by the names of their sinks.
     pub lanes: HashMap<String, Arc<LaneProgress>>,
+    /// Where it is published what was seen.
+    pub sights: Arc<Sights>,
+    /// Told at every turn, and at least once an interval.
+    pub beat: Arc<Beat>,
     /// Makes what is asked about the cluster; called on the link's thread.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -83,13 +96,14 @@ pub struct Demand {
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, lanes, cluster } = ends;
+    let Ends { stop, demands, board, lanes, sights, beat, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
     let consumers = Arc::new(settings.consumers.clone());
     let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
-    let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
+    let (mut asked, mut wait) = (Instant::now(), settings.first);
+    let mut next = asked + wait;
     loop {
         let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
         select! {
@@ -98,19 +112,25 @@ pub fn run(settings: &Settings, ends: Ends) {
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
+        beat.now();
         match link.reply(now) {
             Some(Ok(Ok(round))) => {
                 let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();
                 let snapshots: Vec<_> = (0..consumers.len()).map(|index| board.current(index)).collect();
-                let (news, wanted) = judge.round(round, &snapshots, &lanes, asked, now);
+                let (news, wanted) = judge.round(round.clone(), &snapshots, &lanes, asked, now);
                 tell(news);
+                sights.set(sight::after(&sights.newest(), round, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
             }
-            Some(Ok(Err(fault)) | Err(fault)) => log::debug!("the cluster was not observed error=\"{fault}\""),
+            Some(Ok(Err(fault)) | Err(fault)) => {
+                log::debug!("the cluster was not observed error=\"{fault}\"");
+                sights.fail(fault, now);
+            }
             None => {}
         }
         if now >= next {
-            next = now + settings.interval;
+            wait = (wait * 2).min(settings.interval);
+            next = now + wait;
             for index in 0..consumers.len() {
                 let progress = board.current(index);
                 if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {

@@ -61,6 +61,11 @@ impl Startup {
         self.topics.difference(&self.started)
     }
 
+    /// The topics that are neither read nor known to be missing.
+    pub(super) fn starting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.not_started().filter(|topic| !self.missing.contains(*topic))
+    }
+
     /// What there is to say at `now`. A stop ends it: then nothing waits any more.
     pub(super) fn line(&mut self, now: Instant) -> Option<String> {
         if self.told_all {
@@ -77,8 +82,7 @@ impl Startup {
             return Some(format!("consumers started {counts}"));
         }
         self.long.take_if(|long| *long <= now)?;
-        let waits = |topic: &&Arc<str>| !self.missing.contains(*topic);
-        let waits: Vec<String> = self.not_started().filter(waits).map(|topic| self.reason(topic)).collect();
+        let waits: Vec<String> = self.starting().map(|topic| self.reason(topic)).collect();
         Some(format!("consumers still starting {counts} waiting={} waits_for=\"{}\"", waits.len(), waits.join("; ")))
     }
 

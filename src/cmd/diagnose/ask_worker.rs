@@ -50,7 +50,9 @@ fn exchange(address: SocketAddr) -> std::io::Result<Vec<u8>> {
             Ok(0) => return Ok(answer),
             Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => return Err(late()),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                return Err(late());
+            }
             Err(error) => return Err(error),
         }
     }
@@ -84,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_worker_is_asked_for_its_status() {
-        let (answer, asked) = answered(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n{\"ready\":true,\"topics\":[{\"topic\":\"t\"}]}");
+        let (answer, asked) =
+            answered(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n{\"ready\":true,\"topics\":[{\"topic\":\"t\"}]}");
         assert_eq!(answer.unwrap().topics[0].topic, "t");
         assert!(asked.starts_with("GET /status HTTP/1."), "{asked}");
     }

@@ -114,7 +114,9 @@ fn next_start(facts: &Facts<'_>, part: &Part) -> Option<String> {
             let place = if committed < bounds.log_start { "was deleted by retention" } else { "is beyond the log end" };
             let jump = resolve::out_of_range(committed, bounds, settings.on_out_of_range, settings.auto_offset_reset);
             Some(match jump {
-                None => format!("partition {number}: offset {committed} {place}; on_out_of_range is stop, so it will not be read"),
+                None => format!(
+                    "partition {number}: offset {committed} {place}; on_out_of_range is stop, so it will not be read"
+                ),
                 Some(jump) => {
                     let passed = jump.reset.map_or(0, |range| range.end.since(range.start));
                     format!(
@@ -125,7 +127,9 @@ fn next_start(facts: &Facts<'_>, part: &Part) -> Option<String> {
             })
         }
         Verdict::NotStarted { .. } => Some(match part.told {
-            Some(own) => format!("partition {number}: the state directory remembers offset {own}, where the next start goes on"),
+            Some(own) => {
+                format!("partition {number}: the state directory remembers offset {own}, where the next start goes on")
+            }
             None => {
                 let jump = resolve::first_start(bounds, settings.auto_offset_reset, false);
                 let word = match settings.auto_offset_reset {

@@ -141,9 +141,17 @@ pub(super) fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (count, seconds) = (report.topics.len(), report.looked_ms as f64 / 1_000.0);
     match (names.as_slice(), report.worker.needs_attention) {
         ([], false) => writeln!(out, "\nlooked for {seconds:.1} s: {count} topics, none needs attention"),
-        ([], true) => writeln!(out, "\nlooked for {seconds:.1} s: {count} topics, none needs attention; but the worker does not run"),
+        ([], true) => writeln!(
+            out,
+            "\nlooked for {seconds:.1} s: {count} topics, none needs attention; but the worker does not run"
+        ),
         (some, _) => {
-            writeln!(out, "\nlooked for {seconds:.1} s: {count} topics, {} need attention: {}", some.len(), some.join(", "))
+            writeln!(
+                out,
+                "\nlooked for {seconds:.1} s: {count} topics, {} need attention: {}",
+                some.len(),
+                some.join(", ")
+            )
         }
     }
 }

@@ -11,7 +11,9 @@ use crate::verdict::Verdict;
 pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
     match kind {
         Kind::Idle | Kind::Empty | Kind::CatchingUp => Vec::new(),
-        Kind::Behind => vec![format!("look longer: --for {}s", facts.settings.patience(&facts.config.commit).as_secs() + 1)],
+        Kind::Behind => {
+            vec![format!("look longer: --for {}s", facts.settings.patience(&facts.config.commit).as_secs() + 1)]
+        }
         Kind::NotStarted => not_started(facts),
         Kind::FallingBack => falling_back(facts),
         Kind::OutOfRange => out_of_range(facts, part),
@@ -63,7 +65,10 @@ fn not_started(facts: &Facts<'_>) -> Vec<String> {
     if let Some((base, offsets)) = &facts.group.base {
         for (number, at) in offsets {
             if let Some(part) = facts.parts.iter().find(|part| part.number == *number) {
-                lines.push(format!("to go on where group {base} is: {}", reset(facts, part, &format!("--to-offset {at}"))));
+                lines.push(format!(
+                    "to go on where group {base} is: {}",
+                    reset(facts, part, &format!("--to-offset {at}"))
+                ));
             }
         }
     }
@@ -100,7 +105,10 @@ fn falling_back(facts: &Facts<'_>) -> Vec<String> {
     }
     lines.push(of_topic(facts, "profile = \"high-throughput\""));
     if settings.check_crcs {
-        lines.push(format!("{}: half of the time of large fetches is their checksums", of_topic(facts, "check_crcs = false")));
+        lines.push(format!(
+            "{}: half of the time of large fetches is their checksums",
+            of_topic(facts, "check_crcs = false")
+        ));
     }
     lines
 }
@@ -145,7 +153,10 @@ fn stalled(facts: &Facts<'_>) -> Vec<String> {
         if let Some(part) = status.partitions.iter().find(stopped)
             && let Some(part) = facts.parts.iter().find(|own| own.number == part.partition)
         {
-            lines.push(format!("stop the worker, set an offset that exists, start it: {}", reset(facts, part, "--to-earliest")));
+            lines.push(format!(
+                "stop the worker, set an offset that exists, start it: {}",
+                reset(facts, part, "--to-earliest")
+            ));
         }
         if status.consumer.commit_trouble.is_some() {
             lines.push("records are delivered; look at the coordinator of the group, see the error".to_owned());
@@ -169,7 +180,10 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
     let mut lines = match facts.sink {
         SinkSettings::File { path, .. } => {
             let path = path.display();
-            vec![format!("df -h {path}; ls -l {path}; then make room, or correct [sink.{}] path or its rights", facts.settings.sink)]
+            vec![format!(
+                "df -h {path}; ls -l {path}; then make room, or correct [sink.{}] path or its rights",
+                facts.settings.sink
+            )]
         }
         SinkSettings::Stdout { .. } => vec!["whoever reads the worker's standard output has to read on".to_owned()],
         SinkSettings::Log { .. } => vec!["whoever reads the worker's log has to read on".to_owned()],
@@ -185,7 +199,9 @@ fn unreadable(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
         Fault::TooLarge { size, setting, .. } => {
             let most = size.next_power_of_two() >> 20;
             vec![match setting {
-                "memory.limit" => format!("[memory] limit = \"{}MiB\": a quarter of it is what one batch may have", (most * 4).max(1)),
+                "memory.limit" => {
+                    format!("[memory] limit = \"{}MiB\": a quarter of it is what one batch may have", (most * 4).max(1))
+                }
                 key => of_topic(facts, &format!("{key} = \"{}MiB\"", most.max(1))),
             }]
         }
@@ -196,7 +212,10 @@ fn unreadable(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
         )],
         _ => vec![
             "let its producers use compression.type=gzip, snappy or none".to_owned(),
-            format!("to pass over what is there already, with the worker stopped: {}", reset(facts, part, "--to-latest")),
+            format!(
+                "to pass over what is there already, with the worker stopped: {}",
+                reset(facts, part, "--to-latest")
+            ),
         ],
     }
 }
