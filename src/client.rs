@@ -215,6 +215,8 @@ pub struct Ahead {
     pub size: usize,
     /// How many records there are in it, where the format says so.
     pub records: Option<u32>,
+    /// It was written in a transaction, which may have been aborted.
+    pub transactional: bool,
 }
 
 /// What is asked to find out why something does not move, beside all that [`Cluster`] answers. Nothing of it

@@ -2,7 +2,7 @@
 //!
 //! Walks through what an operator would look at by hand: the offsets of each group at both ends of a short time, the
 //! members of the group, the batch that is read next, the settings, whether the worker runs and what it says of
-//! itself. It joins no group, commits nothing, and changes nothing on disk.
+//! itself. It joins no group, commits nothing, and leaves nothing behind on disk.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -111,20 +111,20 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
     // All samples are kept: the rates are those between the first and the last.
     let mut trends = Trends::new(Duration::MAX);
     let began = Instant::now();
-    let mut rows = ask::look(&mut *cluster, config, watched, &mut trends)?;
+    ask::look(&mut *cluster, config, watched, &mut trends)?;
     let mut members: HashMap<&str, Result<Vec<Member>, Fault>> = HashMap::new();
     for group in watched.iter().map(|watched| watched.group.as_str()) {
         members.insert(group, cluster.members(group));
     }
     let step = (options.look_for / LOOKS).max(LEAST);
-    loop {
-        let left = options.look_for.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            break;
+    let rows = loop {
+        thread::sleep(options.look_for.saturating_sub(began.elapsed()).min(step));
+        let looked = ask::look(&mut *cluster, config, watched, &mut trends);
+        // A look in between may fail.
+        if began.elapsed() >= options.look_for {
+            break looked?;
         }
-        thread::sleep(left.min(step));
-        rows = ask::look(&mut *cluster, config, watched, &mut trends)?;
-    }
+    };
     let looked = began.elapsed();
     let after = Worker::look(config, &options.config);
     let (told, admin) = own_state(config, &after.running);

@@ -146,7 +146,9 @@ impl Inspect for Watch {
             {
                 return Err(no_down_conversion(offset));
             }
-            return Ok(Some(Ahead { offset, size: batch.size, records: batch.details.map(|details| details.count) }));
+            let (records, transactional) =
+                (batch.details.map(|d| d.count), batch.details.is_some_and(|d| d.transactional));
+            return Ok(Some(Ahead { offset, size: batch.size, records, transactional }));
         }
         Ok(None)
     }

@@ -28,6 +28,7 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
         Err(fault) => lines.push(format!("the members of group {} are not known: {fault}", facts.group.name)),
     }
     lines.extend(facts.parts.iter().filter_map(|part| facts.unreadable(part)).map(|fault| fault.to_string()));
+    lines.extend(facts.parts.iter().filter_map(transactional));
     lines.extend(facts.parts.iter().filter_map(|part| set_from_outside(facts, part)));
     lines.extend(facts.parts.iter().filter_map(|part| next_start(facts, part)));
     if let Some((base, offsets)) = &facts.group.base {
@@ -91,6 +92,15 @@ fn offsets(facts: &Facts<'_>, part: &Part) -> String {
         let _ = write!(line, "; the next batch could not be looked at: {fault}");
     }
     line
+}
+
+/// What is readable, and is not what a consumer of committed records would get.
+fn transactional(part: &Part) -> Option<String> {
+    let ahead = part.ahead.as_ref()?.as_ref().ok()?.filter(|ahead| ahead.transactional)?;
+    Some(format!(
+        "partition {}: the batch at offset {} belongs to a transaction: this client delivers the records of aborted ones, too",
+        part.number, ahead.offset
+    ))
 }
 
 /// The group is not where this worker left it, and stands still: somebody has set it, which may be right.

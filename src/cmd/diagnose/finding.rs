@@ -245,7 +245,7 @@ impl Facts<'_> {
                 let status = self.status.and_then(|status| status.partitions.iter().find(|p| p.partition == number));
                 let own = status.and_then(|status| Offset::new(status.committed_here?)).or(part.told)?;
                 // What the worker has committed, it says a little later: so what the group had at first is known to it by now.
-                let ahead = first > own && (status.is_some() || self.looked >= STATE_IS_LATE);
+                let ahead = first.min(last) > own && (status.is_some() || self.looked >= STATE_IS_LATE);
                 let back = part.told_before.is_some_and(|before| last < before && before <= own);
                 (ahead || back).then(|| {
                     format!("partition {number}: the group's committed offset is {last}, and this worker has committed {own} last")

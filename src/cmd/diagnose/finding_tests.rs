@@ -137,7 +137,7 @@ fn an_idle_topic_needs_nothing() {
 fn catching_up_says_how_long_it_takes_and_what_a_setting_means() {
     let case = Case::new(seen(0, 100, 10), seen(0, 110, 60), Verdict::CatchingUp(pace(50, 90, 50)));
     let case = case.with(|case| {
-        case.part.newest = Some(Ahead { offset: at(109), size: 1_000, records: Some(10) });
+        case.part.newest = Some(Ahead { offset: at(109), size: 1_000, records: Some(10), transactional: false });
     });
     let (kind, evidence, remedy) = case.told();
     assert_eq!((kind, remedy.as_str()), (Kind::CatchingUp, ""));
@@ -280,12 +280,16 @@ fn what_this_client_cannot_read_goes_before_the_stall() {
     let (_, _, remedy) =
         Case::stalled().with(|case| case.part.ahead = unreadable("message.downconversion.enable")).told();
     has(&remedy, &["kafka-configs --bootstrap-server b:1", "message.downconversion.enable=true"]);
-    let large = |size| Some(Ok(Some(Ahead { offset: at(4), size, records: None })));
+    let large = |size| Some(Ok(Some(Ahead { offset: at(4), size, records: None, transactional: false })));
     let (kind, evidence, remedy) = Case::stalled().with(|case| case.part.ahead = large((3 << 20) + 1)).told();
     assert_eq!(kind, Kind::Unreadable);
     has(&evidence, &["raise max_partition_fetch_bytes"]);
     has(&remedy, &["max_partition_fetch_bytes = \"4MiB\""]);
     assert_eq!(Case::stalled().with(|case| case.part.ahead = large(1 << 20)).finding().kind, Kind::Stalled);
+    let aborted = Ahead { offset: at(4), size: 9, records: None, transactional: true };
+    let (kind, evidence, _) = Case::stalled().with(|case| case.part.ahead = Some(Ok(Some(aborted)))).told();
+    assert_eq!(kind, Kind::Stalled, "it can be read");
+    has(&evidence, &["offset 4 belongs to a transaction: this client delivers the records of aborted ones, too"]);
 }
 
 #[test]
