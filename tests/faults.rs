@@ -365,14 +365,14 @@ fn commits_fail_for_a_while() {
     bed.await_all("t", 0);
     let order = bed.server.order(Order::new(Api::OffsetCommit, Fault::Error(code::UNKNOWN_SERVER_ERROR)).always());
     bed.fill("t", 20);
-    let line = worker.wait_words(&["WARN", "commit failed, retrying without limit group=g-t"]);
+    let line = worker.wait_words(&["WARN", "commit failed, retrying without limit group_id=g-t"]);
     assert!(line.contains("delivery goes on"), "{line}");
     bed.fill("t", 20);
     bed.site.wait_records(50, PATIENCE);
     assert_eq!(bed.committed("t"), Some(10));
     bed.server.cancel(order);
     bed.await_all("t", 0);
-    worker.wait_words(&["INFO", "commits succeed again group=g-t"]);
+    worker.wait_words(&["INFO", "commits succeed again group_id=g-t"]);
     assert_eq!(worker.count(&["WARN"]), 1);
     bed.stop(worker);
 }
