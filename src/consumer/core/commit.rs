@@ -98,7 +98,10 @@ impl Core {
     }
 
     fn tell_commits(&self, word: Word, why: &str) {
-        let who = format!("group_id={} uncommitted={}", self.settings.group, self.uncommitted());
+        let mut who = format!("group_id={}", self.settings.group);
+        if self.schedule.fails() {
+            who = format!("{who} uncommitted={}", self.uncommitted());
+        }
         FAIL.log(word, log::Level::Warn, &who, &why);
     }
 
