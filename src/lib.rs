@@ -19,6 +19,7 @@
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
 pub mod backoff;
+pub mod cli;
 pub mod client;
 pub mod cmd;
 pub mod config;
