@@ -18,6 +18,7 @@
 //!
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
+pub mod admin;
 pub mod backoff;
 pub mod cli;
 pub mod client;
