@@ -288,6 +288,23 @@ impl fmt::Display for Pace {
     }
 }
 
+impl Verdict {
+    /// Its word, for programs: one of this list, which does not change.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Empty => "empty",
+            Self::Uncommitted { .. } => "uncommitted",
+            Self::CatchingUp(_) => "catching-up",
+            Self::FallingBack(_) => "falling-back",
+            Self::Stalled { .. } => "stalled",
+            Self::OutOfRange { .. } => "out-of-range",
+            Self::Missing => "missing",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 /// In an operator's words, with what it rests on.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
