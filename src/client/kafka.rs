@@ -24,15 +24,16 @@ use crate::record::{Offset, TopicPartition};
 mod answer;
 mod choose;
 mod control;
+mod coordinators;
 mod data;
 mod fault;
 mod fetch;
 mod fetch_size;
 mod group;
+mod inspect;
 mod link;
 mod partition;
 mod survey;
-mod watch;
 
 use control::{Control, Survey};
 use fetch::DataLink;
@@ -95,12 +96,12 @@ pub struct KafkaClient {
 /// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
 /// the first question; each round of questions, which begins with the topics' partitions, connects anew.
 pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
-    Box::new(watch::Watch::new(connection))
+    Box::new(Control::new(connection))
 }
 
 /// The same for those who also want to know why something does not move.
 pub fn inspect(connection: Arc<Connection>) -> Box<dyn Inspect> {
-    Box::new(watch::Watch::new(connection))
+    Box::new(Control::new(connection))
 }
 
 impl KafkaClient {
