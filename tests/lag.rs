@@ -1,6 +1,11 @@
 //! `worker lag`: the numbers of each partition, in a table, as JSON, again and again.
 
+use std::fs::File;
+use std::io::Read as _;
+
 use broker::{Api, Fault, Options, Order};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::support::bed::Bed;
 use crate::support::worker::{Ended, PATIENCE, Worker};
@@ -127,6 +132,37 @@ fn watching_prints_a_line_a_partition_and_look_with_rates() {
     worker.wait_stdout(|line| line.ends_with(" idle"), PATIENCE);
     let titles = worker.stdout().iter().filter(|line| line.starts_with("TIME ")).count();
     assert_eq!(titles, 1);
+}
+
+#[test]
+fn on_a_terminal_it_is_drawn_in_place() {
+    let topics = ["a", "b", "c", "d", "e"];
+    let bed = Bed::new(&topics);
+    bed.fill("d", 7);
+    let file = bed.site.write_config(&bed.config(&topics).to_string());
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let terminal = File::options().read(true).write(true).open(ptsname(&master, vec![]).unwrap().to_str().unwrap());
+    let terminal = terminal.unwrap();
+    tcsetwinsize(&terminal, Winsize { ws_row: 6, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let mut command = Worker::command();
+    command.arg("lag").arg("-c").arg(file).args(["--watch", "--interval", "0.1"]).stdout(terminal);
+    let worker = Worker::spawn_as_it_is(command);
+    let (mut master, mut screen) = (File::from(master), String::new());
+    while screen.matches("\x1b[J").count() < 3 {
+        let mut bytes = [0; 4096];
+        let count = master.read(&mut bytes).unwrap();
+        screen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    let frames: Vec<&str> = screen.split("\x1b[J").collect();
+    assert!(frames[0].starts_with("\x1b[2J\x1b[Hworker lag, every 0.1 s"), "{screen:?}");
+    assert!(frames[1].starts_with("\x1b[H") && !frames[1].contains("\x1b[2J"), "{screen:?}");
+    let lines: Vec<&str> = frames[1].split("\x1b[K").map(|line| line.trim_matches(['\r', '\n'])).collect();
+    assert_eq!(lines.len(), 6, "as many as there are on the terminal: {lines:?}");
+    assert!(lines.iter().all(|line| line.trim_start_matches("\x1b[H").len() <= 60), "{lines:?}");
+    assert!(lines[2].starts_with("g-d ") && lines[4] == "and 3 more, with less to read", "{lines:?}");
+    drop(worker);
 }
 
 #[test]
