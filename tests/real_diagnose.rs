@@ -73,7 +73,7 @@ fn a_topic_of_each_verdict_on_a_real_kafka() {
     for codec in ["lz4", "zstd"] {
         tool.produce(&Produce { configs: &format!("compression.type={codec}"), ..Produce::new(name(codec), 100) });
     }
-    let configs = format!("transactional.id={}", Kafka::name("transaction"));
+    let configs = format!("enable.idempotence=true;transactional.id={}", Kafka::name("transaction"));
     tool.produce(&Produce { configs: &configs, end: End::Abort, ..Produce::new(name("aborted"), 10) });
     let commit = |topic: &str, at| tool.commit(&group_of(topic), name(topic), 0, at).unwrap();
     for (topic, at) in

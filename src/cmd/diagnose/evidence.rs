@@ -11,7 +11,7 @@ use crate::state::Running;
 use crate::verdict::Verdict;
 
 /// Members and partitions beyond these are only counted.
-const NAMED: usize = 16;
+pub(super) const NAMED: usize = 16;
 
 /// Everything that an operator would have looked up by hand. `foreign`: who else uses the group.
 pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> Vec<String> {

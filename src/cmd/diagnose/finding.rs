@@ -221,9 +221,10 @@ impl Facts<'_> {
         if let Ok(members) = &self.group.members
             && !members.is_empty()
         {
-            let names: Vec<String> = members.iter().map(ToString::to_string).collect();
+            let names: Vec<String> = members.iter().take(evidence::NAMED).map(ToString::to_string).collect();
+            let more = if members.len() > names.len() { ", …" } else { "" };
             found.push(format!(
-                "group {} has {} live members, and this worker is no member of its groups: {}",
+                "group {} has {} live members, and this worker is no member of its groups: {}{more}",
                 self.group.name,
                 members.len(),
                 names.join(", ")
