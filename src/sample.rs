@@ -40,8 +40,14 @@ pub struct TopicRound {
     pub topic: Arc<str>,
     /// Its partitions, each with what was seen of it, or why nothing was. As a whole [`Fault::TopicMissing`], or why
     /// its partitions are not known.
-    pub partitions: Result<Vec<(TopicPartition, Result<Seen, Fault>)>, Fault>,
+    pub partitions: Result<Vec<Sampled>, Fault>,
 }
+
+/// A partition, and what was seen of it or why nothing was.
+pub type Sampled = (TopicPartition, Result<Seen, Fault>);
+
+/// A topic, and its partitions or why they are not known.
+type Found = (Arc<str>, Result<Vec<TopicPartition>, Fault>);
 
 /// What the cluster said in one round: for each consumer its topics, in the order in which they were asked.
 pub type Round = Vec<Vec<TopicRound>>;
@@ -54,7 +60,7 @@ pub fn round(cluster: &mut dyn Cluster, watched: &[Watched]) -> Result<Round, Fa
     let names: Vec<Arc<str>> = watched.iter().flat_map(|w| w.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
     let mut topics = names.iter().cloned().zip(cluster.partitions(&names)?);
     // The topics of each consumer, with their partitions as far as they have any.
-    let owned: Vec<Vec<(Arc<str>, Result<Vec<TopicPartition>, Fault>)>> =
+    let owned: Vec<Vec<Found>> =
         watched.iter().map(|watched| topics.by_ref().take(watched.topics.len()).collect()).collect();
     let all: Vec<TopicPartition> =
         owned.iter().flatten().flat_map(|(_, found)| found.iter().flatten()).cloned().collect();
@@ -74,7 +80,7 @@ pub fn round(cluster: &mut dyn Cluster, watched: &[Watched]) -> Result<Round, Fa
             let seen = committed.and_then(|committed| Ok(Seen { bounds: bounds?, committed }));
             (partition, seen)
         };
-        let sampled = |(topic, found): (Arc<str>, Result<Vec<TopicPartition>, Fault>)| TopicRound {
+        let sampled = |(topic, found): Found| TopicRound {
             topic,
             partitions: found.map(|list| list.into_iter().map(&mut seen).collect()),
         };
@@ -151,9 +157,9 @@ mod tests {
         );
     }
 
-    fn told(partitions: &Result<Vec<(TopicPartition, Result<Seen, Fault>)>, Fault>) -> String {
+    fn told(partitions: &Result<Vec<Sampled>, Fault>) -> String {
         let Ok(partitions) = partitions else { return "missing".to_owned() };
-        let one = |(_, seen): &(TopicPartition, Result<Seen, Fault>)| match seen {
+        let one = |(_, seen): &Sampled| match seen {
             Ok(seen) => format!("{}/{}", seen.committed.unwrap(), seen.bounds.log_end),
             Err(_) => "no".to_owned(),
         };

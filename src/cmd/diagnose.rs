@@ -153,6 +153,7 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
                 whole: own.iter().find(|row| row.partition.is_none()).and_then(|row| row.seen.clone().err()),
                 parts,
                 running: &after.running,
+                steady: before.running == after.running,
                 limits: limits.clone(),
                 looked,
                 status: status.and_then(|status| status.topics.iter().find(|own| own.topic == **topic)),

@@ -107,9 +107,11 @@ fn transactional(part: &Part) -> Option<String> {
 fn set_from_outside(facts: &Facts<'_>, part: &Part) -> Option<String> {
     let (last, own) = (part.seen.as_ref().ok()?.committed?, part.told?);
     let still = *facts.running == Running::No && part.first?.committed == Some(last);
+    // What was committed in the last seconds before a kill -9 is not in the file.
+    let killed = if last > own { ", or the worker was killed before it wrote that down" } else { "" };
     (still && last != own).then(|| {
         format!(
-            "partition {}: this worker committed {own} last, the group has {last}: it was set since, by a reset of offsets or by another program",
+            "partition {}: this worker committed {own} last, the group has {last}: it was set since, by a reset of offsets or by another program{killed}",
             part.number
         )
     })

@@ -36,6 +36,8 @@ pub(super) struct Facts<'a> {
     pub(super) parts: Vec<Part>,
     /// Whether the worker runs.
     pub(super) running: &'a Running,
+    /// It was the same when the look began.
+    pub(super) steady: bool,
     pub(super) limits: Limits,
     /// How long was looked.
     pub(super) looked: Duration,
@@ -237,6 +239,10 @@ impl Facts<'_> {
     /// A commit of somebody else in the time that was looked.
     fn foreign_commit(&self, part: &Part) -> Option<String> {
         let (first, last) = (part.first?.committed?, part.seen.as_ref().ok()?.committed?);
+        if !self.steady {
+            // A worker that started or ended meanwhile has committed, too.
+            return None;
+        }
         let number = part.number;
         match self.running {
             Running::No if first != last => Some(format!(

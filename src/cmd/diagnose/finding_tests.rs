@@ -26,6 +26,7 @@ struct Case {
     status: Option<TopicStatus>,
     sink_status: Option<SinkStatus>,
     looked: Duration,
+    steady: bool,
 }
 
 impl Case {
@@ -59,6 +60,7 @@ impl Case {
             status: None,
             sink_status: None,
             looked: LOOKED,
+            steady: true,
         }
     }
 
@@ -88,6 +90,7 @@ impl Case {
             parts: if whole.is_some() { Vec::new() } else { vec![self.part] },
             whole,
             running: &self.running,
+            steady: self.steady,
             limits: vec![(1 << 20, "max_partition_fetch_bytes"), (4 << 20, "memory.limit")],
             looked: self.looked,
             status: self.status.as_ref(),
@@ -245,6 +248,11 @@ fn members_and_foreign_commits_are_somebody_else() {
     assert_eq!(kind(moved()), Kind::Idle);
     assert_eq!(kind(moved().with(|case| case.running = Running::No)), Kind::Shared);
     assert_eq!(kind(moved().with(|case| case.running = Running::Never)), Kind::Idle);
+    assert_eq!(
+        kind(moved().with(|case| (case.running, case.steady) = (Running::No, false))),
+        Kind::Idle,
+        "it ran until now"
+    );
     // The state file is some seconds late.
     let late = |case: &mut Case| (case.part.told_before, case.part.told) = (Some(at(3)), Some(at(5)));
     assert_eq!(kind(moved().with(late)), Kind::Idle);
