@@ -97,8 +97,10 @@ fn a_topic_of_each_verdict_on_a_real_kafka() {
     let listen = format!("'127.0.0.1:{}'", free_ports(1)[0]);
     let site = Site::new();
     let config = |topics: &[&str]| {
-        let config = kafka.config(&group, topics).set("sink.out", "path", "'/dev/full'");
-        config.set("admin", "listen", &listen).set("consumer", "auto_offset_reset", "'latest'")
+        let config =
+            kafka.config(&group, topics).set("sink.full", "type", "'file'").set("sink.full", "path", "'/dev/full'");
+        let config = config.set("admin", "listen", &listen).set("consumer", "auto_offset_reset", "'latest'");
+        config.more(&format!("[[topic]]\nname = '{}'\nsink = 'full'\n", name("sink-failing")))
     };
     let worker = site.start(&config(&[name("sink-failing")]).to_string());
     worker.wait_words(&["sink fails"]);

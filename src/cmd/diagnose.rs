@@ -156,6 +156,7 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
                 steady: before.running == after.running,
                 limits: limits.clone(),
                 looked,
+                unknown_to_worker: status.is_some_and(|status| status.topics.iter().all(|own| own.topic != **topic)),
                 status: status.and_then(|status| status.topics.iter().find(|own| own.topic == **topic)),
                 sink_status: status.and_then(|status| status.sinks.iter().find(|own| own.sink == *sink)),
             };

@@ -35,7 +35,7 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
         let offsets: Vec<String> = offsets.iter().map(|(number, at)| format!("{number}:{at}")).collect();
         lines.push(format!("group {base}, which all topics shared before, has committed {}", offsets.join(",")));
     }
-    if let Some(why) = facts.sink_trouble(kind) {
+    if let Some(why) = facts.sink_trouble().filter(|_| kind == Kind::SinkFailing) {
         lines.push(format!("sink {} {why}", facts.settings.sink));
     }
     own_state(facts, &mut lines);
@@ -161,6 +161,11 @@ fn next_start(facts: &Facts<'_>, part: &Part) -> Option<String> {
 
 /// What the running worker says of the topic.
 fn own_state(facts: &Facts<'_>, lines: &mut Vec<String>) {
+    if facts.unknown_to_worker {
+        lines.push(
+            "the running worker does not have this topic: it has read another configuration than this".to_owned(),
+        );
+    }
     let Some(status) = facts.status else { return };
     let consumer = &status.consumer;
     let mut say = |line: String| lines.push(format!("the worker says: {line}"));

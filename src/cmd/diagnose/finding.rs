@@ -43,6 +43,8 @@ pub(super) struct Facts<'a> {
     pub(super) looked: Duration,
     /// What the running worker says of the topic.
     pub(super) status: Option<&'a TopicStatus>,
+    /// The running worker was asked, and has no such topic.
+    pub(super) unknown_to_worker: bool,
     /// What the running worker says of its sink.
     pub(super) sink_status: Option<&'a SinkStatus>,
 }
@@ -184,9 +186,9 @@ fn of_part(facts: &Facts<'_>, part: &Part) -> Kind {
         Verdict::Missing => Kind::Missing,
         Verdict::Unknown(_) => Kind::Unknown,
     };
-    // Where something waits to be read, or to be written, the sink explains it.
-    let waits = part.seen.as_ref().is_ok_and(|seen| seen.readable() > 0) && kind < Kind::Unreadable;
-    if waits && facts.sink_trouble(kind).is_some() { kind.max(Kind::SinkFailing) } else { kind }
+    let readable = part.seen.as_ref().is_ok_and(|seen| seen.readable() > 0);
+    let held_up = readable && facts.waits_for_sink(kind) && facts.sink_trouble().is_some();
+    if held_up { kind.max(Kind::SinkFailing) } else { kind }
 }
 
 impl Facts<'_> {
@@ -203,18 +205,25 @@ impl Facts<'_> {
     }
 
     /// What is wrong with the sink, if that is known: the running worker's own word goes before a look at the file.
-    pub(super) fn sink_trouble(&self, kind: Kind) -> Option<String> {
-        if let Some(status) = self.sink_status {
-            let still = status.busy_for_ms.filter(|ms| u128::from(*ms) >= STANDS_STILL.as_millis());
-            return match (&status.trouble, still) {
-                (Some(trouble), _) => Some(format!("fails for {} ms: {}", trouble.age_ms, trouble.error)),
-                (None, Some(ms)) => Some(format!("has been at one write or flush for {ms} ms")),
-                (None, None) => None,
-            };
+    pub(super) fn sink_trouble(&self) -> Option<String> {
+        let Some(status) = self.sink_status else { return self.sink_fails.clone() };
+        let still = status.busy_for_ms.filter(|ms| u128::from(*ms) >= STANDS_STILL.as_millis());
+        match (&status.trouble, still) {
+            (Some(trouble), _) => Some(format!("fails for {} ms: {}", trouble.age_ms, trouble.error)),
+            (None, Some(ms)) => Some(format!("has been at one write or flush for {ms} ms")),
+            (None, None) => None,
         }
-        // While records go through, it can be written by the worker, whoever it is that asks.
-        let moves = matches!(kind, Kind::CatchingUp | Kind::FallingBack | Kind::Behind);
-        self.sink_fails.clone().filter(|_| !moves)
+    }
+
+    /// Whether a topic that has something to read, and would be `kind`, can be held up by its sink.
+    fn waits_for_sink(&self, kind: Kind) -> bool {
+        match (self.status, self.sink_status) {
+            // The worker knows what it has handed over.
+            (Some(status), _) => kind == Kind::Stalled || status.partitions.iter().any(|part| part.in_flight > 0),
+            (None, Some(_)) => false,
+            // While records go through, it can be written by the worker, whoever it is that asks.
+            (None, None) => !matches!(kind, Kind::CatchingUp | Kind::FallingBack | Kind::Behind),
+        }
     }
 
     /// Who else uses the group: members, and commits that are not the worker's.

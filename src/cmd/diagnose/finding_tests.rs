@@ -27,6 +27,7 @@ struct Case {
     sink_status: Option<SinkStatus>,
     looked: Duration,
     steady: bool,
+    unknown_to_worker: bool,
 }
 
 impl Case {
@@ -61,6 +62,7 @@ impl Case {
             sink_status: None,
             looked: LOOKED,
             steady: true,
+            unknown_to_worker: false,
         }
     }
 
@@ -93,6 +95,7 @@ impl Case {
             steady: self.steady,
             limits: vec![(1 << 20, "max_partition_fetch_bytes"), (4 << 20, "memory.limit")],
             looked: self.looked,
+            unknown_to_worker: self.unknown_to_worker,
             status: self.status.as_ref(),
             sink_status: self.sink_status.as_ref(),
         };
@@ -213,16 +216,37 @@ fn a_sink_that_fails_explains_what_waits_for_it() {
         let trouble = error.map(|error| TroubleStatus { error: error.to_owned(), age_ms: 5 });
         Some(SinkStatus { sink: "out".to_owned(), busy_for_ms, trouble })
     };
-    let (kind, evidence, remedy) =
-        Case::stalled().with(|case| case.sink_status = fails(Some("disk full"), None)).told();
+    // What the worker says of the topic: so many records are with the sink.
+    let with_sink = |in_flight| {
+        let part = PartitionStatus { in_flight, ..PartitionStatus::default() };
+        Some(TopicStatus { partitions: vec![part], ..TopicStatus::default() })
+    };
+    let stalled = || Case::stalled().with(|case| case.status = with_sink(0));
+    let (kind, evidence, remedy) = stalled().with(|case| case.sink_status = fails(Some("disk full"), None)).told();
     assert_eq!(kind, Kind::SinkFailing);
     has(&evidence, &["sink out fails for 5 ms: disk full"]);
     has(&remedy, &["df -h /data/out"]);
     let kind = |case: Case| case.finding().kind;
-    assert_eq!(kind(Case::stalled().with(|case| case.sink_status = fails(None, Some(20_000)))), Kind::SinkFailing);
-    assert_eq!(kind(Case::stalled().with(|case| case.sink_status = fails(None, Some(2_000)))), Kind::Stalled);
+    assert_eq!(kind(stalled().with(|case| case.sink_status = fails(None, Some(20_000)))), Kind::SinkFailing);
+    assert_eq!(kind(stalled().with(|case| case.sink_status = fails(None, Some(2_000)))), Kind::Stalled);
+    // The sink's trouble is that of the topics whose records it has.
+    let catching = || Case::new(seen(0, 100, 10), seen(0, 100, 60), Verdict::CatchingUp(pace(40, 90, 50)));
+    let of = |in_flight| {
+        catching().with(|case| (case.status, case.sink_status) = (with_sink(in_flight), fails(Some("full"), None)))
+    };
+    assert_eq!((kind(of(7)), kind(of(0))), (Kind::SinkFailing, Kind::CatchingUp));
+    let other = |case: &mut Case| (case.unknown_to_worker, case.sink_status) = (true, fails(Some("full"), None));
+    let (unknown, evidence, remedy) = Case::stalled().with(other).told();
+    assert_eq!(unknown, Kind::Stalled);
+    has(&evidence, &["the running worker does not have this topic"]);
+    has(&remedy, &["restart the worker"]);
     // Nothing waits for it.
-    assert_eq!(kind(Case::idle().with(|case| case.sink_status = fails(Some("disk full"), None))), Kind::Idle);
+    assert_eq!(
+        kind(
+            Case::idle().with(|case| (case.status, case.sink_status) = (with_sink(1), fails(Some("disk full"), None)))
+        ),
+        Kind::Idle
+    );
     // From outside, only a file can be looked at; the worker's word goes before it, and that records go through.
     let wrong = || Some("/data/out can't be opened".to_owned());
     assert_eq!(kind(Case::stalled().with(|case| case.sink_fails = wrong())), Kind::SinkFailing);
@@ -230,8 +254,7 @@ fn a_sink_that_fails_explains_what_waits_for_it() {
         kind(Case::stalled().with(|case| (case.sink_fails, case.sink_status) = (wrong(), fails(None, None)))),
         Kind::Stalled
     );
-    let moving = Case::new(seen(0, 100, 10), seen(0, 100, 60), Verdict::CatchingUp(pace(40, 90, 50)));
-    assert_eq!(kind(moving.with(|case| case.sink_fails = wrong())), Kind::CatchingUp);
+    assert_eq!(kind(catching().with(|case| case.sink_fails = wrong())), Kind::CatchingUp);
 }
 
 #[test]

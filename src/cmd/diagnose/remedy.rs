@@ -134,7 +134,7 @@ fn out_of_range(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
             )),
             Some(_) | None => lines.push(format!(
                 "was the log cut, or the topic made anew? To choose the place by hand: {}",
-                reset(facts, part, "--to-offset …")
+                reset(facts, part, "--to-offset OFFSET")
             )),
         }
     }
@@ -146,6 +146,9 @@ fn stalled(facts: &Facts<'_>) -> Vec<String> {
     let start = start(facts);
     if !start.is_empty() {
         return start;
+    }
+    if facts.unknown_to_worker {
+        return vec!["restart the worker: it has read another configuration than this".to_owned()];
     }
     let mut lines = Vec::new();
     let stopped = |part: &&crate::admin::status::PartitionStatus| part.state.as_deref() == Some("stopped");
