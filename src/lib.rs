@@ -20,6 +20,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod cli;
 pub mod client;
 pub mod cmd;
 pub mod config;

@@ -5,6 +5,7 @@ mod admin;
 mod admin_page;
 mod chaos;
 mod cli;
+mod commits;
 mod config;
 mod delivery;
 mod driver;
