@@ -61,7 +61,7 @@ fn words(topic: &TopicStatus) -> (&'static str, Grade) {
         "idle" => ("idle", Grade::Good),
         "empty" => ("empty topic", Grade::Calm),
         "uncommitted" if topic.consumer.commit_trouble.is_some() => ("commits fail", Grade::Warn),
-        "uncommitted" => ("delivered, not committed yet", Grade::Good),
+        "uncommitted" => ("not committed yet", Grade::Good),
         "catching-up" => ("catching up", Grade::Good),
         "falling-back" => ("falling back", Grade::Warn),
         // Every topic stands still for a moment now and then.
@@ -121,7 +121,7 @@ impl Display for Grouped {
             f.write_char('−')?;
         }
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 // A narrow blank at which no line breaks.
                 f.write_char('\u{202f}')?;
             }

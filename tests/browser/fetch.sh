@@ -70,6 +70,8 @@ cat >"$work/fonts.conf" <<TEXT
 <fontconfig>
   <dir>/usr/share/fonts</dir>
   <dir>$base/root/usr/share/fonts</dir>
+  <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+  <alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
   <cachedir>$base/fonts</cachedir>
 </fontconfig>
 TEXT
