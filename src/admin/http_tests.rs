@@ -139,7 +139,7 @@ fn more_clients_than_places_push_out_the_silent_ones_and_not_those_who_ask() {
     let mut silent: Vec<TcpStream> = Vec::new();
     for _ in 0..CONNECTIONS * 5 {
         silent.push(scene.connect());
-        if silent.len() % 50 == 0 {
+        if silent.len().is_multiple_of(50) {
             scene.assert_well();
         }
     }

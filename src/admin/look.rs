@@ -239,7 +239,11 @@ fn consumer(plan: &ConsumerPlan, progress: &Progress, snapshot: &Snapshot, now: 
 
 fn judged(verdict: Option<&Verdict>) -> Option<VerdictStatus> {
     let verdict = verdict?;
-    Some(VerdictStatus { word: verdict.word().to_owned(), text: verdict.to_string() })
+    let reason = match verdict {
+        Verdict::Stalled { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    };
+    Some(VerdictStatus { word: verdict.word().to_owned(), text: verdict.to_string(), reason })
 }
 
 /// What its partitions come to.

@@ -61,7 +61,7 @@ fn words(topic: &TopicStatus) -> (&'static str, Grade) {
         "idle" => ("idle", Grade::Good),
         "empty" => ("empty topic", Grade::Calm),
         "uncommitted" if topic.consumer.commit_trouble.is_some() => ("commits fail", Grade::Warn),
-        "uncommitted" => ("delivered, not committed yet", Grade::Good),
+        "uncommitted" => ("not committed yet", Grade::Good),
         "catching-up" => ("catching up", Grade::Good),
         "falling-back" => ("falling back", Grade::Warn),
         // Every topic stands still for a moment now and then.
@@ -73,9 +73,9 @@ fn words(topic: &TopicStatus) -> (&'static str, Grade) {
     }
 }
 
-/// What fails at present, the nearest cause first.
-fn failing(status: &Status, topic: &TopicStatus) -> Option<String> {
-    let since = |what: &str, age_ms: u64, error: &str| format!("{what} for {}: {error}", Ago(age_ms));
+/// What fails at present, the nearest cause first: what and for how long, and its error.
+fn failing<'a>(status: &'a Status, topic: &'a TopicStatus) -> Option<(String, &'a str)> {
+    let since = |what: &str, age_ms: u64, error: &'a str| (format!("{what} for {}", Ago(age_ms)), error);
     if let Some(trouble) = &topic.consumer.trouble {
         return Some(since("client fails", trouble.age_ms, &trouble.error));
     }
@@ -121,7 +121,7 @@ impl Display for Grouped {
             f.write_char('−')?;
         }
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 // A narrow blank at which no line breaks.
                 f.write_char('\u{202f}')?;
             }
@@ -280,10 +280,14 @@ fn row(out: &mut String, status: &Status, topic: &TopicStatus, history: &[Point]
 
 /// What is wrong; if nothing is, what was last.
 fn why(out: &mut String, status: &Status, topic: &TopicStatus, own: Grade) -> fmt::Result {
-    let judged = topic.verdict.as_ref().filter(|_| own >= Grade::Warn).map(|verdict| verdict.text.clone());
-    let now: Vec<String> = judged.into_iter().chain(failing(status, topic)).collect();
-    if !now.is_empty() {
-        return now.iter().try_for_each(|text| write!(out, "<div>{}</div>", Escaped(text)));
+    let verdict = topic.verdict.as_ref().filter(|_| own >= Grade::Warn);
+    let judged = verdict.map(|verdict| verdict.reason.as_ref().unwrap_or(&verdict.text));
+    // A stall is mostly explained by what fails, and then says so itself.
+    let fails = failing(status, topic).filter(|(_, error)| judged.is_none_or(|text| !text.contains(error)));
+    if judged.is_some() || fails.is_some() {
+        let fails = fails.map(|(what, error)| format!("{what}: {error}"));
+        let mut all = judged.into_iter().chain(&fails);
+        return all.try_for_each(|text| write!(out, "<div>{}</div>", Escaped(text)));
     }
     match &topic.last_error {
         Some(last) => {
@@ -301,23 +305,26 @@ fn spark(out: &mut String, history: &[Point], now: Instant) -> fmt::Result {
     };
     let most = history.iter().map(|point| point.lag).max().unwrap_or(0).max(1);
     let mut line = String::new();
-    let (mut left, mut right) = (WIDTH, 0.0_f64);
+    let (mut left, mut level) = (WIDTH, HEIGHT);
     for point in history {
         let age = now.saturating_duration_since(point.at).as_secs_f64() / HISTORY.as_secs_f64();
         let x = WIDTH * (1.0 - age.min(1.0));
         let y = HEIGHT - 2.0 - (HEIGHT - 4.0) * point.lag.max(0) as f64 / most as f64;
-        (left, right) = (left.min(x), right.max(x));
+        left = left.min(x);
         write!(line, "{x:.1},{y:.1} ")?;
+        level = y;
     }
+    // As far as it is known, it still is so.
+    write!(line, "{WIDTH:.1},{level:.1}")?;
     write!(
         out,
         "<svg class=\"spark\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"lag: first {}, now {}, at most {}\"><polygon class=\"area\" points=\"{left:.1},{HEIGHT} {line}{right:.1},{HEIGHT}\"/>\
+         aria-label=\"lag: first {}, now {}, at most {}\"><path class=\"base\" d=\"M0 {HEIGHT}H{WIDTH}\"/><polygon class=\"area\" points=\"{left:.1},{HEIGHT} {line} {WIDTH:.1},{HEIGHT}\"/>\
          <polyline class=\"line\" points=\"{}\"/></svg>",
         Grouped(first.lag),
         Grouped(last.lag),
         Grouped(most),
-        line.trim_end()
+        line
     )
 }
 
@@ -337,15 +344,14 @@ fn one(out: &mut String, status: &Status, topic: &TopicStatus, history: &[Point]
     let consumer = &topic.consumer;
     write!(
         out,
-        "<p><a href=\"/\">← all topics</a></p><div id=\"live\"><p><span class=\"badge{}\">{word}</span> {}</p><div class=\"why{}\">",
+        "<p><a href=\"/\">← all topics</a></p><div id=\"live\" class=\"one\"><p><span class=\"badge{}\">{word}</span></p><div class=\"why{}\">",
         own.class(),
-        topic.verdict.as_ref().map_or(String::new(), |verdict| Escaped(&verdict.text).to_string()),
         grade(status, topic).class(),
     )?;
-    why(out, status, topic, Grade::Calm)?;
+    why(out, status, topic, own)?;
     out.push_str("</div><h2>Lag, last 10 minutes</h2>");
     spark(out, history, now)?;
-    out.push_str("<h2>Consumer</h2><div class=\"frame plain\"><table><tbody>");
+    out.push_str("<h2>Consumer</h2><div class=\"frame plain pairs\"><table><tbody>");
     let full =
         consumer.full_for_ms.map_or("no".to_owned(), |ms| format!("for {}, so that nothing is fetched", Ago(ms)));
     let call = consumer.call.as_ref();

@@ -11,7 +11,7 @@ fn topic(name: &str, word: &str, lag: i64) -> TopicStatus {
         topic: name.to_owned(),
         group: format!("g-{name}"),
         sink: "out".to_owned(),
-        verdict: Some(VerdictStatus { word: word.to_owned(), text: format!("{word}: text") }),
+        verdict: Some(VerdictStatus { word: word.to_owned(), text: format!("{word}: text"), reason: None }),
         stalled: word == "stalled",
         lag: Some(lag),
         ..TopicStatus::default()
@@ -40,7 +40,7 @@ fn the_worst_comes_first() {
 fn nothing_from_outside_becomes_markup() {
     let evil = "<script>alert(\"1\")</script>'&";
     let mut one = topic("t", "stalled", 1);
-    one.verdict = Some(VerdictStatus { word: "stalled".to_owned(), text: evil.to_owned() });
+    one.verdict = Some(VerdictStatus { word: "stalled".to_owned(), text: evil.to_owned(), reason: None });
     one.sink = evil.to_owned();
     one.group = evil.to_owned();
     one.last_error = Some(TroubleStatus { error: evil.to_owned(), age_ms: 0 });
@@ -62,12 +62,25 @@ fn nothing_from_outside_becomes_markup() {
 }
 
 #[test]
+fn what_a_stall_says_itself_is_not_said_twice() {
+    let mut one = topic("t", "stalled", 1);
+    let reason = "it waits for sink out, which fails: disk full".to_owned();
+    one.verdict = Some(VerdictStatus { word: "stalled".to_owned(), text: String::new(), reason: Some(reason) });
+    let mut look = look(vec![one]);
+    let trouble = Some(TroubleStatus { error: "disk full".to_owned(), age_ms: 5000 });
+    look.status.sinks = vec![SinkStatus { sink: "out".to_owned(), trouble, busy_for_ms: None }];
+    assert_eq!(topics(&look).matches("disk full").count(), 1);
+    look.status.topics[0].verdict = None;
+    assert!(topics(&look).contains("<div>sink out fails for 5 s: disk full</div>"));
+}
+
+#[test]
 fn a_sparkline_stays_inside_its_frame() {
     let now = Instant::now();
     let point = |(age, lag): (u64, i64)| Point { at: now.checked_sub(Duration::from_secs(age)).unwrap(), lag };
     let mut out = String::new();
     spark(&mut out, &[(700, 5), (600, -3), (300, 100), (0, 50)].map(point), now).unwrap();
-    assert!(out.contains("points=\"0.0,26.7 0.0,28.0 60.0,2.0 120.0,15.0\""), "{out}");
+    assert!(out.contains("points=\"0.0,26.7 0.0,28.0 60.0,2.0 120.0,15.0 120.0,15.0\""), "{out}");
     assert!(out.contains("aria-label=\"lag: first 5, now 50, at most 100\""), "{out}");
 }
 

@@ -94,6 +94,8 @@ pub struct VerdictStatus {
     pub word: String,
     /// In an operator's words, with what it rests on.
     pub text: String,
+    /// Of what is stalled: why, as far as it is known.
+    pub reason: Option<String>,
 }
 
 /// What the consumer of a topic tells of itself. Where one consumer has several topics, all of them say

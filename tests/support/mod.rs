@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
 pub mod bed;
+pub mod browser;
+pub mod http;
 pub mod kafka;
 pub mod proxy;
 pub mod worker;
