@@ -26,6 +26,7 @@ use crate::progress::Board;
 use crate::record::TopicPartition;
 use crate::sink::Sink;
 use crate::state::{Ledger, State};
+use crate::trouble::chorus;
 
 mod consumers;
 mod restarts;
@@ -210,12 +211,14 @@ impl Supervisor {
             }
             let now = Instant::now();
             self.watch.look(now);
+            chorus::flush(now);
             if self.deadline.is_none()
                 && let Some(line) = self.startup.line(now)
             {
                 log::info!("{line}");
             }
         }
+        chorus::flush_all();
         sums::log(self.reports.values(), self.startup.not_started());
         log::info!("stopped exit_code={}", self.code);
         self.code

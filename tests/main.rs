@@ -8,6 +8,7 @@ mod config;
 mod delivery;
 mod driver;
 mod faults;
+mod hangs;
 mod install;
 mod lengths;
 mod memory;
