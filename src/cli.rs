@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::logging::LogFormat;
+
 /// Consumes many Kafka topics at once, one thread and one consumer group a topic, and delivers the
 /// records to sinks. Offsets are committed only after delivery.
 #[derive(Debug, Parser)]
@@ -29,6 +31,9 @@ pub struct Run {
     /// A level (error, warn, info, debug, trace) or a filter, before the configuration's log.level
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// How a line of the log is written, before the configuration's log.format
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// The commands beside the daemon.
