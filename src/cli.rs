@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::logging::LogFormat;
 
-/// Consumes many Kafka topics at once, one thread and one consumer group a topic, and delivers the
-/// records to sinks. Offsets are committed only after delivery.
+/// Consumes many Kafka topics at once and delivers their records to sinks
+///
+/// Each topic has a thread and a consumer group of its own. Offsets are committed only after delivery.
+/// Without a command the program is the daemon, and runs until it is told to stop.
 #[derive(Debug, Parser)]
 #[command(name = "worker", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Arguments {

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, Location};
 use std::{env, thread};
 
 use clap::ValueEnum;
@@ -27,9 +27,9 @@ pub mod split;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lower")]
 pub enum LogFormat {
-    /// For people.
+    /// Time, level, words, key=value details
     Text,
-    /// For collectors.
+    /// An object a line, for collectors
     Json,
 }
 
@@ -53,18 +53,22 @@ pub fn init(filter: &str, format: LogFormat) {
         }),
     };
     builder.init();
-    panic::set_hook(Box::new(tell_panic));
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if log::log_enabled!(Level::Warn) {
+            let thread = thread::current();
+            log::warn!("{}", panic_line(thread.name(), info.location(), &panic_text(info.payload())));
+        } else {
+            before(info);
+        }
+    }));
 }
 
-/// A panic is a line of the log like any other, so that no collector meets one of another form.
-fn tell_panic(info: &PanicHookInfo<'_>) {
-    let thread = thread::current();
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    log::error!(
-        "panic thread={} at={place} panic={:?}",
-        thread.name().unwrap_or("unnamed"),
-        panic_text(info.payload())
-    );
+/// A panic is a line of the log like any other, so that no collector meets one of another form. What follows
+/// from it, whoever waits for that thread says.
+fn panic_line(thread: Option<&str>, place: Option<&Location<'_>>, words: &str) -> String {
+    let place = place.map(ToString::to_string).unwrap_or_default();
+    format!("panic thread={} at={place} panic={words:?}", thread.unwrap_or("unnamed"))
 }
 
 /// Whether `stream` is the one that systemd has connected to its journal: `JOURNAL_STREAM` is its device
@@ -162,6 +166,17 @@ mod tests {
             ),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_panic_is_one_line_with_its_place() {
+        let line = panic_line(Some("link:t/0"), Some(Location::caller()), "called `unwrap()`\non \"None\"");
+        let (words, fields) = split::split(&line);
+        assert_eq!(
+            (words, fields[0], fields[2]),
+            ("panic", ("thread", "link:t/0"), ("panic", r#"called `unwrap()`\non \"None\""#))
+        );
+        assert!(fields[1].0 == "at" && fields[1].1.starts_with("src/logging.rs:"), "{line}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::bed::Bed;
 use crate::support::eventually;
-use crate::support::install::{Service, command, config, has, make, text};
+use crate::support::install::{Service, command, config, has, make, mode, text};
 
 #[test]
 fn the_init_script_starts_tells_reloads_and_stops() {
@@ -27,6 +27,9 @@ fn the_init_script_starts_tells_reloads_and_stops() {
     service.expect("status", 0, &format!("runs (pid {})", pid.trim()));
     service.expect("start", 0, "runs already");
     assert_eq!(fs::read_to_string(service.at("worker.pid")).unwrap(), pid);
+    // Records may stand in the log; whether it runs, everybody may ask.
+    let modes = [mode(&service.at("var/log/worker/worker.log")), mode(&service.at("etc/worker/consumer.state/lock"))];
+    assert_eq!((modes, mode(&service.at("worker.pid")) & 0o044), ([0o640; 2], 0o044));
     service.expect("reload", 0, "opened anew");
 
     // As logrotate's copytruncate does it: what is logged from then on begins the file again.
