@@ -156,6 +156,8 @@ pub enum Reason {
     Trouble(Fault, Duration),
     /// A call to a broker has not come back for so long.
     Call(&'static str, Duration),
+    /// Commits fail, and nothing else explains it: as much is delivered without one as may be.
+    Commits(Fault, Duration),
     /// The consumer does not know the partition yet.
     NotAssigned,
     /// Nothing that is known explains it.
@@ -175,6 +177,7 @@ impl Reason {
             | Self::Failing(..)
             | Self::Sink { .. }
             | Self::Dispatcher(_)
+            | Self::Commits(..)
             | Self::NotAssigned => false,
         }
     }
@@ -271,8 +274,9 @@ fn reason(view: &View<'_>, now: Instant, still: Duration) -> Reason {
     if let Some(trouble) = trouble {
         return trouble;
     }
-    match &consumer.call {
-        Some(call) if since(call.since) >= long => Reason::Call(call.what, since(call.since)),
+    match (&consumer.call, &consumer.commit) {
+        (Some(call), _) if since(call.since) >= long => Reason::Call(call.what, since(call.since)),
+        (_, Some(commit)) if since(commit.since) >= long => Reason::Commits(commit.what.clone(), since(commit.since)),
         _ => Reason::Unexplained,
     }
 }
@@ -371,6 +375,11 @@ impl fmt::Display for Reason {
             ),
             Self::Trouble(fault, lasts) => write!(f, "the client has been in trouble for {} ms: {fault}", ms(lasts)),
             Self::Call(call, lasts) => write!(f, "{call} has not come back from the broker for {} ms", ms(lasts)),
+            Self::Commits(fault, lasts) => write!(
+                f,
+                "commits have failed for {} ms, and nothing more is fetched beyond commit.max_uncommitted: {fault}",
+                ms(lasts)
+            ),
             Self::NotAssigned => {
                 f.write_str("the consumer does not know the partition yet; it looks every kafka.metadata_max_age_ms")
             }
