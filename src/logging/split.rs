@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn lines_of_the_log() {
-        let cases: &[(&str, &str, &[(&str, &str)])] = &[
+        type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+        let cases: &[Case] = &[
             ("consumer started topic=t group_id=g-t", "consumer started", &[("topic", "t"), ("group_id", "g-t")]),
             ("signals are no longer received; stopping", "signals are no longer received; stopping", &[]),
             ("topic=a offset=1", "topic=a", &[("offset", "1")]),
