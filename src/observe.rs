@@ -17,7 +17,7 @@ use crate::client::{Cluster, Fault};
 use crate::config::Config;
 use crate::consumer::Never;
 use crate::plan::Plan;
-use crate::progress::{Beat, Board, LaneProgress};
+use crate::progress::{Beat, Board, LaneProgress, Pulse};
 use crate::sample::{self, Round, Watched};
 use crate::verdict;
 
@@ -29,6 +29,8 @@ use sight::Sights;
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
+/// How often its loop turns at least, to show that it does.
+const TURN: Duration = Duration::from_secs(1);
 /// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
@@ -73,6 +75,8 @@ pub struct Ends {
     pub demands: Sender<Demand>,
     /// What the consumers tell of themselves.
     pub board: Arc<Board>,
+    /// What the observer tells of itself.
+    pub pulse: Arc<Pulse>,
     /// What the lanes tell of themselves, by the names of their sinks.
     pub lanes: HashMap<String, Arc<LaneProgress>>,
     /// Where it is published what was seen.
@@ -96,7 +100,7 @@ pub struct Demand {
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, lanes, sights, beat, cluster } = ends;
+    let Ends { stop, demands, board, pulse, lanes, sights, beat, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
@@ -105,7 +109,7 @@ pub fn run(settings: &Settings, ends: Ends) {
     let (mut asked, mut wait) = (Instant::now(), settings.first);
     let mut next = asked + wait;
     loop {
-        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
+        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
             recv(stop) -> _ => return,
             recv(ready) -> _ => {}
@@ -113,6 +117,7 @@ pub fn run(settings: &Settings, ends: Ends) {
         }
         let now = Instant::now();
         beat.now();
+        pulse.beat(now);
         match link.reply(now) {
             Some(Ok(Ok(round))) => {
                 let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();

@@ -26,12 +26,14 @@ use crate::dispatch;
 use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
 use crate::plan::{ConsumerPlan, Plan};
-use crate::progress::{Beat, Board};
+use crate::progress::{Beat, Board, Pulse};
 use crate::record::TopicPartition;
 use crate::sink::Sink;
 use crate::state::{Ledger, State};
+use crate::trouble::chorus;
 
 mod consumers;
+mod notify;
 mod restarts;
 mod signals;
 mod start;
@@ -41,6 +43,7 @@ mod threads;
 mod watch;
 
 use consumers::{Common, Consumers, Verdict, absorb};
+use notify::Notify;
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
 use startup::Startup;
@@ -160,6 +163,9 @@ struct Supervisor {
     running: BTreeSet<Role>,
     startup: Startup,
     watch: Watch,
+    notify: Notify,
+    /// The observer's.
+    pulse: Arc<Pulse>,
     reports: BTreeMap<TopicPartition, Report>,
     code: u8,
     deadline: Option<Instant>,
@@ -169,7 +175,9 @@ impl Supervisor {
     fn run(mut self, signals: &Signals) -> u8 {
         let mut reopen = signals.reopen.clone();
         let mut asked = false;
-        let looks = crossbeam_channel::tick(watch::LOOK);
+        let looks = crossbeam_channel::tick(self.notify.interval().unwrap_or(watch::LOOK).min(watch::LOOK));
+        // Whether brokers answer and topics exist is no part of the start: the worker waits for them.
+        self.notify.ready();
         while !self.running.is_empty() {
             let due = self.consumers.as_ref().and_then(Consumers::due);
             let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
@@ -226,19 +234,32 @@ impl Supervisor {
             let now = Instant::now();
             self.life.beat.now();
             self.watch.look(now);
+            chorus::flush(now);
             if self.deadline.is_none()
                 && let Some(line) = self.startup.line(now)
             {
                 log::info!("{line}");
             }
+            self.tell(now);
         }
+        chorus::flush_all();
         sums::log(self.reports.values(), self.startup.not_started());
         log::info!("stopped exit_code={}", self.code);
         self.code
     }
 
+    /// Tells systemd that this loop turns, and how things are.
+    fn tell(&mut self, now: Instant) {
+        let stopping = self.deadline.is_some();
+        self.notify.alive(now, (!stopping).then(|| self.pulse.still(now)));
+        if self.notify.is_wanted() && !stopping {
+            self.notify.status(self.startup.status());
+        }
+    }
+
     fn drain(&mut self) {
         self.life.stop();
+        self.notify.stopping(self.drain_timeout + GRACE * 2);
         self.stop = None;
         if let Some(consumers) = self.consumers.take() {
             (self.reports, self.draining) = consumers.into_drain();
@@ -369,12 +390,14 @@ impl Supervisor {
         self.life.set_waiting(self.startup.starting().cloned().collect());
     }
 
-    fn reopen(&self) {
+    fn reopen(&mut self) {
+        self.notify.reloading();
         log::info!("reopening files signal=SIGHUP");
         for lane in &self.reopen {
             // Full: a request is already waiting, and serves for this one too.
             let _ = lane.try_send(());
         }
+        self.notify.ready();
     }
 
     /// Starts every thread of `plan`.
@@ -410,6 +433,8 @@ impl Supervisor {
             running: BTreeSet::new(),
             startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
             watch: Watch::default(),
+            notify: Notify::from_environment(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
             reports: BTreeMap::new(),
             code: CLEAN,
             deadline: None,
@@ -435,6 +460,7 @@ impl Supervisor {
             stop: stop_rx.clone(),
             demands: demands_tx,
             board: Arc::clone(&board),
+            pulse: Arc::clone(&supervisor.pulse),
             lanes: lanes.progress,
             sights,
             beat,

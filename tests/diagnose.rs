@@ -129,7 +129,7 @@ fn a_topic_of_each_verdict() {
         let text = lines(&found[topic], "evidence");
         words.iter().for_each(|word| assert!(text.contains(word), "{word:?} of {topic} in:\n{text}"));
     };
-    evidence("lz4", &["the batch at offset=0 can't be read by this client (codec=lz4)"]);
+    evidence("lz4", &["the batch of offsets 0 to 4 can't be read by this client (codec=lz4)"]);
     evidence("marked", &["the batch at offset 1 belongs to a transaction"]);
     evidence("zstd", &["codec=zstd"]);
     evidence("kept", &["down-conversion is disabled"]);

@@ -40,16 +40,16 @@ pub(super) fn meaning(call: &'static str, peer: &str, error: &Error) -> Meaning 
     }
 }
 
-/// What a batch with this codec means for this client, if it can't decode it.
-pub(super) fn unreadable(codec: Codec, offset: Offset) -> Option<Fault> {
+/// What a batch with this codec, up to the offset `last`, means for this client, if it can't decode it.
+pub(super) fn unreadable(codec: Codec, offset: Offset, last: Option<Offset>) -> Option<Fault> {
     let unreadable = !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy);
-    unreadable.then(|| Fault::Unreadable { offset, what: format!("codec={codec}") })
+    unreadable.then(|| Fault::Unreadable { offset, last, what: format!("codec={codec}") })
 }
 
 /// The broker does not convert for the old version of Fetch that this client speaks.
 pub(super) fn no_down_conversion(offset: Offset) -> Fault {
     let what = "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
-    Fault::Unreadable { offset, what }
+    Fault::Unreadable { offset, last: None, what }
 }
 
 /// How the end of a connection is reported; an answer that ends too early is one, too.
@@ -75,7 +75,7 @@ mod tests {
     fn the_end_of_a_connection_is_told_with_its_broker() {
         for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
             let told = fault("Fetch", "broker b:9092", &Error::Io(kind.into())).to_string();
-            assert_eq!(told, "Fetch failed: broker b:9092 closed the connection; the connection is replaced");
+            assert_eq!(told, "Fetch failed: broker b:9092 closed the connection; trying again over a new connection");
         }
     }
 

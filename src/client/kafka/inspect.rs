@@ -30,7 +30,7 @@ impl Inspect for Control {
                 continue;
             }
             let codec = batch.details.map_or(Codec::None, |details| details.codec);
-            if let Some(fault) = unreadable(codec, offset) {
+            if let Some(fault) = unreadable(codec, offset, batch.details.map(|details| details.last)) {
                 return Err(fault);
             }
             let (topic, number) = (&partition.topic, partition.partition);

@@ -303,11 +303,12 @@ fn members_and_foreign_commits_are_somebody_else() {
 
 #[test]
 fn what_this_client_cannot_read_goes_before_the_stall() {
-    let unreadable = |what: &str| Some(Err(Fault::Unreadable { offset: at(4), what: what.to_owned() }));
+    let unreadable =
+        |what: &str| Some(Err(Fault::Unreadable { offset: at(4), last: Some(at(6)), what: what.to_owned() }));
     let (kind, evidence, remedy) = Case::stalled().with(|case| case.part.ahead = unreadable("codec=zstd")).told();
     assert_eq!(kind, Kind::Unreadable);
-    has(&evidence, &["offset=4 can't be read by this client (codec=zstd)"]);
-    has(&remedy, &["compression.type=gzip", "--to-latest"]);
+    has(&evidence, &["the batch of offsets 4 to 6 can't be read by this client (codec=zstd)"]);
+    has(&remedy, &["compression.type=gzip", "--to-offset 7 "]);
     let (_, _, remedy) =
         Case::stalled().with(|case| case.part.ahead = unreadable("message.downconversion.enable")).told();
     has(&remedy, &["kafka-configs --bootstrap-server b:1", "message.downconversion.enable=true"]);

@@ -213,12 +213,13 @@ fn unreadable(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
             facts.config.kafka.bootstrap_servers.join(","),
             facts.settings.name
         )],
-        _ => vec![
-            "let its producers use compression.type=gzip, snappy or none".to_owned(),
-            format!(
-                "to pass over what is there already, with the worker stopped: {}",
-                reset(facts, part, "--to-latest")
-            ),
-        ],
+        Fault::Unreadable { last, .. } => {
+            let to = last.map_or_else(|| "--to-latest".to_owned(), |last| format!("--to-offset {}", last.next()));
+            vec![
+                "let its producers use compression.type=gzip, snappy or none".to_owned(),
+                format!("to pass the batch over, with the worker stopped: {}", reset(facts, part, &to)),
+            ]
+        }
+        _ => Vec::new(),
     }
 }
