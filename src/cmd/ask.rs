@@ -75,11 +75,9 @@ pub(super) fn look(
 ) -> Result<Vec<Row>, Fault> {
     let at = Instant::now();
     let round = sample::round(cluster, watched)?;
-    let patient = |row: Row| match settings(config, &row.topic) {
-        Some(settings) => Row { verdict: row.verdict.patient(settings.patience(&config.commit)), ..row },
-        None => row,
-    };
-    Ok(trends.take(watched, round, at).into_iter().map(patient).collect())
+    let grace =
+        |topic: &str| settings(config, topic).map_or(config.commit.interval, |own| own.patience(&config.commit));
+    Ok(trends.take(watched, round, at, grace))
 }
 
 /// The exit code of a command whose output was written, or was not.
