@@ -29,6 +29,7 @@ use crate::state::{Ledger, State};
 use crate::trouble::chorus;
 
 mod consumers;
+mod limits;
 mod notify;
 mod restarts;
 mod signals;
@@ -412,6 +413,7 @@ impl Supervisor {
             deadline: None,
         };
         start::log_start(config, plan);
+        limits::raise_open_files(plan.consumers.len());
         let lanes = start::lanes(&mut supervisor, plan, sinks, &abort_rx, &exits_tx)?;
         let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes.queues, &exits_tx)?;
         start::state(&mut supervisor, state, &ledger, settled_rx, &exits_tx)?;
