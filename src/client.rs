@@ -227,7 +227,7 @@ pub struct Connection {
 }
 
 /// How records are fetched: the settings of one consumer's fetches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchSettings {
     /// How long the broker may hold a fetch that has less than `min_bytes` to answer.
     pub max_wait: Duration,

@@ -9,9 +9,10 @@ use broker::scripted::{Mishap, Stage};
 use broker::{Api, Fault as Ordered, Log, Order};
 use crossbeam_channel::{Sender, bounded};
 use worker::client::{Bounds, Client, Cluster, Fault, Remembered};
+use worker::config::KafkaSettings;
 use worker::plan::ConsumerPlan;
 use worker::record::{Offset, TopicPartition};
-use worker::supervisor::{CLEAN, INTERNAL, Library, Signals, Stop, run_with};
+use worker::supervisor::{CLEAN, INTERNAL, Library, Signals, Source, Stop, run_with};
 
 use crate::support::bed::{Bed, numbered};
 use crate::support::eventually;
@@ -73,11 +74,12 @@ impl Scene {
             client: Arc::new(move |plan: &ConsumerPlan, _: &[Remembered]| -> Box<dyn Client> {
                 Box::new(of_client.0[&plan.name].client())
             }),
-            cluster: Arc::new(move || -> Box<dyn Cluster> { Box::new(of_cluster.clone()) }),
+            cluster: Arc::new(move |_: &KafkaSettings| -> Box<dyn Cluster> { Box::new(of_cluster.clone()) }),
         };
         let run = move || {
             let (_reopen, reopen) = bounded(1);
-            run_with(&config, &beside, &Signals { stop: stopped, reopen }, library)
+            let source = Source { load: Box::new(|| unreachable!("nobody asks for it")), set_log_level: Box::new(|_| {}) };
+            run_with(config, &beside, &Signals { stop: stopped, reopen }, source, library)
         };
         Self { site, stages, stop, thread: std::thread::spawn(run) }
     }
