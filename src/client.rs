@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::memory::Reserve;
+use crate::memory::{Held, Reserve};
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
@@ -153,6 +153,11 @@ pub trait Client: Send {
     /// The call that has been under way for longest, for those who watch; `None` also if the client does
     /// not know.
     fn under_way(&self) -> Option<Call> {
+        None
+    }
+
+    /// What its answers hold, also when it is gone itself; `None` if the client does not know.
+    fn held(&self) -> Option<Held> {
         None
     }
 }

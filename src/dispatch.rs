@@ -169,7 +169,9 @@ fn send(routes: &Routes, batches: Vec<Batch>) -> Result<(), Failure> {
         // Its route is told before its consumer starts, and is kept until nothing of it is under way. Only a
         // run that hung, was given up and moves again in this moment can still bring some.
         None => {
-            log::warn!("records of a consumer that was given up came late, left out topic={topic} meaning=\"they are not committed, and delivered again to whoever reads the topic next\"");
+            log::warn!(
+                "records of a consumer that was given up came late, left out topic={topic} meaning=\"they are not committed, and delivered again to whoever reads the topic next\""
+            );
             Ok(())
         }
     }

@@ -205,8 +205,8 @@ impl Drop for Loan {
 }
 
 /// What the answers of one consumer hold, in bytes: each counts as a whole until the last of its
-/// records is done.
-#[derive(Debug, Default)]
+/// records is done. Clones are handles of the same count.
+#[derive(Clone, Debug, Default)]
 pub struct Held(Arc<AtomicUsize>);
 
 impl Held {

@@ -145,14 +145,19 @@ fn sample(cluster: &mut dyn Cluster, consumers: &[Entry]) -> Result<Round, Fault
     // The partitions of each consumer, as far as their topics have any.
     let owned: Vec<Vec<TopicPartition>> = consumers
         .iter()
-        .map(|consumer| topics.by_ref().take(consumer.watched.topics.len()).flat_map(Result::unwrap_or_default).collect())
+        .map(|consumer| {
+            topics.by_ref().take(consumer.watched.topics.len()).flat_map(Result::unwrap_or_default).collect()
+        })
         .collect();
     let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
     let mut round = Vec::with_capacity(consumers.len());
     for (consumer, partitions) in consumers.iter().zip(owned) {
         let bounds: Vec<_> = bounds.by_ref().take(partitions.len()).collect();
-        let committed =
-            if partitions.is_empty() { Ok(Vec::new()) } else { cluster.committed(&consumer.watched.group, &partitions) };
+        let committed = if partitions.is_empty() {
+            Ok(Vec::new())
+        } else {
+            cluster.committed(&consumer.watched.group, &partitions)
+        };
         let seen = |(index, bounds): (usize, Result<_, Fault>)| {
             let committed = committed.as_ref().map_err(Fault::clone)?;
             Ok(Seen { bounds: bounds?, committed: committed.get(index).copied().flatten() })

@@ -8,12 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::{Call, Event, Fault};
 use crate::consumer::Report;
 use crate::consumer::part::{Part, Place};
+use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
 
 /// How often a consumer publishes what is not told by every turn of its loop. Watchers look every few
@@ -119,17 +120,17 @@ pub struct Progress {
     /// Milliseconds since `born`, and the phase in the three lowest bits: one number, so that they agree.
     phase: AtomicU64,
     batches: AtomicUsize,
+    held: OnceLock<Held>,
     told: Mutex<Told>,
 }
 
-const PHASES: [Phase; 5] =
-    [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling, Phase::Paused];
+const PHASES: [Phase; 5] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling, Phase::Paused];
 
 impl Progress {
     /// Run `run` of a consumer, from 0, which begins at `born`.
     pub fn new(run: u32, born: Instant) -> Self {
         let (phase, batches, told) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
-        Self { run, born, phase, batches, told }
+        Self { run, born, phase, batches, held: OnceLock::new(), told }
     }
 
     /// The number of the run.
@@ -162,6 +163,24 @@ impl Progress {
     /// See [`Progress::set_batches`].
     pub fn batches(&self) -> usize {
         self.batches.load(Ordering::Relaxed)
+    }
+
+    /// Where it can be seen what the client's answers hold.
+    pub fn set_held(&self, held: Held) {
+        // A run has one client.
+        let _ = self.held.set(held);
+    }
+
+    /// What the client's answers hold, in bytes; `None` if that is not known.
+    pub fn held(&self) -> Option<usize> {
+        self.held.get().map(Held::bytes)
+    }
+
+    /// What the thread is doing, and since when.
+    pub fn phase(&self) -> Since<Phase> {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let (what, since) = (PHASES[(phase & 7) as usize], self.born + Duration::from_millis(phase >> 3));
+        Since { what, since }
     }
 
     /// The client is in trouble; or it is over.
@@ -217,9 +236,6 @@ impl Progress {
 
     /// All that was published.
     pub fn snapshot(&self) -> Snapshot {
-        let phase = self.phase.load(Ordering::Relaxed);
-        let what = PHASES[(phase & 7) as usize];
-        let since = self.born + Duration::from_millis(phase >> 3);
         let told = self.told();
         let mut parts = told.parts.clone();
         for (name, fault) in &told.faults {
@@ -228,7 +244,7 @@ impl Progress {
             }
         }
         Snapshot {
-            phase: Since { what, since },
+            phase: self.phase(),
             trouble: told.trouble.clone(),
             commit: told.commit.clone(),
             full: told.full,

@@ -165,7 +165,7 @@ impl Supervisor {
                 recv(alarm) -> _ => {
                     if self.deadline.is_none() {
                         self.start_due();
-                        self.overdue();
+                        self.look_after_leavers();
                         continue;
                     }
                     let names: Vec<String> = self.running.iter().map(ToString::to_string).collect();
@@ -178,6 +178,7 @@ impl Supervisor {
             }
             let now = Instant::now();
             self.lanes.look(now);
+            self.look_after_leavers();
             if self.deadline.is_none()
                 && let Some(line) = self.startup.line(now)
             {
@@ -299,7 +300,9 @@ impl Supervisor {
             return false;
         }
         if consumers.is_leaving(*index) {
-            log::error!("consumer failed while it drained thread={role} reason=\"{why}\" meaning=\"what it had in flight is delivered again to whoever reads its topics next\"");
+            log::error!(
+                "consumer failed while it drained thread={role} reason=\"{why}\" meaning=\"what it had in flight is delivered again to whoever reads its topics next\""
+            );
             return match consumers.give_up(*index) {
                 Ok(role) => {
                     self.running.extend(role);

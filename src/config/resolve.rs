@@ -147,9 +147,9 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
             && gate.required_topics.contains(&topic.name)
         {
             let name = &topic.name;
-            context.warnings.push(format!(
-                "gate.required_topics has {name}, which is paused: the gate does not wait for it"
-            ));
+            context
+                .warnings
+                .push(format!("gate.required_topics has {name}, which is paused: the gate does not wait for it"));
         }
     }
     let state_dir = {

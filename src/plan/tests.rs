@@ -136,7 +136,10 @@ fn the_words_of_a_reload() {
         &model(&[(0, 0, false), (1, 0, false), (2, 0, false), (3, 0, false), (4, 0, true), (5, 0, true)]),
     ));
     let after = Plan::over(
-        &config(true, &model(&[(0, 0, false), (1, 1, false), (3, 0, true), (4, 0, false), (5, 0, true), (6, 0, false)])),
+        &config(
+            true,
+            &model(&[(0, 0, false), (1, 1, false), (3, 0, true), (4, 0, false), (5, 0, true), (6, 0, false)]),
+        ),
         &before,
     );
     let said = Difference::new(&before, &after).said.to_string();

@@ -47,8 +47,10 @@ enum Stage {
     Running,
     /// It drains. If it has not ended by then, it is given up.
     Leaving(Instant),
-    /// It was given up; what it had handed over is still under way.
-    GivenUp,
+    /// It was given up; what it had handed over is still under way. `hangs`: its thread may still hold more.
+    GivenUp {
+        hangs: bool,
+    },
 }
 
 struct One {
@@ -68,7 +70,21 @@ struct One {
 
 impl One {
     fn is_leaving(&self) -> bool {
-        matches!(self.stage, Stage::Leaving(_) | Stage::GivenUp)
+        matches!(self.stage, Stage::Leaving(_) | Stage::GivenUp { .. })
+    }
+
+    /// How much memory it holds, or may take at any moment.
+    fn holds(&self) -> usize {
+        let share = self.plan.settings.bytes;
+        match self.stage {
+            Stage::Waiting => 0,
+            Stage::Running | Stage::Leaving(_) | Stage::GivenUp { hangs: true } => share,
+            // Its client is gone, so it can only become less.
+            Stage::GivenUp { hangs: false } => {
+                let held = self.flights.iter().map(|flight| flight.progress.held());
+                held.sum::<Option<usize>>().map_or(share, |held| held.min(share))
+            }
+        }
     }
 }
 
@@ -158,8 +174,7 @@ impl Consumers {
     /// The consumers that can be started now: nothing of a consumer with one of their topics is under way, so
     /// that no record comes twice or out of order; and there is memory for them beside those that hold some.
     pub(super) fn ready(&self) -> Vec<usize> {
-        let mut held: usize =
-            self.all.values().filter(|one| one.stage != Stage::Waiting).map(|one| one.plan.settings.bytes).sum();
+        let mut held: usize = self.all.values().map(One::holds).sum();
         let mut ready = Vec::new();
         for (index, one) in self.all.iter().filter(|(_, one)| one.stage == Stage::Waiting) {
             let busy = |other: &One| other.is_leaving() && other.plan.shares_topic(&one.plan);
@@ -220,6 +235,7 @@ impl Consumers {
             let mut reports = Vec::new();
             if earlier.iter().all(|earlier| earlier.settle(&ends.progress, &ends.stop, &ends.retired)) {
                 let mut client = make(&plan, &ends.ledger.of_group(&plan.settings.group));
+                client.held().into_iter().for_each(|held| ends.progress.set_held(held));
                 reports = consumer::run(plan.settings.clone(), &mut *client, &ends);
             }
             // Whoever takes its place begins only when nothing of it is under way. The end of the process
@@ -236,7 +252,7 @@ impl Consumers {
     fn settle(&mut self, index: usize) -> Result<Option<Role>, StartError> {
         let Some(one) = self.all.get_mut(&index) else { return Ok(None) };
         one.run += 1;
-        one.stage = Stage::GivenUp;
+        one.stage = Stage::GivenUp { hangs: true };
         let role = Role::Consumer { name: one.plan.name.clone(), index, run: one.run };
         let (retire, retired) = bounded(0);
         one.retire = Some(retire);
@@ -293,16 +309,19 @@ impl Consumers {
         self.settle(index)
     }
 
-    /// Those that should have drained by now, each with its role and whether its thread is still at it: else it
-    /// only waits for what it handed over.
+    /// Those whose drain has come to its end and that still have something under way, each with its role and
+    /// whether its thread hangs: else it only waits for what it handed over.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<(usize, Role, bool)> {
         let mut overdue = Vec::new();
         for (&index, one) in &mut self.all {
-            if matches!(one.stage, Stage::Leaving(deadline) if deadline <= now) {
-                one.stage = Stage::GivenUp;
-                let phase = one.flights.front().map(|flight| flight.progress.snapshot().phase.what);
+            let Stage::Leaving(deadline) = one.stage else { continue };
+            let progress = one.flights.front().map(|flight| &flight.progress);
+            let waits = progress.is_some_and(|progress| progress.phase().what == Phase::Settling);
+            let drained = waits && one.flights.iter().any(|flight| flight.progress.batches() > 0);
+            if drained || deadline <= now {
+                one.stage = Stage::GivenUp { hangs: !waits };
                 let role = Role::Consumer { name: one.plan.name.clone(), index, run: one.run };
-                overdue.push((index, role, phase != Some(Phase::Settling)));
+                overdue.push((index, role, !waits));
             }
         }
         overdue
@@ -313,9 +332,14 @@ impl Consumers {
         self.all.values().any(|one| matches!(one.stage, Stage::Leaving(_))) || !self.ready().is_empty()
     }
 
-    /// The names of those that wait for one that was given up.
-    pub(super) fn waiting(&self) -> Vec<&str> {
-        self.all.values().filter(|one| one.stage == Stage::Waiting).map(|one| one.plan.name.as_str()).collect()
+    /// Whether none drains, and none waits.
+    pub(super) fn are_settled(&self) -> bool {
+        self.all.values().all(|one| !matches!(one.stage, Stage::Leaving(_) | Stage::Waiting))
+    }
+
+    /// Those that wait for one that was given up.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &ConsumerPlan> {
+        self.all.values().filter(|one| one.stage == Stage::Waiting).map(|one| &*one.plan)
     }
 
     /// What a run came to.

@@ -131,7 +131,10 @@ impl Supervisor {
             && !self.reload_again
             && !consumers.in_transition()
         {
-            let waiting = consumers.waiting().join(",");
+            let names: Vec<&str> = consumers.waiting().map(|plan| plan.name.as_str()).collect();
+            let topics = consumers.waiting().flat_map(|plan| plan.sinks.keys().cloned()).collect();
+            self.startup.waiting(topics, Some("a consumer that was stopped still has records under way"));
+            let waiting = names.join(",");
             let waiting = if waiting.is_empty() { "-" } else { &waiting };
             log::info!("reload complete after_ms={} waiting={waiting}", since.elapsed().as_millis());
             self.reloading = None;
@@ -150,9 +153,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Consumers that were to leave, and have not in time.
-    pub(super) fn overdue(&mut self) {
-        let Some(consumers) = &mut self.consumers else { return };
+    /// Gives up consumers that were to leave and have not in time, and starts who waited for them. Called now
+    /// and then, for that is told by no event: a sink's slow progress, a time.
+    pub(super) fn look_after_leavers(&mut self) {
+        let Some(consumers) = self.consumers.as_mut().filter(|consumers| !consumers.are_settled()) else { return };
         for (index, role, hangs) in consumers.overdue(Instant::now()) {
             log::warn!(
                 "consumer did not drain in time thread={role} meaning=\"what it holds is not committed, and delivered again to whoever reads its topics next, who waits until its sink has let go of it\""
