@@ -18,7 +18,9 @@
 //!
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
+pub mod admin;
 pub mod backoff;
+pub mod cli;
 pub mod client;
 pub mod cmd;
 pub mod config;

@@ -163,6 +163,8 @@ pub enum Reason {
     Trouble(Fault, Duration),
     /// A call to a broker has not come back for so long.
     Call(&'static str, Duration),
+    /// Commits fail, and nothing else explains it: as much is delivered without one as may be.
+    Commits(Fault, Duration),
     /// The consumer does not know the partition yet.
     NotAssigned,
     /// Nothing that is known explains it.
@@ -182,6 +184,7 @@ impl Reason {
             | Self::Failing(..)
             | Self::Sink { .. }
             | Self::Dispatcher(_)
+            | Self::Commits(..)
             | Self::NotAssigned => false,
         }
     }
@@ -281,8 +284,9 @@ fn reason(view: &View<'_>, now: Instant, still: Duration) -> Reason {
     if let Some(trouble) = trouble {
         return trouble;
     }
-    match &consumer.call {
-        Some(call) if since(call.since) >= long => Reason::Call(call.what, since(call.since)),
+    match (&consumer.call, &consumer.commit) {
+        (Some(call), _) if since(call.since) >= long => Reason::Call(call.what, since(call.since)),
+        (_, Some(commit)) if since(commit.since) >= long => Reason::Commits(commit.what.clone(), since(commit.since)),
         _ => Reason::Unexplained,
     }
 }
@@ -291,6 +295,23 @@ impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { readable, before, consumed, within } = self;
         write!(f, "readable={readable} before={before} consumed={consumed} within_ms={}", within.as_millis())
+    }
+}
+
+impl Verdict {
+    /// Its word, for programs: one of this list, which does not change.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Empty => "empty",
+            Self::Uncommitted { .. } => "uncommitted",
+            Self::CatchingUp(_) => "catching-up",
+            Self::FallingBack(_) => "falling-back",
+            Self::Stalled { .. } => "stalled",
+            Self::OutOfRange { .. } => "out-of-range",
+            Self::Missing => "missing",
+            Self::Unknown(_) => "unknown",
+        }
     }
 }
 
@@ -367,6 +388,11 @@ impl fmt::Display for Reason {
             ),
             Self::Trouble(fault, lasts) => write!(f, "the client has been in trouble for {} ms: {fault}", ms(lasts)),
             Self::Call(call, lasts) => write!(f, "{call} has not come back from the broker for {} ms", ms(lasts)),
+            Self::Commits(fault, lasts) => write!(
+                f,
+                "commits have failed for {} ms, and nothing more is fetched beyond commit.max_uncommitted: {fault}",
+                ms(lasts)
+            ),
             Self::NotAssigned => {
                 f.write_str("the consumer does not know the partition yet; it looks every kafka.metadata_max_age_ms")
             }

@@ -45,7 +45,14 @@ impl Consumer {
         let settings = Settings {
             group: "g".to_owned(),
             topics: vec![("t".into(), policy)],
-            pace: Pace { interval: MS, batch_size: 1, min_interval: MS, max_retries: 0, retry_delay: MS },
+            pace: Pace {
+                interval: MS,
+                batch_size: 1,
+                min_interval: MS,
+                max_retries: 0,
+                retry_delay: MS,
+                max_uncommitted: 0,
+            },
             drain_timeout: PATIENCE,
             batches: 8,
             bytes: 1 << 20,

@@ -356,27 +356,6 @@ fn the_first_bootstrap_server_is_gone() {
     bed.stop(worker);
 }
 
-/// Delivery goes on while commits fail, and everything is committed when they succeed again.
-#[test]
-fn commits_fail_for_a_while() {
-    let bed = Bed::new(&["t"]);
-    bed.fill("t", 10);
-    let worker = bed.started(&bed.config(&["t"]));
-    bed.await_all("t", 0);
-    let order = bed.server.order(Order::new(Api::OffsetCommit, Fault::Error(code::UNKNOWN_SERVER_ERROR)).always());
-    bed.fill("t", 20);
-    let line = worker.wait_words(&["WARN", "commit failed, retrying without limit group=g-t"]);
-    assert!(line.contains("delivery goes on"), "{line}");
-    bed.fill("t", 20);
-    bed.site.wait_records(50, PATIENCE);
-    assert_eq!(bed.committed("t"), Some(10));
-    bed.server.cancel(order);
-    bed.await_all("t", 0);
-    worker.wait_words(&["INFO", "commits succeed again group=g-t"]);
-    assert_eq!(worker.count(&["WARN"]), 1);
-    bed.stop(worker);
-}
-
 #[test]
 fn a_batch_whose_checksum_is_wrong_is_said_and_not_passed_over() {
     let bed = Bed::new(&["t", "other"]);

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod cli;
+mod commits;
 mod config;
 mod delivery;
 mod driver;

@@ -3,14 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use broker::{Api, Fault, Order};
-
 use crate::kafka_or_skip;
-use crate::support::bed::{Bed, SHORT};
 use crate::support::kafka::Kafka;
 use crate::support::kafka::tool::Produce;
 use crate::support::proxy::{Network, Proxy};
-use crate::support::worker::{PATIENCE, Site, sink};
+use crate::support::worker::{Site, sink};
 
 /// How long a request may take in this test, beyond the time that a fetch may be held.
 const REQUEST: Duration = Duration::from_millis(1_500);
@@ -39,12 +36,13 @@ fn a_black_hole_is_noticed_in_time_and_left_soon_after_it_is_over() {
         REQUEST.as_millis(),
     );
     let site = Site::new();
-    let worker = site.start(&config.to_string());
     let await_all = |end: i64| (0..2).for_each(|partition| kafka.await_committed("g-t", "t", partition, end));
-    await_all(produce());
     // The network, for a moment; the same, and it has forgotten its connections (as behind a NAT or a
     // firewall); longer than all links together may hang; the broker itself.
     for (what, lasts) in [("hole", 0), ("forgetful", 0), ("long and forgetful", 15), ("broker", 0)] {
+        // One for each, because a trouble that comes and goes is soon not told each time.
+        let worker = site.start(&config.to_string());
+        await_all(produce());
         let from = worker.log().len();
         let began = Instant::now();
         match what {
@@ -70,35 +68,10 @@ fn a_black_hole_is_noticed_in_time_and_left_soon_after_it_is_over() {
         await_all(produce());
         println!("{what}: noticed after {noticed:?}, all committed {:?} after it was over", over.elapsed());
         assert!(over.elapsed() < BACK, "{what}: {:?}", over.elapsed());
+        assert_eq!(worker.stop().code(), Some(0));
     }
-    assert_eq!(worker.stop().code(), Some(0));
     let records = site.records();
     for partition in [0, 1] {
-        assert_eq!(sink::offsets(&records, "t", partition), (0..250).collect::<Vec<_>>());
+        assert_eq!(sink::offsets(&records, "t", partition), (0..400).collect::<Vec<_>>());
     }
-}
-
-/// A coordinator that accepts commits and says nothing holds no record up. The log says what it means.
-#[test]
-fn commits_hang_for_a_while_and_delivery_goes_on() {
-    let bed = Bed::new(&["t"]);
-    bed.fill("t", 10);
-    let worker = bed.started(&bed.config(&["t"]).set("kafka", "request_timeout_ms", SHORT.as_millis()));
-    bed.await_all("t", 0);
-    let order = bed.server.order(Order::new(Api::OffsetCommit, Fault::Hang).always());
-    bed.fill("t", 20);
-    let line = worker.wait_words(&["WARN", "commit failed, retrying without limit group=g-t"]);
-    assert!(line.contains("no answer to OffsetCommit within"), "{line}");
-    assert!(line.contains("after a restart what is not committed is delivered again"), "{line}");
-    for round in 1..=3 {
-        bed.fill("t", 20);
-        bed.site.wait_records(30 + 20 * round, PATIENCE);
-    }
-    assert_eq!(bed.committed("t"), Some(10));
-    bed.server.cancel(order);
-    // The crate's own time for an answer is 120 s; not so long does a call hang whose broker closes.
-    bed.server.disconnect(0);
-    worker.wait_words(&["INFO", "commits succeed again group=g-t after_ms="]);
-    bed.await_all("t", 0);
-    bed.stop(worker);
 }

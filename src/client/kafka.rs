@@ -24,6 +24,7 @@ use crate::record::{Offset, TopicPartition};
 mod answer;
 mod choose;
 mod control;
+mod coordinators;
 mod data;
 mod fault;
 mod fetch;
@@ -32,7 +33,6 @@ mod group;
 mod link;
 mod partition;
 mod survey;
-mod watch;
 
 use control::{Control, Survey};
 use fetch::DataLink;
@@ -95,7 +95,7 @@ pub struct KafkaClient {
 /// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
 /// the first question; each round of questions, which begins with the topics' partitions, connects anew.
 pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
-    Box::new(watch::Watch::new(connection))
+    Box::new(Control::new(connection))
 }
 
 impl KafkaClient {

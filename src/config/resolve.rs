@@ -234,6 +234,7 @@ fn commit<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<CommitSe
     let min_interval = commit.millis("min_interval_ms", 0..=DAY_MS);
     let max_retries = commit.number("max_retries", 0..=KAFKA_INT_MAX);
     let retry_delay = commit.millis("retry_delay_ms", 1..=DAY_MS);
+    let max_uncommitted = commit.number("max_uncommitted", 0..=u64::MAX);
     if let (Some(min), Some(max)) = (min_interval, interval)
         && min > max
     {
@@ -253,6 +254,7 @@ fn commit<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<CommitSe
         min_interval: min_interval?,
         max_retries: max_retries?,
         retry_delay: retry_delay?,
+        max_uncommitted: max_uncommitted?,
     })
 }
 

@@ -5,6 +5,7 @@
 //! Invariants:
 //! - no record is delivered before the first position of its partition is committed;
 //! - a place that the log no longer has is left only when everything delivered from it is done;
+//! - while commits fail, what is delivered and not committed grows up to its limit and what was under way;
 //! - what is delivered, or waiting to be, never exceeds the budget of batches and of bytes, but for
 //!   the one answer that the client had already asked for;
 //! - at the end of the drain one last commit is tried, whatever the backoff.
@@ -20,6 +21,7 @@ use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout}
 use crate::consumer::schedule::{Pace, Schedule};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::ticket::{Ack, Slot};
+use crate::trouble::Trouble;
 
 mod commit;
 mod start;
@@ -153,6 +155,10 @@ pub struct Core {
     batches_in_flight: usize,
     bytes_in_flight: usize,
     schedule: Schedule,
+    /// What the log has of failing commits, and why the last one failed.
+    commits: (Trouble, String),
+    /// It was told that nothing more is fetched because of them.
+    told_full: bool,
     /// What the commit under way would commit.
     sent: Vec<(usize, Slot, Offset)>,
     /// Something may be there to commit.
@@ -180,6 +186,8 @@ impl Core {
             batches_in_flight: 0,
             bytes_in_flight: 0,
             schedule: Schedule::new(settings.pace),
+            commits: (Trouble::default(), String::new()),
+            told_full: false,
             sent: Vec::new(),
             dirty: false,
             refresh_at: None,
@@ -287,6 +295,9 @@ impl Core {
     }
 
     fn room(&self) -> Room {
+        if self.is_held_up() {
+            return Room::default();
+        }
         Room { bytes: self.settings.bytes.saturating_sub(self.bytes_in_flight) }
     }
 
@@ -404,7 +415,7 @@ impl Core {
 
     /// Whether what is in flight takes all of the budget, so that nothing more is fetched.
     pub fn is_full(&self) -> bool {
-        self.batches_in_flight >= self.settings.batches || self.room().bytes == 0
+        self.batches_in_flight >= self.settings.batches || self.bytes_in_flight >= self.settings.bytes
     }
 
     /// What became of each partition, for the last lines of the log and for tests.

@@ -58,6 +58,8 @@ struct Log {
     delivered: BTreeSet<i64>,
     /// The first position of the run; nothing below it is owed.
     first: Option<i64>,
+    /// Where the place that is read began.
+    slot: Option<i64>,
     /// What was jumped over, with a line in the log.
     excused: Vec<Range<i64>>,
     /// The next offset that a delivery may begin with.
@@ -126,6 +128,7 @@ fn run(seed: u64) {
             min_interval: Duration::from_millis(100),
             max_retries: random.below(4) as u32,
             retry_delay: Duration::from_millis(1 + random.below(1500)),
+            max_uncommitted: if random.one_in(2) { 0 } else { 1 + random.below(300) },
         },
         drain_timeout: Duration::from_millis(10_000),
         batches: 1 + random.below(20) as usize,
@@ -149,6 +152,7 @@ fn run(seed: u64) {
             old: true,
             delivered: BTreeSet::new(),
             first: None,
+            slot: None,
             excused: Vec::new(),
             expected: None,
         }
@@ -203,7 +207,10 @@ impl World {
                     assert!(late_commits <= 1, "one last commit is tried after the drain's deadline");
                     self.commit_sent(core, offsets);
                 }
-                Action::Poll { room, until } => self.poll(core, room, until, stopped.is_some()),
+                Action::Poll { room, until } => {
+                    self.check_uncommitted(core, room);
+                    self.poll(core, room, until, stopped.is_some());
+                }
             }
             self.check_budget(core);
         }
@@ -393,6 +400,7 @@ impl World {
                         assert!(part.past.expired + part.past.reset > 0, "{name} jumped to {to} without a word");
                     }
                     log.first.get_or_insert(to);
+                    log.slot = Some(to);
                     log.expected = Some(to);
                 }
                 Output::Deliver(delivery) => {
@@ -420,6 +428,23 @@ impl World {
         let held = self.open.iter().map(|open| open.ack.bytes).chain(core.waiting.iter().map(|w| w.bytes));
         assert_eq!(held.sum::<usize>(), core.bytes_in_flight, "every byte is given back, once");
         assert!(core.bytes_in_flight <= self.bytes + self.span, "{} bytes in flight", core.bytes_in_flight);
+    }
+
+    /// What is committed by nobody is counted as the core counts it, and stops the fetching at the limit.
+    fn check_uncommitted(&self, core: &Core, room: Room) {
+        let limit = core.settings.pace.max_uncommitted;
+        let of = |part: &Part| match &part.place {
+            Place::Reading(tracker) if part.foreign.is_none() => {
+                let log = self.logs.iter().find(|log| log.name == part.partition).unwrap();
+                let from = tracker.committed().map_or(log.slot.unwrap_or(0), Offset::get);
+                tracker.acknowledged().get() - from
+            }
+            _ => 0,
+        };
+        let uncommitted: i64 = core.parts().iter().map(of).sum();
+        if limit > 0 && core.schedule.fails() && uncommitted as u64 >= limit {
+            assert_eq!(room.bytes, 0, "{uncommitted} offsets are not committed, of {limit} that may be");
+        }
     }
 
     fn check_end(&self, core: &Core) {

@@ -21,6 +21,7 @@ fn idle(now: Instant) -> Core {
             batch_size: 100,
             min_interval: Duration::from_millis(100),
             max_retries: 3,
+            max_uncommitted: 0,
             retry_delay: Duration::from_secs(1),
         },
         drain_timeout: Duration::from_secs(10),

@@ -21,6 +21,9 @@ pub struct Pace {
     pub max_retries: u32,
     /// Wait between attempts.
     pub retry_delay: Duration,
+    /// While commits fail nothing more is fetched once so many offsets are delivered and not committed;
+    /// 0: no limit.
+    pub max_uncommitted: u64,
 }
 
 /// The state of one consumer's commits.
@@ -43,10 +46,8 @@ pub struct Schedule {
 pub enum Failure {
     /// An attempt among several; the next follows soon.
     Attempt,
-    /// The retries are used up: to be told, once. It goes on, with a growing backoff.
-    Begins,
-    /// It was told already.
-    GoesOn,
+    /// The retries are used up; it has been failing since then, and goes on with a growing backoff.
+    Trouble(Instant),
 }
 
 impl Schedule {
@@ -111,15 +112,18 @@ impl Schedule {
         self.urgent = false;
     }
 
-    /// It succeeded. Returns since when it had been failing, if that was told.
-    pub fn succeeded(&mut self, now: Instant) -> Option<Instant> {
-        let told = (self.failures > self.pace.max_retries).then_some(self.failing_since).flatten();
+    /// Whether the last attempt failed.
+    pub fn fails(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// It succeeded.
+    pub fn succeeded(&mut self, now: Instant) {
         self.in_flight = false;
         self.last = Some(now);
         self.failures = 0;
         self.failing_since = None;
         self.backoff_until = None;
-        told
     }
 
     /// It failed.
@@ -127,16 +131,12 @@ impl Schedule {
         self.in_flight = false;
         self.urgent = true;
         self.failures = self.failures.saturating_add(1);
-        self.failing_since.get_or_insert(now);
+        let since = *self.failing_since.get_or_insert(now);
         let beyond = self.failures.saturating_sub(self.pace.max_retries + 1);
         let delay =
             self.pace.retry_delay.saturating_mul(1 << beyond.min(8)).min(MAX_BACKOFF.max(self.pace.retry_delay));
         self.backoff_until = Some(now + delay);
-        match self.failures.cmp(&(self.pace.max_retries + 1)) {
-            std::cmp::Ordering::Less => Failure::Attempt,
-            std::cmp::Ordering::Equal => Failure::Begins,
-            std::cmp::Ordering::Greater => Failure::GoesOn,
-        }
+        if self.failures > self.pace.max_retries { Failure::Trouble(since) } else { Failure::Attempt }
     }
 }
 
@@ -154,6 +154,7 @@ mod tests {
             min_interval: 100 * MS,
             max_retries: 2,
             retry_delay: 1000 * MS,
+            max_uncommitted: 0,
         })
     }
 
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_are_told_once_and_never_given_up() {
+    fn retries_are_never_given_up() {
         let (mut s, t) = (schedule(), Instant::now());
         let mut told = Vec::new();
         for _ in 0..12 {
@@ -181,11 +182,13 @@ mod tests {
             told.push(s.failed(t));
             assert!(s.due(t).unwrap() <= t + MAX_BACKOFF, "the backoff is bounded");
         }
-        assert_eq!(told[..4], [Failure::Attempt, Failure::Attempt, Failure::Begins, Failure::GoesOn]);
+        let trouble = Failure::Trouble(t);
+        assert_eq!(told[..4], [Failure::Attempt, Failure::Attempt, trouble, trouble]);
         assert_eq!(s.due(t), Some(t + MAX_BACKOFF));
         s.try_again();
         assert_eq!(s.due(t), Some(t), "the trouble is over");
-        assert_eq!(s.succeeded(t), Some(t));
-        assert_eq!(s.succeeded(t), None);
+        assert!(s.fails());
+        s.succeeded(t);
+        assert!(!s.fails());
     }
 }

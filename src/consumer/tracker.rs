@@ -132,6 +132,11 @@ impl Tracker {
         done
     }
 
+    /// Offsets that are done and that the group does not have.
+    pub fn uncommitted(&self) -> u64 {
+        self.acknowledged.since(self.committed.unwrap_or(self.first))
+    }
+
     /// What is to be committed now, if that is new.
     pub fn committable(&self) -> Option<Offset> {
         (self.committed != Some(self.acknowledged)).then_some(self.acknowledged)

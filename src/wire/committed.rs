@@ -1,9 +1,13 @@
-//! What a group has committed.
+//! What a group has committed, and committing to it from outside.
 
 use std::collections::{BTreeMap, HashMap};
 
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::{ApiKey, GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::messages::{
+    ApiKey, GroupId, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
@@ -13,6 +17,12 @@ use crate::record::{Offset, TopicPartition};
 
 /// Offsets that Kafka itself keeps; 0.8.2 to 4.x serve it.
 const OFFSET_FETCH: i16 = 1;
+/// 0.9 to 4.x serve it. The last version in which the broker's own retention may be asked for; from Kafka
+/// 2.1 on a group without members keeps an offset for `offsets.retention.minutes` from its last commit,
+/// whatever the version (KIP-211).
+const OFFSET_COMMIT: i16 = 2;
+/// In place of a generation: from outside of the group's membership.
+const NO_MEMBER: i32 = -1;
 
 impl Wire {
     /// What `group` has committed of each partition, in the order of the question. To be asked of its
@@ -60,5 +70,63 @@ impl Wire {
             })
         };
         of.iter().map(of_one).collect()
+    }
+
+    /// Commits offsets to `group` without being a member of it. To be asked of its [`Wire::coordinator`].
+    ///
+    /// # Errors
+    /// The broker did not answer; [`Fault::GroupHasMembers`]; [`Fault::TopicMissing`]; or it refused, for
+    /// instance because it is no longer the coordinator. Partitions that it did not refuse are committed.
+    pub fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
+        const CALL: &str = "OffsetCommit";
+        self.require_version(ApiKey::OffsetCommit, OFFSET_COMMIT, "OffsetCommit 2")?;
+        let mut asked: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+        for (partition, offset) in at {
+            let one = OffsetCommitRequestPartition::default()
+                .with_partition_index(partition.partition)
+                .with_committed_offset(offset.get())
+                .with_committed_metadata(Some(StrBytes::default()));
+            asked.entry(&partition.topic).or_default().push(one);
+        }
+        let topics = asked.into_iter().map(|(topic, partitions)| {
+            OffsetCommitRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+                .with_partitions(partitions)
+        });
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+            .with_generation_id_or_member_epoch(NO_MEMBER)
+            .with_topics(topics.collect());
+        // topics: name; partitions: index, error
+        let shape = [Shape::Array(vec![Shape::Text, Shape::Array(vec![Shape::Fixed(6)])])];
+        let answer: OffsetCommitResponse = self.call(CALL, ApiKey::OffsetCommit, OFFSET_COMMIT, &request, &shape)?;
+        let mut answered = HashMap::new();
+        for topic in &answer.topics {
+            for partition in &topic.partitions {
+                answered.insert((topic.name.0.as_str(), partition.partition_index), partition.error_code);
+            }
+        }
+        for (partition, _) in at {
+            let Some(&code) = answered.get(&(&*partition.topic, partition.partition)) else {
+                let why = format!("the answer of broker {} lacks {partition}", self.broker());
+                return Err(Fault::Broken { call: CALL, why });
+            };
+            match ResponseError::try_from_code(code) {
+                None => {}
+                Some(ResponseError::UnknownTopicOrPartition) => {
+                    return Err(Fault::TopicMissing { topic: partition.topic.to_string() });
+                }
+                Some(
+                    ResponseError::UnknownMemberId
+                    | ResponseError::IllegalGeneration
+                    | ResponseError::RebalanceInProgress,
+                ) => {
+                    let (group, code) = (group.to_owned(), code_name(code));
+                    return Err(Fault::GroupHasMembers { group, code, members: Vec::new() });
+                }
+                Some(_) => return Err(Fault::Refused { call: CALL, code: code_name(code) }),
+            }
+        }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::metadata::address;
 use super::shape::Shape;
 use super::{Wire, code_name};
 use crate::client::Fault;
@@ -37,7 +38,7 @@ impl Wire {
         let answer: FindCoordinatorResponse =
             self.call("FindCoordinator", ApiKey::FindCoordinator, VERSION, &request, &shape)?;
         match answer.error_code {
-            0 => Ok(format!("{}:{}", answer.host, answer.port)),
+            0 => Ok(address(&answer.host, answer.port)),
             code => Err(Fault::Refused { call: "FindCoordinator", code: code_name(code) }),
         }
     }

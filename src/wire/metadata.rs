@@ -107,7 +107,7 @@ fn view(name: &Arc<str>, topic: &MetadataResponseTopic, brokers: &HashMap<i32, &
     TopicView { name: Arc::clone(name), id: TopicId::new(topic.topic_id.into_bytes()), partitions }
 }
 
-fn address(host: &str, port: i32) -> String {
+pub(super) fn address(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -1,15 +1,13 @@
 //! The session of a control link: everything a client asks of its cluster but records.
 //!
-//! Owns a `KafkaClient` for the group's offsets, and opens wire sockets for what the crate can't
-//! ask without harm: it creates a topic by asking for its metadata, and drops all answers when one
-//! partition fails. So metadata and bounds go over the wire socket, the group over the crate.
+//! Opens wire sockets for it, because the crate can't ask without harm: it creates a topic by asking
+//! for its metadata, drops all answers when one partition fails, needs the metadata of all topics for a
+//! question about a group, and repeats a commit that is not answered without an end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use kafka::client::{CommitOffset, FetchGroupOffset, GroupOffsetStorage, KafkaClient};
-
-use super::fault::group_fault;
+use super::coordinators::Coordinators;
 use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
@@ -42,13 +40,16 @@ pub(super) struct Control {
     connection: Arc<Connection>,
     /// Brokers that the last metadata named, asked after the bootstrap servers.
     brokers: Vec<String>,
+    /// They are those of a metadata answer, and all went well with them since.
+    brokers_are_known: bool,
     leaders: HashMap<TopicPartition, Option<String>>,
-    group_client: Option<KafkaClient>,
+    coordinators: Coordinators,
 }
 
 impl Control {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, brokers: Vec::new(), leaders: HashMap::new(), group_client: None }
+        let coordinators = Coordinators::new(Arc::clone(&connection));
+        Self { connection, brokers: Vec::new(), brokers_are_known: false, leaders: HashMap::new(), coordinators }
     }
 
     /// Looks the topics up, and for each partition that is not in `held` its bounds and the group's
@@ -59,6 +60,7 @@ impl Control {
         group: &str,
         held: &HashSet<TopicPartition>,
     ) -> Result<Survey, Fault> {
+        self.coordinators.begin();
         let topics = self.look_up(topics)?;
         let mut new = Vec::new();
         for (name, state) in &topics {
@@ -92,6 +94,7 @@ impl Control {
         mut at: Vec<(TopicPartition, Offset)>,
         first: &[TopicPartition],
     ) -> Result<Vec<Assignment>, Fault> {
+        self.coordinators.begin();
         let mut moved = Vec::new();
         if !first.is_empty() {
             let (bounds, committed) = (self.bounds(first)?, self.committed(group, first)?);
@@ -110,6 +113,12 @@ impl Control {
         }
         self.commit(group, &at)?;
         Ok(moved)
+    }
+
+    /// What the group has of these partitions, asked anew.
+    pub(super) fn read_back(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+        self.coordinators.begin();
+        self.committed(group, of)
     }
 
     fn look_up(&mut self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, TopicState)>, Fault> {
@@ -150,6 +159,7 @@ impl Control {
             match self.connect(&host).and_then(|mut wire| wire.metadata(topics)) {
                 Ok(view) => {
                     self.brokers = view.brokers.iter().map(|(_, address)| address.clone()).collect();
+                    self.brokers_are_known = true;
                     return Ok(view);
                 }
                 Err(fault) => faults.push(fault),
@@ -159,14 +169,21 @@ impl Control {
     }
 
     /// Who is in the group, in words; a few of them. None if that can't be learned: it is only told.
-    fn members(&self, group: &str) -> Vec<String> {
-        let coordinator = self.brokers.iter().find_map(|broker| self.connect(broker).ok()?.coordinator(group).ok());
-        let found = coordinator.and_then(|coordinator| self.connect(&coordinator).ok()?.members(group).ok());
-        let mut members = found.unwrap_or_default();
+    fn members(&mut self, group: &str) -> Vec<String> {
+        let mut members = self.ask_coordinator(group, |wire| wire.members(group)).unwrap_or_default();
         let more = members.len().saturating_sub(MEMBERS_TOLD);
         members.truncate(MEMBERS_TOLD);
         let told = members.iter().map(|m| format!("{} at {}", m.client_id, m.host.trim_start_matches('/')));
         told.chain((more > 0).then(|| format!("and {more} more"))).collect()
+    }
+
+    fn ask_coordinator<T>(&mut self, group: &str, ask: impl Fn(&mut Wire) -> Result<T, Fault>) -> Result<T, Fault> {
+        if !self.brokers_are_known {
+            // Without them the bootstrap servers are asked alone, which may do.
+            let _ = self.view(&[]);
+        }
+        let hosts = self.hosts();
+        self.coordinators.ask(&hosts, group, ask).inspect_err(|_| self.brokers_are_known = false)
     }
 
     pub(super) fn connect(&self, host: &str) -> Result<Wire, Fault> {
@@ -174,35 +191,12 @@ impl Control {
         wire.require_old_fetch()?;
         Ok(wire)
     }
-
-    /// The crate's client, ready for the group: metadata of the topics loaded, but only of those
-    /// that exist, because it would create the others.
-    fn group_client(&mut self, of: &[TopicPartition]) -> Result<&mut KafkaClient, Fault> {
-        let known = |client: &KafkaClient| of.iter().all(|p| client.topics().contains(&p.topic));
-        if !self.group_client.as_ref().is_some_and(known) {
-            let mut names: Vec<Arc<str>> = of.iter().map(|p| Arc::clone(&p.topic)).collect();
-            names.sort();
-            names.dedup();
-            let states = self.look_up(&names)?;
-            if let Some((missing, _)) = states.iter().find(|(_, state)| !matches!(state, TopicState::Present(..))) {
-                return Err(Fault::TopicMissing { topic: missing.to_string() });
-            }
-            let mut client = KafkaClient::new(self.brokers.clone());
-            client.set_client_id(self.connection.client_id.clone());
-            client.set_group_offset_storage(Some(GroupOffsetStorage::Kafka));
-            // Once its attempts are used up, commit_offsets repeats without end and without a pause;
-            // so they never are, and the link's deadline ends it.
-            client.set_retry_max_attempts(u32::MAX);
-            let asked = format!("one of the brokers {}", self.brokers.join(", "));
-            client.load_metadata(&names).map_err(|error| super::fault::fault("Metadata", &asked, &error))?;
-            self.group_client = Some(client);
-        }
-        self.group_client.as_mut().ok_or(Fault::NoLeader)
-    }
 }
 
+/// A round of questions begins with that for the partitions: what failed in the last one is tried again.
 impl Cluster for Control {
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault> {
+        self.coordinators.begin();
         let list = |(name, state): (Arc<str>, TopicState)| match state {
             TopicState::Missing => Err(Fault::TopicMissing { topic: name.to_string() }),
             TopicState::Unknown(fault) => Err(fault),
@@ -236,36 +230,15 @@ impl Cluster for Control {
     }
 
     fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
-        let client = self.group_client(of)?;
-        let asked: Vec<_> = of.iter().map(|p| FetchGroupOffset::new(&p.topic, p.partition)).collect();
-        let answer = client.fetch_group_offsets(group, &asked);
-        let answer = answer.map_err(|error| {
-            // Whatever is wrong with it, the next one is new.
-            self.group_client = None;
-            group_fault("OffsetFetch", group, &error)
-        })?;
-        let of_one = |p: &TopicPartition| {
-            let list = answer.get(&*p.topic)?;
-            Offset::new(list.iter().find(|o| o.partition == p.partition)?.offset)
-        };
-        Ok(of.iter().map(of_one).collect())
+        self.ask_coordinator(group, |wire| wire.committed(group, of))
     }
 
     fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
-        let of: Vec<TopicPartition> = at.iter().map(|(p, _)| p.clone()).collect();
-        if self.group_client.is_none() {
-            // It returns when the coordinator can't be reached, which a commit does not.
-            self.committed(group, &of)?;
-        }
-        let client = self.group_client(&of)?;
-        let asked: Vec<_> = at.iter().map(|(p, o)| CommitOffset::new(&p.topic, p.partition, o.get())).collect();
-        let Err(error) = client.commit_offsets(group, &asked) else { return Ok(()) };
-        self.group_client = None;
-        let mut fault = group_fault("OffsetCommit", group, &error);
-        if let Fault::GroupHasMembers { members, .. } = &mut fault {
+        let mut answer = self.ask_coordinator(group, |wire| wire.commit(group, at));
+        if let Err(Fault::GroupHasMembers { members, .. }) = &mut answer {
             *members = self.members(group);
         }
-        Err(fault)
+        answer
     }
 }
 

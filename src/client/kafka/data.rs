@@ -44,15 +44,35 @@ pub(super) struct Data {
     broker: String,
     client: Option<KafkaClient>,
     last_correlation: i32,
+    /// For batch headers and bounds: kept, because where codecs alternate each small batch needs one.
+    wire: Option<Wire>,
 }
 
 impl Data {
     pub(super) fn new(connection: Arc<Connection>, settings: Arc<FetchSettings>, broker: String) -> Self {
-        Self { connection, settings, broker, client: None, last_correlation: 0 }
+        Self { connection, settings, broker, client: None, last_correlation: 0, wire: None }
     }
 
     fn wire(&self) -> Result<Wire, Fault> {
         Wire::connect_as(&self.connection, &self.broker)
+    }
+
+    /// Asks over the wire socket that is open, or over a new one: it may have been idle for so long that
+    /// the broker closed it.
+    fn ask<T>(&mut self, ask: impl Fn(&mut Wire) -> Result<T, Fault>) -> Result<T, Fault> {
+        if let Some(mut wire) = self.wire.take() {
+            let answer = ask(&mut wire);
+            if wire.is_open() {
+                self.wire = Some(wire);
+            }
+            if !matches!(answer, Err(Fault::Broken { .. })) {
+                return answer;
+            }
+        }
+        let mut wire = self.wire()?;
+        let answer = ask(&mut wire);
+        self.wire = Some(wire).filter(Wire::is_open);
+        answer
     }
 
     /// Fetches from all of `asks` at once. `wait`: how long the broker may wait for more.
@@ -97,14 +117,14 @@ impl Data {
         Ok(Fetched { response: response.map(Arc::new), moved })
     }
 
-    /// The header of the batch at `position`, over a wire socket of its own.
-    pub(super) fn header(&self, partition: &TopicPartition, position: Offset) -> Result<Header, Fault> {
-        self.wire()?.batch_header(&partition.topic, partition.partition, position)
+    /// The header of the batch at `position`.
+    pub(super) fn header(&mut self, partition: &TopicPartition, position: Offset) -> Result<Header, Fault> {
+        self.ask(|wire| wire.batch_header(&partition.topic, partition.partition, position))
     }
 
     /// Where the partition begins and ends.
-    pub(super) fn bounds(&self, partition: &TopicPartition) -> Result<Bounds, Fault> {
-        let mut answers = self.wire()?.bounds(&[(Arc::clone(&partition.topic), partition.partition)])?;
+    pub(super) fn bounds(&mut self, partition: &TopicPartition) -> Result<Bounds, Fault> {
+        let mut answers = self.ask(|wire| wire.bounds(&[(Arc::clone(&partition.topic), partition.partition)]))?;
         answers.pop().unwrap_or(Err(Fault::NoLeader))
     }
 

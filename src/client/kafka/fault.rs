@@ -53,18 +53,6 @@ pub(super) fn fault(call: &'static str, peer: &str, error: &Error) -> Fault {
     }
 }
 
-/// The fault of a call to the coordinator of `group`.
-pub(super) fn group_fault(call: &'static str, group: &str, error: &Error) -> Fault {
-    // Which broker that is, only the crate knows.
-    let peer = format!("the coordinator of group {group}");
-    match meaning(call, &peer, error) {
-        Meaning::Code(
-            code @ (KafkaCode::UnknownMemberId | KafkaCode::IllegalGeneration | KafkaCode::RebalanceInProgress),
-        ) => Fault::GroupHasMembers { group: group.to_owned(), code: format!("{code:?}"), members: Vec::new() },
-        _ => fault(call, &peer, error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,8 +63,6 @@ mod tests {
             let told = fault("Fetch", "broker b:9092", &Error::Io(kind.into())).to_string();
             assert_eq!(told, "Fetch failed: broker b:9092 closed the connection; the connection is replaced");
         }
-        let told = group_fault("OffsetCommit", "g", &Error::Io(io::ErrorKind::UnexpectedEof.into())).to_string();
-        assert!(told.contains("the coordinator of group g closed the connection"), "{told}");
     }
 
     #[test]

@@ -6,6 +6,9 @@
 use super::control::Control;
 use super::*;
 
+/// A broker that does not answer is named by the socket's own timeout, which comes first.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// What is under way on the group's link.
 pub(super) enum GroupCall {
     None,
@@ -68,7 +71,7 @@ impl KafkaClient {
         let first: Vec<TopicPartition> =
             offsets.iter().map(|(name, _)| name.clone()).filter(|name| self.taken && unread(name)).collect();
         let call = move |control: &mut Control| ControlReply::Committed(control.commit_after(&group, asked, &first));
-        match self.group_link.start("OffsetCommit", self.connection.request_timeout, now, call) {
+        match self.group_link.start("OffsetCommit", self.connection.request_timeout + SLACK, now, call) {
             Ok(()) => self.group_call = GroupCall::Commit(offsets),
             Err(fault) => self.events.push_back(Event::Committed(Err(fault))),
         }
@@ -83,10 +86,10 @@ impl KafkaClient {
         }
         let group = self.group.clone();
         let call = move |control: &mut Control| {
-            let found = control.committed(&group, &of);
+            let found = control.read_back(&group, &of);
             ControlReply::ReadBack(found.map(|found| of.into_iter().zip(found).collect()))
         };
-        match self.group_link.start("OffsetFetch", self.connection.request_timeout, now, call) {
+        match self.group_link.start("OffsetFetch", self.connection.request_timeout + SLACK, now, call) {
             Ok(()) => self.group_call = GroupCall::ReadBack,
             Err(fault) => log::debug!("committed offsets not read back group_id={} error=\"{fault}\"", self.group),
         }

@@ -3,6 +3,14 @@
 use super::*;
 use crate::client::Fault;
 use crate::consumer::schedule::Failure;
+use crate::trouble::{Phrases, Word};
+
+const FAIL: Phrases = Phrases {
+    begins: "commit failed, retrying without limit",
+    goes_on: "commits still fail, retrying without limit",
+    ends: "commits succeed again",
+    flaps: "commits fail again and again",
+};
 
 impl Core {
     /// Every partition that has something to commit, or all, with the slot it belongs to.
@@ -35,14 +43,11 @@ impl Core {
         let sent = std::mem::take(&mut self.sent);
         match answer {
             Ok(_) => {
-                if let Some(since) = self.schedule.succeeded(now) {
-                    log::info!(
-                        "commits succeed again group={} after_ms={}",
-                        self.settings.group,
-                        now.saturating_duration_since(since).as_millis()
-                    );
+                self.schedule.succeeded(now);
+                if let Some(word) = self.commits.0.works(now).or_else(|| self.commits.0.due(now)) {
+                    self.tell_commits(word, &self.commits.1);
                 }
-                (self.members_since, self.told_takeover) = (None, false);
+                (self.members_since, self.told_takeover, self.told_full) = (None, false, false);
                 for (index, slot, at) in sent {
                     self.committed(index, slot, at, out);
                 }
@@ -52,29 +57,68 @@ impl Core {
                 if !matches!(fault, Fault::Refused { .. } | Fault::GroupHasMembers { .. }) {
                     sent.iter().for_each(|&(index, _, at)| self.parts[index].not_answered(at));
                 }
-                let group = &self.settings.group;
-                match self.schedule.failed(now) {
-                    Failure::Attempt => log::debug!("commit failed, retrying group={group} error=\"{fault}\""),
-                    Failure::Begins => {
-                        let held = sent.iter().filter(|(_, slot, _)| *slot == HELD).count();
-                        let meaning = match held {
-                            0 => "delivery goes on; after a restart what is not committed is delivered again",
-                            _ => "a partition is not read before its first position is committed; others go on",
-                        };
-                        log::warn!(
-                            "commit failed, retrying without limit group={group} partitions={} held={held} \
-                             error=\"{fault}\" meaning=\"{meaning}\"",
-                            sent.len()
-                        );
-                    }
-                    Failure::GoesOn => log::debug!("commit still fails group={group} error=\"{fault}\""),
-                }
+                self.commit_failed(&sent, &fault, now);
                 if matches!(fault, Fault::GroupHasMembers { .. }) {
                     let since = *self.members_since.get_or_insert(now);
                     self.taken_over_late(now.saturating_duration_since(since), out);
                 }
             }
         }
+    }
+
+    /// Says what an attempt that failed means, and that nothing more is fetched if it comes to that.
+    fn commit_failed(&mut self, sent: &[(usize, Slot, Offset)], fault: &Fault, now: Instant) {
+        let group = &self.settings.group;
+        let word = match self.schedule.failed(now) {
+            Failure::Trouble(since) if self.commits.0.since().is_none() => Some(self.commits.0.fails(since, now)),
+            Failure::Trouble(_) => self.commits.0.due(now),
+            Failure::Attempt => None,
+        };
+        let held = sent.iter().any(|(_, slot, _)| *slot == HELD);
+        let meaning = if held {
+            "a partition is not read before its first position is committed; others go on"
+        } else {
+            "delivery goes on; after a restart what is not committed is delivered again"
+        };
+        self.commits.1 = fault.to_string();
+        match word {
+            Some(word) => self.tell_commits(word, &format!("{fault}\" meaning=\"{meaning}")),
+            None => log::debug!("commit failed, retrying group_id={group} error=\"{fault}\""),
+        }
+        if self.is_held_up() && !self.told_full {
+            self.told_full = true;
+            log::error!(
+                "nothing more is fetched until a commit succeeds group_id={} uncommitted={} max_uncommitted={} \
+                 error=\"{fault}\" action=\"see to the group's coordinator, or raise commit.max_uncommitted\"",
+                self.settings.group,
+                self.uncommitted(),
+                self.settings.pace.max_uncommitted
+            );
+        }
+    }
+
+    fn tell_commits(&self, word: Word, why: &str) {
+        let mut who = format!("group_id={}", self.settings.group);
+        if self.schedule.fails() {
+            who = format!("{who} uncommitted={}", self.uncommitted());
+        }
+        FAIL.log(word, log::Level::Warn, &who, &why);
+    }
+
+    /// Offsets that are done, and that the group does not have.
+    pub(super) fn uncommitted(&self) -> u64 {
+        let of = |part: &Part| match &part.place {
+            // Somebody else is further on in the group, and we shall not commit below that.
+            Place::Reading(tracker) if part.foreign.is_none() => tracker.uncommitted(),
+            Place::Reading(_) | Place::Held(_) | Place::Stopped(_) | Place::Gone => 0,
+        };
+        self.parts.iter().map(of).sum()
+    }
+
+    /// Commits fail, and as much is delivered without one as may be.
+    pub(super) fn is_held_up(&self) -> bool {
+        let limit = self.settings.pace.max_uncommitted;
+        limit > 0 && self.schedule.fails() && self.uncommitted() >= limit
     }
 
     /// The group's members have not left for `waited`: partitions that wait for it go on without a

@@ -1,0 +1,3 @@
+//! What a running worker tells over HTTP.
+
+pub mod status;

@@ -1,0 +1,43 @@
+//! The command line: what can be said to the program, and the words that explain it.
+//!
+//! Only the definition. `main` goes from it to [`crate::cmd`], and the manual pages and the shells'
+//! completions in etc/ are made from it: every command and option has a text here, and nowhere else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Consumes many Kafka topics at once, one thread and one consumer group a topic, and delivers the
+/// records to sinks. Offsets are committed only after delivery.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// A command; without one the program is the daemon.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What the daemon is told.
+    #[command(flatten)]
+    pub run: Option<Run>,
+}
+
+/// The arguments of the daemon.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration file, for instance etc/consumer.toml
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// A level (error, warn, info, debug, trace) or a filter, before the configuration's log.level
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// The commands beside the daemon.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the configuration that holds, each value with where it comes from, or what is wrong
+    Check {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
