@@ -309,6 +309,7 @@ impl Verdict {
             Self::FallingBack(_) => "falling-back",
             Self::Stalled { .. } => "stalled",
             Self::OutOfRange { .. } => "out-of-range",
+            Self::Paused { .. } => "paused",
             Self::Missing => "missing",
             Self::Unknown(_) => "unknown",
         }

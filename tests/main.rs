@@ -21,6 +21,7 @@ mod real_kafka;
 mod real_limits;
 mod real_measure;
 mod real_memory;
+mod real_reload;
 mod real_state;
 mod reload;
 mod rounds;

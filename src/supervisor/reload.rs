@@ -46,7 +46,7 @@ impl Supervisor {
         // A lane that is ending still has its file open; this goes on when it has ended, which waits for
         // nothing but a file to be closed.
         self.reload_again = self.lanes.is_ending();
-        if self.reload_again {
+        if self.reload_again || self.consumers.is_none() {
             return;
         }
         match (self.source.load)() {
@@ -60,7 +60,7 @@ impl Supervisor {
     }
 
     fn take_over(&mut self, config: Config) {
-        let (config, fixed) = config.reloaded(&self.config);
+        let (config, fixed) = config.reloaded(&self.config, |sink| self.lanes.has(sink));
         let plan = Plan::over(&config, &self.plan);
         let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
         let new: Vec<&String> = used.into_iter().filter(|name| !self.lanes.has(name)).collect();
