@@ -90,7 +90,9 @@ fn topics_are_paused_changed_removed_and_added_under_load() {
     }
     let ended = worker.stop();
     assert_eq!(ended.code(), Some(0));
-    assert_eq!(ended.lines_with(&["WARN"]), [""; 0]);
+    for words in ["did not drain", "not committed at the end", "reading again"] {
+        assert_eq!(ended.lines_with(&[words]), [""; 0]);
+    }
     assert_eq!(ended.lines_with(&["ERROR"]), [""; 0]);
     let place = |record: &Rec| (record.topic.clone(), record.partition, record.offset);
     let mut delivered: Vec<_> = site.records().iter().map(place).collect();
