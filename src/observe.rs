@@ -15,7 +15,7 @@ use crate::client::kafka::Link;
 use crate::client::{Cluster, Fault};
 use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;
-use crate::progress::{Board, Entry};
+use crate::progress::{Board, Entry, Pulse};
 use crate::record::TopicPartition;
 use crate::verdict::{self, Seen};
 
@@ -25,6 +25,8 @@ use judge::{Judge, News};
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
+/// How often its loop turns at least, to show that it does.
+const TURN: Duration = Duration::from_secs(1);
 /// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
@@ -64,6 +66,8 @@ pub struct Ends {
     pub demands: Sender<Demand>,
     /// Who there is, and what they tell of themselves.
     pub board: Arc<Board>,
+    /// What the observer tells of itself.
+    pub pulse: Arc<Pulse>,
     /// Makes what is asked about the cluster; called on the link's thread.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -90,20 +94,21 @@ struct Asked {
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, cluster } = ends;
+    let Ends { stop, demands, board, pulse, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
     let mut judge = Judge::new(settings.stall_timeout);
     let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
     loop {
-        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
+        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
             recv(stop) -> _ => return,
             recv(ready) -> _ => {}
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
+        pulse.beat(now);
         match link.reply(now) {
             Some(Ok(Ok(round))) => {
                 let (news, wanted) = judge.round(round, &board.entries(), &board.lanes(), asked, now);

@@ -53,6 +53,10 @@ impl Config {
             fix("shutdown.drain_timeout_ms", "the deadline of a stop is set at the start");
             self.drain_timeout = running.drain_timeout;
         }
+        if self.log_format != running.log_format {
+            fix("log.format", "a log has one form, for those who read it");
+            self.log_format = running.log_format;
+        }
         let gate = running.gate.clone().and_then(|gate| gate.without(&self, running));
         if self.gate != gate {
             fix("gate", "the gate is one of the start; it does not close again");
@@ -116,10 +120,10 @@ mod tests {
     #[test]
     fn what_can_not_is_named_and_stays() {
         let running = config("topics = ['a']", "");
-        let more = "[memory]\nlimit = '64MiB'\n[state]\ndir = '/s'\n[shutdown]\ndrain_timeout_ms = 1\n\
+        let more = "[memory]\nlimit = '64MiB'\n[state]\ndir = '/s'\n[shutdown]\ndrain_timeout_ms = 1\n[log]\nformat = 'json'\n\
                     [gate]\nrequired_topics = ['a']\n";
         let (held, fixed) = config("topics = ['a']", more).reloaded(&running, |sink| sink == "out");
-        assert_eq!(keys(&fixed), ["memory.limit", "state.dir", "shutdown.drain_timeout_ms", "gate"]);
+        assert_eq!(keys(&fixed), ["memory.limit", "state.dir", "shutdown.drain_timeout_ms", "log.format", "gate"]);
         assert_eq!(Config { report: vec![], ..held }, Config { report: vec![], ..running.clone() });
         let mut new = running.clone();
         let text = "[kafka]\nbootstrap_servers = 'b:1'\n[consumer]\ngroup_id = 'g'\nsink = 'out'\ntopics = ['a']\n\

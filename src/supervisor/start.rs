@@ -12,6 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::consumers::{Common, Consumers};
 use super::lanes::Lanes;
+use super::notify::Notify;
 use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
@@ -19,7 +20,7 @@ use crate::config::{Config, Mode, SinkSettings};
 use crate::dispatch::{self, gate::Gate};
 use crate::observe::{self, Demand};
 use crate::plan::Plan;
-use crate::progress::Board;
+use crate::progress::{Board, Pulse};
 use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::file::{FileSink, OpenError, Rotation};
@@ -117,7 +118,12 @@ pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledge
     let Some(dir) = &config.state_dir else { return State::open(beside).map_err(wrong) };
     match State::open(dir) {
         Err(error @ state::OpenError::Io { .. }) => {
-            log::warn!("state directory can't be used, using another dir={} error=\"{error}\"", beside.display());
+            log::warn!(
+                "state directory can't be used, using another dir={} error=\"{error}\" meaning=\"the offsets there may be \
+                 older, and its lock does not hold off a worker that uses the configured one\" action=\"make state.dir \
+                 writable for this user\"",
+                beside.display()
+            );
             State::open(beside).map_err(wrong)
         }
         other => other.map_err(wrong),
@@ -207,6 +213,8 @@ impl Supervisor {
             lanes: Lanes::new(abort_rx, exits_tx.clone(), board, changes_tx),
             observer: None,
             observers,
+            notify: Notify::from_environment(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
             stop: Some(stop),
             abort: Some(abort),
             settled: Some(settled),
@@ -249,6 +257,7 @@ impl Supervisor {
             stop: stop_rx,
             demands: observers.demands.clone(),
             board: Arc::clone(&observers.board),
+            pulse: Arc::clone(&self.pulse),
             cluster: Arc::new(move || make(&kafka)),
         };
         let (role, exits) = (Role::Observe(observers.runs), observers.exits.clone());
