@@ -6,7 +6,6 @@
 //! - it waits for no answer: a stop ends it at once, and an answer that does not come costs one round;
 //! - a cluster that does not answer is no news here: the consumers tell it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::client::kafka::Link;
 use crate::client::{Cluster, Fault};
-use crate::config::Config;
+use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;
-use crate::plan::Plan;
-use crate::progress::{Beat, Board, LaneProgress};
+use crate::progress::{Beat, Board, Entry};
 use crate::record::TopicPartition;
 use crate::verdict::{self, Seen};
 
@@ -36,17 +34,8 @@ const QUESTIONS: u32 = 4;
 /// When the first look is, if it can be seen from outside.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A consumer, as the observer knows it.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    /// Its group.
-    pub group: String,
-    /// Its topics, each with the name of its sink.
-    pub topics: Vec<(Arc<str>, String)>,
-}
-
 /// What is observed, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `observe.interval_ms`
     pub interval: Duration,
@@ -54,41 +43,36 @@ pub struct Settings {
     pub first: Duration,
     /// `watchdog.stall_timeout_ms`
     pub stall_timeout: Duration,
-    /// How long a round of questions may take before it is given up.
-    pub round_timeout: Duration,
-    /// The consumers, in the order of the plan.
-    pub consumers: Vec<Watched>,
+    /// How the brokers are reached.
+    pub kafka: KafkaSettings,
 }
 
 impl Settings {
-    /// All consumers of `plan`.
-    pub fn new(config: &Config, plan: &Plan) -> Self {
-        let sink = |topic: &Arc<str>| plan.routes.get(topic).cloned().unwrap_or_default();
-        let watched = |consumer: &crate::plan::ConsumerPlan| Watched {
-            group: consumer.settings.group.clone(),
-            topics: consumer.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect(),
-        };
+    /// What `config` says of it.
+    pub fn new(config: &Config) -> Self {
         Self {
             interval: config.observe_interval,
             // Somebody may look at the page just after the start.
             first: if config.admin.is_some() { SOON.min(config.observe_interval) } else { config.observe_interval },
             stall_timeout: config.watchdog.stall_timeout,
-            round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
-            consumers: plan.consumers.iter().map(watched).collect(),
+            kafka: config.kafka.clone(),
         }
+    }
+
+    /// How long a round of questions may take before it is given up.
+    fn round_timeout(&self) -> Duration {
+        (self.kafka.connect_timeout + self.kafka.request_timeout) * QUESTIONS
     }
 }
 
 /// The ends of the channels that the observer holds, and what it looks at.
 pub struct Ends {
-    /// Dropped at the other end when the process is to end.
+    /// Dropped at the other end when it is to end.
     pub stop: Receiver<Never>,
     /// To the supervisor.
     pub demands: Sender<Demand>,
-    /// What the consumers tell of themselves.
+    /// Who there is, and what they tell of themselves.
     pub board: Arc<Board>,
-    /// What the lanes tell of themselves, by the names of their sinks.
-    pub lanes: HashMap<String, Arc<LaneProgress>>,
     /// Where it is published what was seen.
     pub sights: Arc<Sights>,
     /// Told at every turn, and at least once an interval.
@@ -100,7 +84,7 @@ pub struct Ends {
 /// The watchdog asks for a consumer to be given up and started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Its place in the plan.
+    /// Its number on the board.
     pub consumer: usize,
     /// The run that does not move.
     pub run: u32,
@@ -108,8 +92,15 @@ pub struct Demand {
     pub why: String,
 }
 
-/// What the cluster said in one round, for each consumer.
-type Round = Vec<Vec<(TopicPartition, Result<Seen, Fault>)>>;
+/// What the cluster said in one round of those consumers that were there when it was asked.
+type Round = Vec<Asked>;
+
+/// What it said of one consumer, by its number.
+#[derive(Clone)]
+struct Asked {
+    consumer: usize,
+    seen: Vec<(TopicPartition, Result<Seen, Fault>)>,
+}
 
 /// One round's answer.
 struct Answer {
@@ -120,14 +111,14 @@ struct Answer {
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, lanes, sights, beat, cluster } = ends;
+    let Ends { stop, demands, board, sights, beat, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Answer, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
-    let consumers = Arc::new(settings.consumers.clone());
-    let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
+    let mut judge = Judge::new(settings.stall_timeout);
     let (mut asked, mut wait) = (Instant::now(), settings.first);
     let mut next = asked + wait;
+    sights.begin(settings.interval);
     loop {
         let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
         select! {
@@ -139,9 +130,7 @@ pub fn run(settings: &Settings, ends: Ends) {
         beat.now();
         match link.reply(now) {
             Some(Ok(Ok(answer))) => {
-                let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();
-                let snapshots: Vec<_> = (0..consumers.len()).map(|index| board.current(index)).collect();
-                let (news, wanted) = judge.round(answer.round.clone(), &snapshots, &lanes, asked, now);
+                let (news, wanted) = judge.round(answer.round.clone(), &board.entries(), &board.lanes(), asked, now);
                 tell(news);
                 sights.set(sight::after(&sights.newest(), answer, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
@@ -155,17 +144,16 @@ pub fn run(settings: &Settings, ends: Ends) {
         if now >= next {
             wait = (wait * 2).min(settings.interval);
             next = now + wait;
-            for index in 0..consumers.len() {
-                let progress = board.current(index);
+            let entries = board.entries();
+            for Entry { consumer, progress, .. } in &entries {
                 if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {
-                    send(&demands, Demand { consumer: index, run: progress.run(), why: reason.to_string() });
+                    send(&demands, Demand { consumer: *consumer, run: progress.run(), why: reason.to_string() });
                 }
             }
             if !link.is_busy() {
                 asked = now;
-                let consumers = Arc::clone(&consumers);
-                let call = move |cluster: &mut Box<dyn Cluster>| sample(&mut **cluster, &consumers);
-                if let Err(fault) = link.start("observe", settings.round_timeout, now, call) {
+                let call = move |cluster: &mut Box<dyn Cluster>| sample(&mut **cluster, &entries);
+                if let Err(fault) = link.start("observe", settings.round_timeout(), now, call) {
                     log::debug!("the cluster is not observed error=\"{fault}\"");
                 }
             }
@@ -179,9 +167,9 @@ fn send(demands: &Sender<Demand>, demand: Demand) {
 }
 
 /// Asks for all topics in one round: who has them, where they begin and end, what each group has.
-fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Answer, Fault> {
+fn sample(cluster: &mut dyn Cluster, consumers: &[Entry]) -> Result<Answer, Fault> {
     let names: Vec<Arc<str>> =
-        consumers.iter().flat_map(|c| c.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
+        consumers.iter().flat_map(|c| c.watched.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
     let mut absent = Vec::new();
     let mut topics = names.iter().zip(cluster.partitions(&names)?).map(|(name, partitions)| {
         partitions.unwrap_or_else(|fault| {
@@ -190,21 +178,26 @@ fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Answer, Fa
         })
     });
     // The partitions of each consumer, as far as their topics have any.
-    let owned: Vec<Vec<TopicPartition>> =
-        consumers.iter().map(|consumer| topics.by_ref().take(consumer.topics.len()).flatten().collect()).collect();
+    let owned: Vec<Vec<TopicPartition>> = consumers
+        .iter()
+        .map(|consumer| topics.by_ref().take(consumer.watched.topics.len()).flatten().collect())
+        .collect();
     drop(topics);
     let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
     let mut round = Vec::with_capacity(consumers.len());
     for (consumer, partitions) in consumers.iter().zip(owned) {
         let bounds: Vec<_> = bounds.by_ref().take(partitions.len()).collect();
-        let committed =
-            if partitions.is_empty() { Ok(Vec::new()) } else { cluster.committed(&consumer.group, &partitions) };
+        let committed = if partitions.is_empty() {
+            Ok(Vec::new())
+        } else {
+            cluster.committed(&consumer.watched.group, &partitions)
+        };
         let seen = |(index, bounds): (usize, Result<_, Fault>)| {
             let committed = committed.as_ref().map_err(Fault::clone)?;
             Ok(Seen { bounds: bounds?, committed: committed.get(index).copied().flatten() })
         };
         let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
-        round.push(partitions.into_iter().zip(seen).collect());
+        round.push(Asked { consumer: consumer.consumer, seen: partitions.into_iter().zip(seen).collect() });
     }
     Ok(Answer { round, absent })
 }

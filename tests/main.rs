@@ -24,6 +24,7 @@ mod real_limits;
 mod real_measure;
 mod real_memory;
 mod real_state;
+mod reload;
 mod rounds;
 mod shutdown;
 mod sinks;

@@ -14,9 +14,8 @@ use super::status::{
     TroubleStatus, VerdictStatus,
 };
 use crate::observe::sight::{PartSight, Point, Sights, TopicSight};
-use crate::plan::{ConsumerPlan, Plan};
 use crate::progress::counts::Counts;
-use crate::progress::{Beat, Board, LaneProgress, PartProgress, Phase, Progress, Since, Snapshot, State};
+use crate::progress::{Beat, Board, Entry, LaneState, PartProgress, Phase, Progress, Since, Snapshot, State};
 use crate::verdict::Verdict;
 
 /// How many names a sentence has at most.
@@ -60,14 +59,8 @@ pub struct Sources {
     pub config: PathBuf,
     /// When the process started.
     pub started: (Instant, SystemTime),
-    /// `observe.interval_ms`
-    pub interval: Duration,
-    /// What is to run, in the order of the board.
-    pub plan: Arc<Plan>,
-    /// What the consumers tell of themselves.
+    /// What the consumers and the lanes tell of themselves.
     pub board: Arc<Board>,
-    /// What the lanes tell of themselves, by the names of their sinks.
-    pub lanes: BTreeMap<String, Arc<LaneProgress>>,
     /// What the observer has seen.
     pub sights: Arc<Sights>,
     /// The observer's.
@@ -113,8 +106,8 @@ impl Sources {
             Some(topics) => reasons.push(format!("not read yet: {}", named(topics))),
         }
         let sight = self.sights.newest();
-        let stalled = |topic: &&Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
-        let stalled: Vec<Arc<str>> = self.topics().filter(stalled).cloned().collect();
+        let stalled = |topic: &Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
+        let stalled: Vec<Arc<str>> = self.topics().into_iter().filter(stalled).collect();
         if !stalled.is_empty() {
             reasons.push(format!("stalled: {}", named(&stalled)));
         }
@@ -126,7 +119,7 @@ impl Sources {
         // The supervisor comes round once a second, the observer once an interval.
         let most = [
             ("supervisor", self.life.beat.age(), Duration::from_secs(10)),
-            ("observe", self.observer.age(), self.interval * 2 + Duration::from_secs(10)),
+            ("observe", self.observer.age(), self.sights.newest().interval * 2 + Duration::from_secs(10)),
         ];
         let late = most.into_iter().filter(|(name, age, most)| {
             // The observer ends with the drain, and nothing is judged then.
@@ -137,39 +130,38 @@ impl Sources {
 
     /// Whether there is such a topic.
     pub(super) fn has(&self, topic: &str) -> bool {
-        self.topics().any(|name| **name == *topic)
+        self.topics().iter().any(|name| **name == *topic)
     }
 
-    fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.plan.consumers.iter().flat_map(|consumer| consumer.settings.topics.iter().map(|(name, _)| name))
+    fn topics(&self) -> Vec<Arc<str>> {
+        let entries = self.board.entries();
+        entries.iter().flat_map(|entry| entry.watched.topics.iter().map(|(name, _)| Arc::clone(name))).collect()
     }
 
     pub(super) fn look(&self, now: Instant) -> Look {
         let sight = self.sights.newest();
         let (mut topics, mut consumers, mut histories) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, plan) in self.plan.consumers.iter().enumerate() {
-            let progress = self.board.current(index);
+        for Entry { watched, progress, .. } in self.board.entries() {
             let snapshot = progress.snapshot();
-            let status = consumer(plan, &progress, &snapshot, now);
+            let status = consumer(&progress, &snapshot, now);
             let from = topics.len();
             let last_error = trouble(progress.counts().last_fault().as_ref(), now);
-            for (name, _) in &plan.settings.topics {
+            for (name, sink) in &watched.topics {
                 let seen = sight.topics.get(name);
-                let sink = self.plan.routes.get(name).map_or("", String::as_str);
                 let mut told = topic(name, &snapshot, seen, now);
-                plan.settings.group.clone_into(&mut told.group);
-                sink.clone_into(&mut told.sink);
+                told.group.clone_from(&watched.group);
+                told.sink.clone_from(sink);
                 (told.consumer, told.last_error) = (status.clone(), last_error.clone());
                 topics.push(told);
                 histories.push(seen.map(|seen| Arc::clone(&seen.history)).unwrap_or_default());
             }
-            let (group, counts) = (plan.settings.group.clone(), Arc::clone(progress.counts()));
+            let (group, counts) = (watched.group.clone(), Arc::clone(progress.counts()));
             consumers.push(Consumer { group, status, counts, topics: from..topics.len() });
         }
         let age = |at: Instant| millis(now.saturating_duration_since(at));
-        let sink = |(name, lane): (&String, &Arc<LaneProgress>)| {
-            let state = lane.get();
-            let trouble = state.trouble.map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
+        let lanes: BTreeMap<String, LaneState> = self.board.lanes().into_iter().collect();
+        let sink = |(name, state): (&String, &LaneState)| {
+            let trouble = state.trouble.clone().map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
             SinkStatus { sink: name.clone(), busy_for_ms: state.busy.map(age), trouble }
         };
         let not_ready = self.not_ready();
@@ -186,13 +178,13 @@ impl Sources {
             not_ready,
             observed: ObservedStatus {
                 age_ms: sight.asked.map(age),
-                interval_ms: millis(self.interval),
+                interval_ms: millis(sight.interval),
                 error: sight.fault.as_ref().map(|fault| fault.what.to_string()),
             },
             topics,
-            sinks: self.lanes.iter().map(sink).collect(),
+            sinks: lanes.iter().map(sink).collect(),
         };
-        let sink_failures = self.lanes.values().map(|lane| lane.failures()).collect();
+        let sink_failures = lanes.values().map(|lane| lane.failures).collect();
         Look { status, consumers, histories, sink_failures, rounds: (sight.answered, sight.failed), now }
     }
 }
@@ -213,13 +205,14 @@ fn trouble<T: ToString>(fault: Option<&Since<T>>, now: Instant) -> Option<Troubl
     Some(TroubleStatus { error: fault.what.to_string(), age_ms })
 }
 
-fn consumer(plan: &ConsumerPlan, progress: &Progress, snapshot: &Snapshot, now: Instant) -> ConsumerStatus {
+fn consumer(progress: &Progress, snapshot: &Snapshot, now: Instant) -> ConsumerStatus {
     let age = |at: Instant| millis(now.saturating_duration_since(at));
     let phase = match snapshot.phase.what {
         Phase::Working => "working",
         Phase::Waiting => "waiting",
         Phase::HandingOver => "handing over",
         Phase::Settling => "settling",
+        Phase::Paused => "paused",
     };
     let call = snapshot.call.as_ref();
     ConsumerStatus {
@@ -231,8 +224,8 @@ fn consumer(plan: &ConsumerPlan, progress: &Progress, snapshot: &Snapshot, now: 
         commit_trouble: trouble(snapshot.commit.as_ref(), now),
         call: call.map(|call| CallStatus { request: call.what.to_owned(), age_ms: age(call.since) }),
         batches_in_flight: progress.batches() as u64,
-        batches_budget: plan.settings.batches as u64,
-        bytes_budget: plan.settings.bytes as u64,
+        batches_budget: progress.counts().limits.batches as u64,
+        bytes_budget: progress.counts().limits.bytes as u64,
         full_for_ms: snapshot.full.map(age),
     }
 }

@@ -22,6 +22,8 @@ const SPACING: Duration = Duration::from_secs(5);
 /// What is known of all topics.
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
+    /// How often the cluster is looked at.
+    pub interval: Duration,
     /// When the cluster was asked that last answered.
     pub asked: Option<Instant>,
     /// Rounds that the cluster answered.
@@ -106,6 +108,11 @@ impl Sights {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// From now on the cluster is looked at as often as this.
+    pub(super) fn begin(&self, interval: Duration) {
+        self.set(Sight { interval, ..(*self.newest()).clone() });
+    }
+
     pub(super) fn set(&self, sight: Sight) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sight);
     }
@@ -137,7 +144,7 @@ pub(super) fn after(before: &Sight, answer: Answer, mut judged: HashMap<Arc<str>
         };
         topics.insert(name, TopicSight { verdict: Some(verdict), ..TopicSight::default() });
     }
-    for (partition, seen) in answer.round.into_iter().flatten() {
+    for (partition, seen) in answer.round.into_iter().flat_map(|asked| asked.seen) {
         let verdict = judged.get_mut(&partition.topic).and_then(|said| said.verdicts.remove(&partition.partition));
         let part = PartSight { partition: partition.partition, seen, verdict };
         topics.entry(partition.topic).or_default().partitions.push(part);
@@ -152,7 +159,8 @@ pub(super) fn after(before: &Sight, answer: Answer, mut judged: HashMap<Arc<str>
         let history = earlier.map(|earlier| Arc::clone(&earlier.history)).unwrap_or_default();
         topic.history = extend(history, topic.lag(), asked);
     }
-    Sight { asked: Some(asked), answered: before.answered + 1, failed: before.failed, fault: None, topics }
+    let (interval, answered, failed) = (before.interval, before.answered + 1, before.failed);
+    Sight { interval, asked: Some(asked), answered, failed, fault: None, topics }
 }
 
 /// What the partitions come to: what somebody has to look at goes before what goes well.
@@ -167,6 +175,7 @@ fn worst(partitions: &[PartSight], pace: Option<Pace>) -> Option<Verdict> {
         Verdict::Uncommitted { readable, .. } => (3, *readable),
         Verdict::Idle => (2, 0),
         Verdict::Empty => (1, 0),
+        Verdict::Paused { .. } => (0, 0),
     };
     let worst = partitions.iter().filter_map(|part| part.verdict.clone()).max_by_key(rank)?;
     Some(match (worst, pace) {
@@ -217,6 +226,7 @@ fn extend(history: Arc<Vec<Point>>, lag: Option<i64>, at: Instant) -> Arc<Vec<Po
 mod tests {
     use super::*;
     use crate::client::Bounds;
+    use crate::observe::Asked;
     use crate::record::{Offset, TopicPartition};
 
     const S: Duration = Duration::from_secs(1);
@@ -228,7 +238,8 @@ mod tests {
             committed: Some(offset(committed)),
         };
         let named = |(number, &ends): (i32, &(i64, i64))| (TopicPartition::new("t", number), Ok(seen(ends)));
-        Answer { round: vec![(0..).zip(partitions).map(named).collect()], absent: Vec::new() }
+        let seen = (0..).zip(partitions).map(named).collect();
+        Answer { round: vec![Asked { consumer: 0, seen }], absent: Vec::new() }
     }
 
     fn judged(verdicts: &[Verdict], pace: Option<Pace>) -> HashMap<Arc<str>, Judged> {
@@ -255,7 +266,7 @@ mod tests {
     #[test]
     fn a_missing_topic_has_its_verdict_too() {
         let absent = vec![("t".into(), Fault::TopicMissing { topic: "t".into() })];
-        let sight = after(&Sight::default(), Answer { round: vec![vec![]], absent }, HashMap::new(), Instant::now());
+        let sight = after(&Sight::default(), Answer { round: Vec::new(), absent }, HashMap::new(), Instant::now());
         assert_eq!(sight.topics["t"].verdict, Some(Verdict::Missing));
     }
 
