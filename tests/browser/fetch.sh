@@ -76,9 +76,9 @@ cat >"$work/fonts.conf" <<TEXT
 </fontconfig>
 TEXT
 : >"$work/.complete"
-rm -rf "$base"
-# Two runs at the same time do no harm: the first rename wins.
-mv "$work" "$base" 2>/dev/null || [ -e "$base/.complete" ] || fail "$base is in the way; remove it"
+# Two runs at the same time do no harm: the first rename wins. What is not complete is from nobody.
+[ -e "$base/.complete" ] || rm -rf "$base"
+mv -T "$work" "$base" 2>/dev/null || [ -e "$base/.complete" ] || fail "$base is in the way; remove it"
 [ -n "$(found)" ] || fail "the package holds no headless_shell; $install"
 found
 libraries

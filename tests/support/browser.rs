@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,7 +44,9 @@ fn fetch() -> Result<[String; 3], String> {
 impl Browser {
     /// A browser; `None` where there is none, and the test is to be skipped.
     pub fn start() -> Option<Self> {
-        let [program, libraries, fonts] = match fetch() {
+        // Once for all tests of the process.
+        static FOUND: OnceLock<Result<[String; 3], String>> = OnceLock::new();
+        let [program, libraries, fonts] = match FOUND.get_or_init(fetch) {
             Ok(found) => found,
             Err(why) => {
                 assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI has to have a browser: {why}");
@@ -61,7 +64,7 @@ impl Browser {
             command.env("LD_LIBRARY_PATH", libraries).env("FONTCONFIG_FILE", fonts);
         }
         let child = command
-            .args(["-c", script, &program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .args(["-c", script, program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             .args(["--remote-debugging-pipe", "--no-first-run", "--hide-scrollbars"])
             .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
             .env("TO", &to)
