@@ -15,7 +15,7 @@ use crate::client::kafka::Link;
 use crate::client::{Cluster, Fault};
 use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;
-use crate::progress::{Beat, Board, Entry};
+use crate::progress::{Board, Entry, Pulse};
 use crate::record::TopicPartition;
 use crate::verdict::{self, Seen};
 
@@ -27,6 +27,8 @@ use sight::Sights;
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
+/// How often its loop turns at least, to show that it does.
+const TURN: Duration = Duration::from_secs(1);
 /// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
@@ -75,8 +77,8 @@ pub struct Ends {
     pub board: Arc<Board>,
     /// Where it is published what was seen.
     pub sights: Arc<Sights>,
-    /// Told at every turn, and at least once an interval.
-    pub beat: Arc<Beat>,
+    /// What the observer tells of itself.
+    pub pulse: Arc<Pulse>,
     /// Makes what is asked about the cluster; called on the link's thread.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -111,7 +113,7 @@ struct Answer {
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, sights, beat, cluster } = ends;
+    let Ends { stop, demands, board, sights, pulse, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Answer, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
@@ -120,14 +122,14 @@ pub fn run(settings: &Settings, ends: Ends) {
     let mut next = asked + wait;
     sights.begin(settings.interval);
     loop {
-        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
+        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
             recv(stop) -> _ => return,
             recv(ready) -> _ => {}
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
-        beat.now();
+        pulse.beat(now);
         match link.reply(now) {
             Some(Ok(Ok(answer))) => {
                 let (news, wanted) = judge.round(answer.round.clone(), &board.entries(), &board.lanes(), asked, now);

@@ -23,11 +23,14 @@ use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
 use crate::observe::Demand;
 use crate::plan::Plan;
+use crate::progress::Pulse;
 use crate::record::TopicPartition;
+use crate::trouble::chorus;
 
 mod consumers;
 mod lanes;
 mod library;
+mod notify;
 mod reload;
 mod restarts;
 mod signals;
@@ -40,6 +43,7 @@ mod watch;
 use consumers::{Consumers, Verdict, absorb};
 use lanes::Lanes;
 pub use library::{Library, MakeClient, MakeCluster, Source};
+use notify::Notify;
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
 use startup::Startup;
@@ -119,6 +123,9 @@ struct Supervisor {
     /// What has not ended yet.
     running: BTreeSet<Role>,
     startup: Startup,
+    notify: Notify,
+    /// The observer's.
+    pulse: Arc<Pulse>,
     reports: BTreeMap<TopicPartition, Report>,
     code: u8,
     deadline: Option<Instant>,
@@ -128,7 +135,9 @@ impl Supervisor {
     fn run(mut self, signals: &Signals) -> u8 {
         let mut reopen = signals.reopen.clone();
         let mut asked = false;
-        let looks = crossbeam_channel::tick(watch::LOOK);
+        let looks = crossbeam_channel::tick(self.notify.interval().unwrap_or(watch::LOOK).min(watch::LOOK));
+        // Whether brokers answer and topics exist is no part of the start: the worker waits for them.
+        self.notify.ready();
         while !self.running.is_empty() {
             let due = self.consumers.as_ref().and_then(Consumers::due);
             let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
@@ -184,16 +193,19 @@ impl Supervisor {
                 }
             }
             let now = Instant::now();
-            self.life.beat.now();
+            self.life.pulse.beat(now);
             self.life.set_waiting(self.startup.starting().cloned().collect());
             self.lanes.look(now);
             self.look_after_leavers();
+            chorus::flush(now);
             if self.deadline.is_none()
                 && let Some(line) = self.startup.line(now)
             {
                 log::info!("{line}");
             }
+            self.tell(now);
         }
+        chorus::flush_all();
         let not_started = self.startup.not_started().map(|topic| (topic, "not-started"));
         let paused = self.plan.paused.iter().map(|paused| (&paused.topic, "paused"));
         sums::log(self.reports.values(), not_started.chain(paused));
@@ -201,8 +213,18 @@ impl Supervisor {
         self.code
     }
 
+    /// Tells systemd that this loop turns, and how things are.
+    fn tell(&mut self, now: Instant) {
+        let stopping = self.deadline.is_some();
+        self.notify.alive(now, (!stopping).then(|| self.pulse.still(now)));
+        if self.notify.is_wanted() && !stopping {
+            self.notify.status(self.startup.status());
+        }
+    }
+
     fn drain(&mut self) {
         self.life.stop();
+        self.notify.stopping(hard_deadline(&self.config));
         self.stop = None;
         self.observer = None;
         self.lanes.close();

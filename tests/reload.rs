@@ -40,9 +40,10 @@ fn under_load<T>(bed: &Bed, topics: &[&str], during: impl FnOnce() -> T) -> T {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 for topic in topics {
-                    bed.fill_as(topic, 0, 40, Codec::None);
+                    bed.fill_as(topic, 0, 20, Codec::None);
                 }
-                thread::sleep(Duration::from_millis(2));
+                // A rate that busy machines bear: what arrives is read again and again.
+                thread::sleep(Duration::from_millis(10));
             }
         });
         // Also if it panics.
@@ -56,10 +57,16 @@ fn arrived(bed: &Bed, topic: &str) -> usize {
     bed.arrived_offsets(topic, 0).len()
 }
 
+/// Waits until more of a topic is delivered and committed.
 #[track_caller]
 fn await_more(bed: &Bed, topic: &str) {
-    let before = arrived(bed, topic);
-    eventually(&format!("more of {topic} arrives"), || arrived(bed, topic) > before);
+    await_more_in(bed, &format!("g-{topic}"), topic);
+}
+
+#[track_caller]
+fn await_more_in(bed: &Bed, group: &str, topic: &str) {
+    let before = bed.server.committed(group, topic, 0);
+    eventually(&format!("more of {topic} is committed"), || bed.server.committed(group, topic, 0) > before);
 }
 
 #[test]
@@ -235,6 +242,32 @@ fn a_topic_goes_over_to_a_new_sink_and_the_old_one_is_closed() {
     offsets.sort_unstable();
     assert_eq!(offsets, (0..end).collect::<Vec<_>>(), "each once");
     assert_eq!(bed.stop(worker).lines_with(&["ERROR"]), [""; 0]);
+}
+
+/// There one consumer has all topics, so it is started again for each change; in its group they keep their places.
+#[test]
+fn with_one_consumer_for_all_topics_it_is_started_again_for_each_change() {
+    let bed = Bed::new(&["a", "b", "c"]);
+    let config = |topics: &[&str]| bed.config(topics).set("consumer", "multi_consumer_mode", false);
+    let worker = bed.started(&config(&["a", "b"]));
+    let paused = config(&["a", "b", "c"]).more("[[topic]]\nname = 'b'\npaused = true");
+    under_load(&bed, &["a", "b", "c"], || {
+        ["a", "b"].iter().for_each(|topic| await_more_in(&bed, "g", topic));
+        reload(&bed, &worker, &paused);
+        worker.wait_words(&["configuration reloaded added=- removed=- changed=g paused=b resumed=- unchanged=0"]);
+        let at = arrived(&bed, "b");
+        ["a", "c"].iter().for_each(|topic| await_more_in(&bed, "g", topic));
+        assert_eq!(arrived(&bed, "b"), at);
+        assert_eq!(bed.server.committed("g", "b", 0), Some(i64::try_from(at).unwrap()));
+        reload(&bed, &worker, &config(&["a", "b", "c"]));
+        ["a", "b", "c"].iter().for_each(|topic| await_more_in(&bed, "g", topic));
+    });
+    for topic in ["a", "b", "c"] {
+        let end = bed.server.bounds(topic, 0).unwrap().1;
+        bed.server.await_committed("g", topic, 0, end, PATIENCE);
+        bed.assert_all(topic, 0);
+    }
+    assert_eq!(bed.stop(worker).lines_with(&["WARN"]), [""; 0]);
 }
 
 #[test]

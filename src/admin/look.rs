@@ -15,23 +15,30 @@ use super::status::{
 };
 use crate::observe::sight::{PartSight, Point, Sights, TopicSight};
 use crate::progress::counts::Counts;
-use crate::progress::{Beat, Board, Entry, LaneState, PartProgress, Phase, Progress, Since, Snapshot, State};
+use crate::progress::{Board, Entry, LaneState, PartProgress, Phase, Progress, Pulse, Since, Snapshot, State};
 use crate::verdict::Verdict;
 
+/// A thread that comes round once a second and has not for so long stands still.
+const LATE: Duration = Duration::from_secs(10);
 /// How many names a sentence has at most.
 const NAMED: usize = 5;
 
 /// What the supervisor tells of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Life {
     /// The supervisor's own.
-    pub beat: Beat,
+    pub pulse: Pulse,
     stopping: AtomicBool,
     /// Topics that are neither read nor known to be missing; `None` before they are known.
     waiting: Mutex<Option<Vec<Arc<str>>>>,
 }
 
 impl Life {
+    /// Of a process that starts.
+    pub fn new(now: Instant) -> Self {
+        Self { pulse: Pulse::new(now), stopping: AtomicBool::new(false), waiting: Mutex::new(None) }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Option<Vec<Arc<str>>>> {
         // It is replaced as a whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -64,7 +71,7 @@ pub struct Sources {
     /// What the observer has seen.
     pub sights: Arc<Sights>,
     /// The observer's.
-    pub observer: Arc<Beat>,
+    pub observer: Arc<Pulse>,
     /// The supervisor's.
     pub life: Arc<Life>,
 }
@@ -116,16 +123,14 @@ impl Sources {
 
     /// Which of the threads that see to everything else has not come round for too long; none if all is well.
     pub(super) fn not_alive(&self) -> Vec<String> {
-        // The supervisor comes round once a second, the observer once an interval.
-        let most = [
-            ("supervisor", self.life.beat.age(), Duration::from_secs(10)),
-            ("observe", self.observer.age(), self.sights.newest().interval * 2 + Duration::from_secs(10)),
-        ];
-        let late = most.into_iter().filter(|(name, age, most)| {
+        // Both come round once a second, whatever they wait for.
+        let now = Instant::now();
+        let all = [("supervisor", self.life.pulse.still(now)), ("observe", self.observer.still(now))];
+        let late = all.into_iter().filter(|(name, still)| {
             // The observer ends with the drain, and nothing is judged then.
-            age > most && !(*name == "observe" && self.life.is_stopping())
+            *still > LATE && !(*name == "observe" && self.life.is_stopping())
         });
-        late.map(|(name, age, _)| format!("thread {name} has not come round for {} ms", age.as_millis())).collect()
+        late.map(|(name, age)| format!("thread {name} has not come round for {} ms", age.as_millis())).collect()
     }
 
     /// Whether there is such a topic.

@@ -24,9 +24,11 @@ impl fmt::Display for Fixed {
 }
 
 impl Config {
-    /// What holds of `self` in a worker that runs with `running`, and the keys that stay as they were.
+    /// What holds of `self` in a worker that runs with `running`, and the keys that stay as they were. `open`
+    /// says which sinks are open: these keep their settings, also while only a consumer that is to leave uses
+    /// them.
     #[must_use]
-    pub fn reloaded(mut self, running: &Self) -> (Self, Vec<Fixed>) {
+    pub fn reloaded(mut self, running: &Self, open: impl Fn(&str) -> bool) -> (Self, Vec<Fixed>) {
         let mut fixed = Vec::new();
         let mut fix = |key: &str, meaning| fixed.push(Fixed { key: key.to_owned(), meaning });
         if self.mode != running.mode {
@@ -55,20 +57,22 @@ impl Config {
             fix("admin.listen", "its port was taken at the start");
             self.admin = running.admin;
         }
+        if self.log_format != running.log_format {
+            fix("log.format", "a log has one form, for those who read it");
+            self.log_format = running.log_format;
+        }
         let gate = running.gate.clone().and_then(|gate| gate.without(&self, running));
         if self.gate != gate {
             fix("gate", "the gate is one of the start; it does not close again");
         }
         self.gate = gate;
-        for (name, settings) in &mut self.sinks {
-            if let Some(old) = running.sinks.get(name)
-                && old != settings
-            {
+        for (name, old) in running.sinks.iter().filter(|(name, _)| open(name)) {
+            let new = self.sinks.insert(name.clone(), old.clone());
+            if new.is_some_and(|new| new != *old) {
                 fixed.push(Fixed {
                     key: format!("sink.{name}"),
-                    meaning: "its file is open; or give the sink another name, and name that in the topics",
+                    meaning: "it is open; or give the sink another name, and name that in the topics",
                 });
-                settings.clone_from(old);
             }
         }
         (self, fixed)
@@ -113,31 +117,36 @@ mod tests {
              [commit]\ninterval_ms = 7\nmin_interval_ms = 7\n[log]\nlevel = 'debug'\n[observe]\ninterval_ms = 200\n\
              [gate]\nrequired_topics = ['b']\n",
         );
-        let (held, fixed) = new.clone().reloaded(&running);
+        let (held, fixed) = new.clone().reloaded(&running, |sink| sink == "out");
         assert_eq!((held, keys(&fixed)), (new, vec![]));
     }
 
     #[test]
     fn what_can_not_is_named_and_stays() {
         let running = config("topics = ['a']", "");
-        let more = "[memory]\nlimit = '64MiB'\n[state]\ndir = '/s'\n[shutdown]\ndrain_timeout_ms = 1\n\
+        let more = "[memory]\nlimit = '64MiB'\n[state]\ndir = '/s'\n[shutdown]\ndrain_timeout_ms = 1\n[log]\nformat = 'json'\n\
                     [gate]\nrequired_topics = ['a']\n";
-        let (held, fixed) = config("topics = ['a']", more).reloaded(&running);
-        assert_eq!(keys(&fixed), ["memory.limit", "state.dir", "shutdown.drain_timeout_ms", "gate"]);
+        let (held, fixed) = config("topics = ['a']", more).reloaded(&running, |sink| sink == "out");
+        assert_eq!(keys(&fixed), ["memory.limit", "state.dir", "shutdown.drain_timeout_ms", "log.format", "gate"]);
         assert_eq!(Config { report: vec![], ..held }, Config { report: vec![], ..running.clone() });
         let mut new = running.clone();
         let text = "[kafka]\nbootstrap_servers = 'b:1'\n[consumer]\ngroup_id = 'g'\nsink = 'out'\ntopics = ['a']\n\
                     [sink.out]\ntype = 'stdout'\n";
         new.sinks = crate::config::parse(text, &|_| None).unwrap().sinks;
-        let (held, fixed) = new.reloaded(&running);
-        assert_eq!((keys(&fixed), held.sinks), (vec!["sink.out"], running.sinks));
+        let (held, fixed) = new.clone().reloaded(&running, |sink| sink == "out");
+        assert_eq!((keys(&fixed), held.sinks), (vec!["sink.out"], running.sinks.clone()));
+        let (held, fixed) = new.clone().reloaded(&running, |_| false);
+        assert_eq!((keys(&fixed), held.sinks), (vec![], new.sinks.clone()), "nobody has it open");
+        new.sinks.clear();
+        let (held, fixed) = new.reloaded(&running, |_| true);
+        assert_eq!((keys(&fixed), held.sinks), (vec![], running.sinks), "it is not closed yet");
     }
 
     #[test]
     fn another_mode_leaves_the_topics_alone_but_not_the_rest() {
         let running = config("topics = ['a']", "");
         let new = config("topics = ['a', 'b']\nmulti_consumer_mode = false", "[log]\nlevel = 'debug'\n");
-        let (held, fixed) = new.reloaded(&running);
+        let (held, fixed) = new.reloaded(&running, |sink| sink == "out");
         assert_eq!(keys(&fixed), ["consumer.multi_consumer_mode"]);
         assert_eq!((held.topics, held.mode), (running.topics, running.mode));
         assert_eq!(held.log_level, "debug");

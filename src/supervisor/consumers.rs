@@ -390,3 +390,6 @@ pub(super) fn absorb(past: &mut BTreeMap<TopicPartition, Report>, run: Report) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

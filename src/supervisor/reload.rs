@@ -15,27 +15,14 @@ use crate::config::{Config, LoadError};
 use crate::observe;
 use crate::plan::{Difference, Plan};
 
-/// What a service manager hears of a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// A reload was asked for; perhaps while another one is under way.
-    Begins,
-    /// It is done, or refused: who was to leave has ended or was given up, who can run does.
-    Ends,
-}
-
-/// Called at each stage of a reload.
-fn tell(stage: Stage) {
-    log::debug!("reload stage={stage:?}");
-}
-
 impl Supervisor {
     /// SIGHUP.
     pub(super) fn hangup(&mut self) {
         log::info!("reopening files signal=SIGHUP");
         self.lanes.reopen();
         if self.consumers.is_some() {
-            tell(Stage::Begins);
+            // Perhaps while another one is under way: then its end is the end of both.
+            self.notify.reloading();
             self.reloading.get_or_insert_with(Instant::now);
             self.reload();
         }
@@ -46,7 +33,7 @@ impl Supervisor {
         // A lane that is ending still has its file open; this goes on when it has ended, which waits for
         // nothing but a file to be closed.
         self.reload_again = self.lanes.is_ending();
-        if self.reload_again {
+        if self.reload_again || self.consumers.is_none() {
             return;
         }
         match (self.source.load)() {
@@ -60,7 +47,7 @@ impl Supervisor {
     }
 
     fn take_over(&mut self, config: Config) {
-        let (config, fixed) = config.reloaded(&self.config);
+        let (config, fixed) = config.reloaded(&self.config, |sink| self.lanes.has(sink));
         let plan = Plan::over(&config, &self.plan);
         let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
         let new: Vec<&String> = used.into_iter().filter(|name| !self.lanes.has(name)).collect();
@@ -138,7 +125,7 @@ impl Supervisor {
             let waiting = if waiting.is_empty() { "-" } else { &waiting };
             log::info!("reload complete after_ms={} waiting={waiting}", since.elapsed().as_millis());
             self.reloading = None;
-            tell(Stage::Ends);
+            self.notify.ready();
         }
     }
 

@@ -14,6 +14,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::consumers::{Common, Consumers};
 use super::lanes::Lanes;
+use super::notify::Notify;
 use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
@@ -23,7 +24,7 @@ use crate::dispatch::{self, gate::Gate};
 use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
 use crate::plan::Plan;
-use crate::progress::{Beat, Board};
+use crate::progress::{Board, Pulse};
 use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::file::{FileSink, OpenError, Rotation};
@@ -127,7 +128,12 @@ pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledge
     let Some(dir) = &config.state_dir else { return State::open(beside).map_err(wrong) };
     match State::open(dir) {
         Err(error @ state::OpenError::Io { .. }) => {
-            log::warn!("state directory can't be used, using another dir={} error=\"{error}\"", beside.display());
+            log::warn!(
+                "state directory can't be used, using another dir={} error=\"{error}\" meaning=\"the offsets there may be \
+                 older, and its lock does not hold off a worker that uses the configured one\" action=\"make state.dir \
+                 writable for this user\"",
+                beside.display()
+            );
             State::open(beside).map_err(wrong)
         }
         other => other.map_err(wrong),
@@ -172,8 +178,6 @@ pub(super) struct Observers {
     runs: u32,
     /// What all of them have seen.
     sights: Arc<Sights>,
-    /// That of whichever runs.
-    beat: Arc<Beat>,
 }
 
 impl Supervisor {
@@ -200,7 +204,6 @@ impl Supervisor {
             exits: exits_tx.clone(),
             runs: 0,
             sights: Arc::default(),
-            beat: Arc::default(),
         };
         let mut consumers = Consumers::new(Common {
             library,
@@ -230,7 +233,9 @@ impl Supervisor {
             observer: None,
             observers,
             admin: None,
-            life: Arc::<Life>::default(),
+            life: Arc::new(Life::new(Instant::now())),
+            notify: Notify::from_environment(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
             stop: Some(stop),
             abort: Some(abort),
             settled: Some(settled),
@@ -277,7 +282,7 @@ impl Supervisor {
             started: (Instant::now(), SystemTime::now()),
             board: Arc::clone(&self.observers.board),
             sights: Arc::clone(&self.observers.sights),
-            observer: Arc::clone(&self.observers.beat),
+            observer: Arc::clone(&self.pulse),
             life: Arc::clone(&self.life),
         };
         let exits = self.observers.exits.clone();
@@ -299,7 +304,7 @@ impl Supervisor {
             demands: observers.demands.clone(),
             board: Arc::clone(&observers.board),
             sights: Arc::clone(&observers.sights),
-            beat: Arc::clone(&observers.beat),
+            pulse: Arc::clone(&self.pulse),
             cluster: Arc::new(move || make(&kafka)),
         };
         let (role, exits) = (Role::Observe(observers.runs), observers.exits.clone());

@@ -3,6 +3,7 @@
 pub mod bed;
 pub mod browser;
 pub mod http;
+pub mod install;
 pub mod kafka;
 pub mod proxy;
 pub mod worker;

@@ -1,0 +1,38 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_worker_global_optspecs
+    string join \n c/config= log-level= log-format= h/help V/version
+end
+
+function __fish_worker_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_worker_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_worker_using_subcommand
+    set -l cmd (__fish_worker_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c worker -n "__fish_worker_needs_command" -s c -l config -d 'The configuration file, for instance etc/consumer.toml' -r -F
+complete -c worker -n "__fish_worker_needs_command" -l log-level -d 'A level (error, warn, info, debug, trace) or a filter, before the configuration\'s log.level' -r
+complete -c worker -n "__fish_worker_needs_command" -l log-format -d 'How a line of the log is written, before the configuration\'s log.format' -r -f -a "text\t'Time, level, words, key=value details'
+json\t'An object a line, for collectors'"
+complete -c worker -n "__fish_worker_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c worker -n "__fish_worker_needs_command" -s V -l version -d 'Print version'
+complete -c worker -n "__fish_worker_needs_command" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
+complete -c worker -n "__fish_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand check" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
