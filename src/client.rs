@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::memory::{Held, Reserve};
+use crate::progress::counts::Times;
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
@@ -249,4 +250,6 @@ pub struct FetchSettings {
     pub reserve: Reserve,
     /// Whether each record's checksum is verified.
     pub check_crcs: bool,
+    /// Where it is told how long each fetch took that was answered.
+    pub times: Arc<Times>,
 }

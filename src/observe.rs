@@ -20,8 +20,10 @@ use crate::record::TopicPartition;
 use crate::verdict::{self, Seen};
 
 mod judge;
+pub mod sight;
 
 use judge::{Judge, News};
+use sight::Sights;
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
@@ -31,11 +33,16 @@ const TURN: Duration = Duration::from_secs(1);
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
 
+/// When the first look is, if it can be seen from outside.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What is observed, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `observe.interval_ms`
     pub interval: Duration,
+    /// How soon the first look is; each of the next waits twice as long, up to the interval.
+    pub first: Duration,
     /// `watchdog.stall_timeout_ms`
     pub stall_timeout: Duration,
     /// How the brokers are reached.
@@ -47,6 +54,8 @@ impl Settings {
     pub fn new(config: &Config) -> Self {
         Self {
             interval: config.observe_interval,
+            // Somebody may look at the page just after the start.
+            first: if config.admin.is_some() { SOON.min(config.observe_interval) } else { config.observe_interval },
             stall_timeout: config.watchdog.stall_timeout,
             kafka: config.kafka.clone(),
         }
@@ -66,6 +75,8 @@ pub struct Ends {
     pub demands: Sender<Demand>,
     /// Who there is, and what they tell of themselves.
     pub board: Arc<Board>,
+    /// Where it is published what was seen.
+    pub sights: Arc<Sights>,
     /// What the observer tells of itself.
     pub pulse: Arc<Pulse>,
     /// Makes what is asked about the cluster; called on the link's thread.
@@ -87,19 +98,29 @@ pub struct Demand {
 type Round = Vec<Asked>;
 
 /// What it said of one consumer, by its number.
+#[derive(Clone)]
 struct Asked {
     consumer: usize,
     seen: Vec<(TopicPartition, Result<Seen, Fault>)>,
 }
 
+/// One round's answer.
+struct Answer {
+    round: Round,
+    /// The topics whose partitions are not known, and why.
+    absent: Vec<(Arc<str>, Fault)>,
+}
+
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, pulse, cluster } = ends;
+    let Ends { stop, demands, board, sights, pulse, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
-    let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
+    let mut link: Link<Box<dyn Cluster>, Result<Answer, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
     let mut judge = Judge::new(settings.stall_timeout);
-    let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
+    let (mut asked, mut wait) = (Instant::now(), settings.first);
+    let mut next = asked + wait;
+    sights.begin(settings.interval);
     loop {
         let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
@@ -110,16 +131,21 @@ pub fn run(settings: &Settings, ends: Ends) {
         let now = Instant::now();
         pulse.beat(now);
         match link.reply(now) {
-            Some(Ok(Ok(round))) => {
-                let (news, wanted) = judge.round(round, &board.entries(), &board.lanes(), asked, now);
+            Some(Ok(Ok(answer))) => {
+                let (news, wanted) = judge.round(answer.round.clone(), &board.entries(), &board.lanes(), asked, now);
                 tell(news);
+                sights.set(sight::after(&sights.newest(), answer, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
             }
-            Some(Ok(Err(fault)) | Err(fault)) => log::debug!("the cluster was not observed error=\"{fault}\""),
+            Some(Ok(Err(fault)) | Err(fault)) => {
+                log::debug!("the cluster was not observed error=\"{fault}\"");
+                sights.fail(fault, now);
+            }
             None => {}
         }
         if now >= next {
-            next = now + settings.interval;
+            wait = (wait * 2).min(settings.interval);
+            next = now + wait;
             let entries = board.entries();
             for Entry { consumer, progress, .. } in &entries {
                 if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {
@@ -143,17 +169,22 @@ fn send(demands: &Sender<Demand>, demand: Demand) {
 }
 
 /// Asks for all topics in one round: who has them, where they begin and end, what each group has.
-fn sample(cluster: &mut dyn Cluster, consumers: &[Entry]) -> Result<Round, Fault> {
+fn sample(cluster: &mut dyn Cluster, consumers: &[Entry]) -> Result<Answer, Fault> {
     let names: Vec<Arc<str>> =
         consumers.iter().flat_map(|c| c.watched.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
-    let mut topics = cluster.partitions(&names)?.into_iter();
+    let mut absent = Vec::new();
+    let mut topics = names.iter().zip(cluster.partitions(&names)?).map(|(name, partitions)| {
+        partitions.unwrap_or_else(|fault| {
+            absent.push((Arc::clone(name), fault));
+            Vec::new()
+        })
+    });
     // The partitions of each consumer, as far as their topics have any.
     let owned: Vec<Vec<TopicPartition>> = consumers
         .iter()
-        .map(|consumer| {
-            topics.by_ref().take(consumer.watched.topics.len()).flat_map(Result::unwrap_or_default).collect()
-        })
+        .map(|consumer| topics.by_ref().take(consumer.watched.topics.len()).flatten().collect())
         .collect();
+    drop(topics);
     let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
     let mut round = Vec::with_capacity(consumers.len());
     for (consumer, partitions) in consumers.iter().zip(owned) {
@@ -170,7 +201,7 @@ fn sample(cluster: &mut dyn Cluster, consumers: &[Entry]) -> Result<Round, Fault
         let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
         round.push(Asked { consumer: consumer.consumer, seen: partitions.into_iter().zip(seen).collect() });
     }
-    Ok(round)
+    Ok(Answer { round, absent })
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.

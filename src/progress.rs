@@ -17,6 +17,10 @@ use crate::consumer::part::{Part, Place};
 use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
 
+pub mod counts;
+
+use counts::Counts;
+
 /// How often a consumer publishes what is not told by every turn of its loop. Watchers look every few
 /// seconds; what is older than this is nobody's news.
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -149,15 +153,21 @@ pub struct Progress {
     batches: AtomicUsize,
     held: OnceLock<Held>,
     told: Mutex<Told>,
+    counts: Arc<Counts>,
 }
 
 const PHASES: [Phase; 5] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling, Phase::Paused];
 
 impl Progress {
-    /// Run `run` of a consumer, from 0, which begins at `born`.
-    pub fn new(run: u32, born: Instant) -> Self {
+    /// Run `run` of a consumer, from 0, which begins at `born`, with `counts` of all its runs.
+    pub fn new(run: u32, born: Instant, counts: Arc<Counts>) -> Self {
         let (phase, batches, told) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
-        Self { run, born, phase, batches, held: OnceLock::new(), told }
+        Self { run, born, phase, batches, held: OnceLock::new(), told, counts }
+    }
+
+    /// What the consumer has come to in all its runs.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// The number of the run.
@@ -254,11 +264,21 @@ impl Progress {
         told.call = call;
         for (index, part) in parts.iter().enumerate() {
             let new = part_progress(part, told.parts.get(index), now);
+            self.count(told.parts.get(index).map(|old| &old.report), &new.report);
             match told.parts.get_mut(index) {
                 Some(old) => *old = new,
                 None => told.parts.push(new),
             }
         }
+    }
+
+    /// Adds what a partition's delivery has come to since it was published last.
+    fn count(&self, old: Option<&Report>, new: &Report) {
+        let Some(counts) = self.counts.topic(&new.partition.topic) else { return };
+        let more = |of: fn(&Report) -> u64| of(new).saturating_sub(old.map_or(0, of));
+        counts.delivered.add(more(|report| report.delivered));
+        counts.expired.add(more(|report| report.expired));
+        counts.reset.add(more(|report| report.reset));
     }
 
     /// All that was published.
@@ -349,8 +369,8 @@ impl Board {
     }
 
     /// From now on there is a consumer of this number, which does this before its first run.
-    pub fn add(&self, consumer: usize, watched: Watched, phase: Phase) {
-        let progress = Arc::new(Progress::new(0, Instant::now()));
+    pub fn add(&self, consumer: usize, watched: Watched, phase: Phase, counts: &Arc<Counts>) {
+        let progress = Arc::new(Progress::new(0, Instant::now(), Arc::clone(counts)));
         progress.enter(phase);
         self.consumers().insert(consumer, Entry { consumer, watched: Arc::new(watched), progress });
     }
@@ -365,9 +385,9 @@ impl Board {
         self.consumers().values().cloned().collect()
     }
 
-    /// Another run of a consumer begins. Returns its progress, which is on the board if the consumer is.
-    pub fn begin(&self, consumer: usize, run: u32) -> Arc<Progress> {
-        let progress = Arc::new(Progress::new(run, Instant::now()));
+    /// Another run of a consumer begins, which adds to `counts`. Returns its progress, which is on the board if the consumer is.
+    pub fn begin(&self, consumer: usize, run: u32, counts: &Arc<Counts>) -> Arc<Progress> {
+        let progress = Arc::new(Progress::new(run, Instant::now(), Arc::clone(counts)));
         if let Some(entry) = self.consumers().get_mut(&consumer) {
             entry.progress = Arc::clone(&progress);
         }
@@ -403,6 +423,8 @@ pub struct LaneState {
     pub busy: Option<Instant>,
     /// Its sink fails.
     pub trouble: Option<Since<String>>,
+    /// How often its sink failed; each time it was, or will be, tried again.
+    pub failures: u64,
 }
 
 impl LaneProgress {
@@ -418,6 +440,7 @@ impl LaneProgress {
     /// Its sink failed with these words, or works again.
     pub fn set_trouble(&self, why: Option<&str>) {
         let mut state = self.state();
+        state.failures += u64::from(why.is_some());
         let since = state.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
         state.trouble = why.map(|why| Since { what: why.to_owned(), since });
     }

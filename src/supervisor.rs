@@ -10,12 +10,14 @@
 //! - it waits for nothing without a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
+use crate::admin::Life;
 use crate::config::Config;
 use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
@@ -101,6 +103,10 @@ struct Supervisor {
     /// Dropped: the observer ends.
     observer: Option<Sender<Never>>,
     observers: start::Observers,
+    /// Closed: the admin ends.
+    admin: Option<UnixStream>,
+    /// What the admin tells of the process.
+    life: Arc<Life>,
     /// Dropped: nothing is waited for but the drain.
     stop: Option<Sender<Never>>,
     /// Dropped: lanes give up retrying.
@@ -188,6 +194,8 @@ impl Supervisor {
                 }
             }
             let now = Instant::now();
+            self.life.pulse.beat(now);
+            self.life.set_waiting(self.startup.starting().cloned().collect());
             self.lanes.look(now);
             self.look_after_leavers();
             chorus::flush(now);
@@ -216,6 +224,7 @@ impl Supervisor {
     }
 
     fn drain(&mut self) {
+        self.life.stop();
         self.notify.stopping(hard_deadline(&self.config));
         self.stop = None;
         self.observer = None;
@@ -240,6 +249,9 @@ impl Supervisor {
             // The end of a run that was given up. Another one has its place.
             _ if !was_running => log::info!("an earlier run ended at last thread={}", exit.role),
             Err(panic) if self.restart(&exit.role, &format!("it panicked: {panic}")) => {}
+            Err(panic) if exit.role == Role::Admin => {
+                log::error!("thread panicked, the rest goes on thread=admin panic=\"{panic}\"");
+            }
             Err(panic) => {
                 log::error!("thread panicked, stopping thread={} panic=\"{panic}\"", exit.role);
                 self.fail();
@@ -272,6 +284,8 @@ impl Supervisor {
                     self.reload();
                 }
             }
+            // The worker's work does not depend on it; why it ended, it has said.
+            Ok(threads::End::Admin) => {}
             // It ends when it is to stop, or another one takes its place.
             Ok(threads::End::Observe) => {}
             Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
@@ -285,6 +299,8 @@ impl Supervisor {
             // Nobody is left who would hear of a delivery.
             self.abort = None;
             self.settled = None;
+            // Up to here it can be asked how the stop goes.
+            self.admin = None;
         }
     }
 

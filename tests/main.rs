@@ -1,6 +1,8 @@
 //! The integration tests: one binary, its modules by what they prove.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod admin;
+mod admin_page;
 mod chaos;
 mod cli;
 mod commits;

@@ -53,6 +53,10 @@ impl Config {
             fix("shutdown.drain_timeout_ms", "the deadline of a stop is set at the start");
             self.drain_timeout = running.drain_timeout;
         }
+        if self.admin != running.admin {
+            fix("admin.listen", "its port was taken at the start");
+            self.admin = running.admin;
+        }
         if self.log_format != running.log_format {
             fix("log.format", "a log has one form, for those who read it");
             self.log_format = running.log_format;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::sight::Judged;
 use super::{Asked, Demand, Round};
 use crate::progress::{Entry, LaneState, Snapshot};
 use crate::record::TopicPartition;
@@ -107,6 +108,8 @@ pub(super) struct Judge {
     stall_timeout: Duration,
     /// The topics of each consumer, by its number.
     consumers: HashMap<usize, HashMap<Arc<str>, Topic>>,
+    /// Of the last round.
+    judged: HashMap<Arc<str>, Judged>,
 }
 
 /// What all the partitions of a topic come to.
@@ -116,11 +119,18 @@ struct Sum {
     unknown: bool,
     pace: Option<Pace>,
     stalled: Vec<(i32, u64, Duration, Reason)>,
+    /// Of each partition that was known before.
+    verdicts: BTreeMap<i32, Verdict>,
 }
 
 impl Judge {
     pub(super) fn new(stall_timeout: Duration) -> Self {
-        Self { stall_timeout, consumers: HashMap::new() }
+        Self { stall_timeout, consumers: HashMap::new(), judged: HashMap::new() }
+    }
+
+    /// What was said of each topic in the last round.
+    pub(super) fn take_judged(&mut self) -> HashMap<Arc<str>, Judged> {
+        std::mem::take(&mut self.judged)
     }
 
     /// Judges what the cluster was asked at `asked`, beside what the consumers on the board tell at `now`.
@@ -160,6 +170,8 @@ impl Judge {
                     demands.push(Demand { consumer, run: progress.run(), why });
                 }
                 topic.tell(&sum, name, &watched.group, self.stall_timeout, asked, &mut news);
+                let judged = Judged { verdicts: sum.verdicts, pace: sum.pace, stalled: topic.stalled.is_some() };
+                self.judged.insert(Arc::clone(name), judged);
             }
         }
         // One new run helps all topics of a consumer.
@@ -192,7 +204,9 @@ impl Topic {
                 continue;
             };
             let view = View { consumer, part: consumer.part(&partition), sink, lane };
-            match verdict(anchor, &sample, Some(&view)) {
+            let verdict = verdict(anchor, &sample, Some(&view));
+            sum.verdicts.insert(number, verdict.clone());
+            match verdict {
                 Verdict::Stalled { readable, still, reason } => sum.stalled.push((number, readable, still, reason)),
                 // Neither progress nor a stall: the next answer is compared with what was known before.
                 Verdict::Unknown(_) | Verdict::Missing => sum.unknown = true,

@@ -26,7 +26,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "out".to_owned())] };
-        let progress = Arc::new(Progress::new(0, Instant::now()));
+        let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
         progress.enter(Phase::Waiting);
         let entry = Entry { consumer: 7, watched: Arc::new(watched), progress };
         Self { judge: Judge::new(TIMEOUT), now: entry.progress.born(), entry }
@@ -106,7 +106,7 @@ fn a_consumer_is_given_up_only_when_its_present_run_had_the_time() {
     assert_eq!((told, wanted.len()), (1, 2), "asked again until it is done: {wanted:?}");
     assert_eq!((wanted[0].consumer, wanted[0].run), (7, 0));
     assert!(wanted.iter().all(|demand| demand.run == 0));
-    scene.entry.progress = Arc::new(Progress::new(1, scene.now));
+    scene.entry.progress = Arc::new(Progress::new(1, scene.now, Arc::default()));
     scene.entry.progress.enter(Phase::Waiting);
     publish(&scene.entry.progress);
     for _ in 0..9 {

@@ -19,6 +19,7 @@ use super::threads::{End, Exit, Role, spawn};
 use super::{GRACE, Library, StartError};
 use crate::consumer::{self, Batch, Ends, Flight, Never, Notice, Report};
 use crate::plan::{ConsumerPlan, Paused};
+use crate::progress::counts::{Counts, Limits};
 use crate::progress::{Board, Phase, Watched};
 use crate::record::TopicPartition;
 use crate::state::Ledger;
@@ -64,6 +65,8 @@ struct One {
     /// What the latest runs may have left in flight, the current one first.
     flights: VecDeque<Flight>,
     restarts: Restarts,
+    /// Of all its runs.
+    counts: Arc<Counts>,
     /// When the next run begins.
     due: Option<Instant>,
 }
@@ -122,7 +125,9 @@ impl Consumers {
         let index = self.number();
         let topics = plan.sinks.iter().map(|(topic, sink)| (Arc::clone(topic), sink.clone())).collect();
         let watched = Watched { group: plan.settings.group.clone(), topics };
-        self.common.board.add(index, watched, Phase::Settling);
+        let limits = Limits { batches: plan.settings.batches, bytes: plan.settings.bytes };
+        let counts = Arc::new(Counts::new(plan.sinks.keys().cloned(), Arc::clone(&plan.fetch.times), limits));
+        self.common.board.add(index, watched, Phase::Settling, &counts);
         let one = One {
             plan: Arc::new(plan.clone()),
             stage: Stage::Waiting,
@@ -131,6 +136,7 @@ impl Consumers {
             retire: None,
             flights: VecDeque::new(),
             restarts: Restarts::new(self.common.window),
+            counts,
             due: None,
         };
         self.all.insert(index, one);
@@ -150,7 +156,7 @@ impl Consumers {
             if !self.paused.iter().any(|(_, shown)| shown == new) {
                 let index = self.number();
                 let topics = vec![(Arc::clone(&new.topic), new.sink.clone())];
-                board.add(index, Watched { group: new.group.clone(), topics }, Phase::Paused);
+                board.add(index, Watched { group: new.group.clone(), topics }, Phase::Paused, &Arc::default());
                 self.paused.push((index, new.clone()));
             }
         }
@@ -212,7 +218,7 @@ impl Consumers {
         let (stop_tx, stop) = bounded(0);
         let (retire, retired) = bounded(0);
         let acks = bounded(one.plan.settings.batches);
-        let progress = self.common.board.begin(index, one.run);
+        let progress = self.common.board.begin(index, one.run, &one.counts);
         let earlier: Vec<Flight> = one.flights.iter().cloned().collect();
         let flight = Flight { acks: acks.1.clone(), progress: Arc::clone(&progress) };
         // An older one would have kept the later ones from beginning.
@@ -257,7 +263,7 @@ impl Consumers {
         let (retire, retired) = bounded(0);
         one.retire = Some(retire);
         let (flights, process) = (one.flights.clone(), self.common.stop.clone());
-        let progress = self.common.board.begin(index, one.run);
+        let progress = self.common.board.begin(index, one.run, &one.counts);
         let body = move || {
             flights.iter().all(|flight| flight.settle(&progress, &process, &retired));
             End::Consumer(Vec::new())

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -16,8 +18,10 @@ use super::notify::Notify;
 use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
+use crate::admin::{self, Life};
 use crate::config::{Config, Mode, SinkSettings};
 use crate::dispatch::{self, gate::Gate};
+use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
 use crate::plan::Plan;
 use crate::progress::{Board, Pulse};
@@ -57,6 +61,11 @@ pub enum StartError {
         /// What is wrong.
         error: state::OpenError,
     },
+    /// Where metrics and status are served.
+    Admin {
+        /// What is wrong.
+        error: admin::BindError,
+    },
     /// A thread.
     Thread {
         /// Its name.
@@ -74,6 +83,7 @@ impl fmt::Display for StartError {
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
             }
+            Self::Admin { error } => write!(f, "{error}"),
             Self::Thread { name, error } => write!(
                 f,
                 "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax), \
@@ -130,6 +140,11 @@ pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledge
     }
 }
 
+/// Takes the port of the admin, if there is to be one.
+fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    config.admin.map(|address| admin::bind(address).map_err(|error| StartError::Admin { error })).transpose()
+}
+
 pub(super) fn log_start(config: &Config, plan: &Plan) {
     let mode = match config.mode {
         Mode::Multi => "multi",
@@ -161,6 +176,8 @@ pub(super) struct Observers {
     cluster: Arc<MakeCluster>,
     exits: Sender<Exit>,
     runs: u32,
+    /// What all of them have seen.
+    sights: Arc<Sights>,
 }
 
 impl Supervisor {
@@ -170,6 +187,7 @@ impl Supervisor {
         let (state, ledger) = open_state(&config, beside)?;
         let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
         let sinks = open_sinks(&config, used.into_iter())?;
+        let admin = open_admin(&config)?;
         let (exits_tx, exits) = bounded(EVENTS);
         let (notices_tx, notices) = bounded(EVENTS);
         let (demands_tx, demands) = bounded(EVENTS);
@@ -185,6 +203,7 @@ impl Supervisor {
             cluster: Arc::clone(&library.cluster),
             exits: exits_tx.clone(),
             runs: 0,
+            sights: Arc::default(),
         };
         let mut consumers = Consumers::new(Common {
             library,
@@ -214,6 +233,8 @@ impl Supervisor {
             lanes: Lanes::new(abort_rx, exits_tx.clone(), board, changes_tx),
             observer: None,
             observers,
+            admin: None,
+            life: Arc::new(Life::new(Instant::now())),
             notify: Notify::from_environment(),
             pulse: Arc::new(Pulse::new(Instant::now())),
             stop: Some(stop),
@@ -244,7 +265,32 @@ impl Supervisor {
         })?;
         supervisor.start_ready()?;
         supervisor.observe(observe::Settings::new(&supervisor.config))?;
+        if let Some(listener) = admin {
+            supervisor.admin(listener)?;
+        }
         Ok(supervisor)
+    }
+
+    /// Starts the thread that serves metrics and status. It ends when `self.admin` is closed.
+    fn admin(&mut self, listener: TcpListener) -> Result<(), StartError> {
+        let failed = |error| StartError::Thread { name: Role::Admin.to_string(), error };
+        let (stop, stopped) = UnixStream::pair().map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        log::info!("admin listens address={address} paths=\"/ /status /metrics /healthz /readyz\"");
+        self.admin = Some(stop);
+        let sources = admin::Sources {
+            config: self.config.file.clone().unwrap_or_default(),
+            started: (Instant::now(), SystemTime::now()),
+            board: Arc::clone(&self.observers.board),
+            sights: Arc::clone(&self.observers.sights),
+            observer: Arc::clone(&self.pulse),
+            life: Arc::clone(&self.life),
+        };
+        let exits = self.observers.exits.clone();
+        self.spawn(Role::Admin, &exits, move || {
+            admin::run(&listener, &stopped, sources);
+            End::Admin
+        })
     }
 
     /// Starts the observer with these settings; one that runs ends.
@@ -258,6 +304,7 @@ impl Supervisor {
             stop: stop_rx,
             demands: observers.demands.clone(),
             board: Arc::clone(&observers.board),
+            sights: Arc::clone(&observers.sights),
             pulse: Arc::clone(&self.pulse),
             cluster: Arc::new(move || make(&kafka)),
         };

@@ -24,6 +24,7 @@ pub(super) enum Role {
     Dispatch,
     Lane(String),
     State,
+    Admin,
 }
 
 impl fmt::Display for Role {
@@ -33,6 +34,7 @@ impl fmt::Display for Role {
             Self::Observe(_) => f.write_str("observe"),
             Self::Dispatch => f.write_str("dispatch"),
             Self::State => f.write_str("state"),
+            Self::Admin => f.write_str("admin"),
             Self::Lane(name) => write!(f, "sink:{name}/0"),
         }
     }
@@ -46,6 +48,7 @@ pub(super) enum End {
     Lane,
     Observe,
     State,
+    Admin,
 }
 
 /// The end of a thread.

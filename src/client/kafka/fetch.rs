@@ -84,7 +84,11 @@ impl KafkaClient {
         let brokers: Vec<String> = self.data.keys().cloned().collect();
         for broker in brokers {
             let Some(data) = self.data.get_mut(&broker) else { continue };
+            let call = data.link.call();
             let Some(reply) = data.link.reply(now) else { continue };
+            if let (Some(call), Ok(DataReply::Records(Ok(_)))) = (call, &reply) {
+                self.settings.times.observe(now.saturating_duration_since(call.since));
+            }
             if let Some(asked) = data.asked.take() {
                 self.answered(&broker, reply, asked, now);
             }
