@@ -193,6 +193,54 @@ pub trait Cluster: Send {
     fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault>;
 }
 
+/// A live member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What the coordinator calls it.
+    pub id: String,
+    /// What it calls itself.
+    pub client_id: String,
+    /// Where it connects from, as the broker writes it: `/10.0.0.7`.
+    pub host: String,
+}
+
+/// `worker at 10.0.0.7`
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.client_id, self.host.trim_start_matches('/'))
+    }
+}
+
+/// The batch that is read next from an offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Where it was asked, or the first offset behind that which is no transaction marker.
+    pub offset: Offset,
+    /// All its bytes.
+    pub size: usize,
+    /// How many records there are in it, where the format says so.
+    pub records: Option<u32>,
+    /// It was written in a transaction, which may have been aborted.
+    pub transactional: bool,
+}
+
+/// What is asked to find out why something does not move, beside all that [`Cluster`] answers. Nothing of it
+/// joins a group, commits, or reads records.
+pub trait Inspect: Cluster {
+    /// The live members of a group; none if there is no such group.
+    ///
+    /// # Errors
+    /// The coordinator could not be asked, or refused.
+    fn members(&mut self, group: &str) -> Result<Vec<Member>, Fault>;
+
+    /// What a client would meet at an offset: the next batch, or nothing if the log ends there.
+    ///
+    /// # Errors
+    /// [`Fault::Unreadable`]: this client will never read it. Else: it could not be learned, for instance because
+    /// the partition has no leader or the offset is outside the log.
+    fn ahead(&mut self, partition: &TopicPartition, at: Offset) -> Result<Option<Ahead>, Fault>;
+}
+
 /// Hosts that have spoken plain Kafka in this process: when such a one closes a connection without a word,
 /// it stops or starts, and is no stranger.
 #[derive(Clone, Debug, Default)]

@@ -175,6 +175,12 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
+    /// How long this topic may have records to read without a commit while all is well: the longest wait for a
+    /// commit, that of a fetch, and a second for what lies between.
+    pub fn patience(&self, commit: &CommitSettings) -> Duration {
+        commit.interval + self.fetch_max_wait + Duration::from_secs(1)
+    }
+
     /// The part that a client needs, in its words. `memory`: the consumer's share, in bytes;
     /// `reserve`: what it may borrow.
     pub fn fetch(&self, memory: usize, reserve: Reserve) -> FetchSettings {
@@ -251,6 +257,11 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 /// What is wrong with it, and what to write instead.
 pub fn check_log_level(filter: &str) -> Result<(), String> {
     value::log_filter(filter)
+}
+
+/// Of some names the one that `name` is most probably meant to be, if one comes near.
+pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    errors::nearest(name, candidates)
 }
 
 /// Reads the configuration in the file `path`, with the environment of this process.

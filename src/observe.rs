@@ -16,8 +16,8 @@ use crate::client::{Cluster, Fault};
 use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;
 use crate::progress::{Board, Entry, Pulse};
-use crate::record::TopicPartition;
-use crate::verdict::{self, Seen};
+use crate::sample::{self, TopicRound};
+use crate::verdict;
 
 mod judge;
 pub mod sight;
@@ -101,21 +101,14 @@ type Round = Vec<Asked>;
 #[derive(Clone)]
 struct Asked {
     consumer: usize,
-    seen: Vec<(TopicPartition, Result<Seen, Fault>)>,
-}
-
-/// One round's answer.
-struct Answer {
-    round: Round,
-    /// The topics whose partitions are not known, and why.
-    absent: Vec<(Arc<str>, Fault)>,
+    seen: Vec<TopicRound>,
 }
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
     let Ends { stop, demands, board, sights, pulse, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
-    let mut link: Link<Box<dyn Cluster>, Result<Answer, Fault>> =
+    let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
     let mut judge = Judge::new(settings.stall_timeout);
     let (mut asked, mut wait) = (Instant::now(), settings.first);
@@ -131,10 +124,10 @@ pub fn run(settings: &Settings, ends: Ends) {
         let now = Instant::now();
         pulse.beat(now);
         match link.reply(now) {
-            Some(Ok(Ok(answer))) => {
-                let (news, wanted) = judge.round(answer.round.clone(), &board.entries(), &board.lanes(), asked, now);
+            Some(Ok(Ok(round))) => {
+                let (news, wanted) = judge.round(round.clone(), &board.entries(), &board.lanes(), asked, now);
                 tell(news);
-                sights.set(sight::after(&sights.newest(), answer, judge.take_judged(), asked));
+                sights.set(sight::after(&sights.newest(), round, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
             }
             Some(Ok(Err(fault)) | Err(fault)) => {
@@ -168,40 +161,11 @@ fn send(demands: &Sender<Demand>, demand: Demand) {
     let _ = demands.try_send(demand);
 }
 
-/// Asks for all topics in one round: who has them, where they begin and end, what each group has.
-fn sample(cluster: &mut dyn Cluster, consumers: &[Entry]) -> Result<Answer, Fault> {
-    let names: Vec<Arc<str>> =
-        consumers.iter().flat_map(|c| c.watched.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
-    let mut absent = Vec::new();
-    let mut topics = names.iter().zip(cluster.partitions(&names)?).map(|(name, partitions)| {
-        partitions.unwrap_or_else(|fault| {
-            absent.push((Arc::clone(name), fault));
-            Vec::new()
-        })
-    });
-    // The partitions of each consumer, as far as their topics have any.
-    let owned: Vec<Vec<TopicPartition>> = consumers
-        .iter()
-        .map(|consumer| topics.by_ref().take(consumer.watched.topics.len()).flatten().collect())
-        .collect();
-    drop(topics);
-    let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
-    let mut round = Vec::with_capacity(consumers.len());
-    for (consumer, partitions) in consumers.iter().zip(owned) {
-        let bounds: Vec<_> = bounds.by_ref().take(partitions.len()).collect();
-        let committed = if partitions.is_empty() {
-            Ok(Vec::new())
-        } else {
-            cluster.committed(&consumer.watched.group, &partitions)
-        };
-        let seen = |(index, bounds): (usize, Result<_, Fault>)| {
-            let committed = committed.as_ref().map_err(Fault::clone)?;
-            Ok(Seen { bounds: bounds?, committed: committed.get(index).copied().flatten() })
-        };
-        let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
-        round.push(Asked { consumer: consumer.consumer, seen: partitions.into_iter().zip(seen).collect() });
-    }
-    Ok(Answer { round, absent })
+/// Asks for all topics in one round.
+fn sample(cluster: &mut dyn Cluster, entries: &[Entry]) -> Result<Round, Fault> {
+    let watched: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.watched)).collect();
+    let round = sample::round(cluster, &watched)?;
+    Ok(entries.iter().zip(round).map(|(entry, seen)| Asked { consumer: entry.consumer, seen }).collect())
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.

@@ -16,6 +16,7 @@ use crate::consumer::Report;
 use crate::consumer::part::{Part, Place};
 use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
+use crate::sample::Watched;
 
 pub mod counts;
 
@@ -329,15 +330,6 @@ fn part_progress(part: &Part, earlier: Option<&PartProgress>, now: Instant) -> P
         still.and_then(|earlier| earlier.unacknowledged).unwrap_or(now)
     });
     PartProgress { report, state, position, acknowledged, moved, unacknowledged, fault: None }
-}
-
-/// A consumer, as those who watch it know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// Its group.
-    pub group: String,
-    /// Its topics, each with the name of its sink.
-    pub topics: Vec<(Arc<str>, String)>,
 }
 
 /// One consumer on the [`Board`].

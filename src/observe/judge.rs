@@ -13,6 +13,7 @@ use super::sight::Judged;
 use super::{Asked, Demand, Round};
 use crate::progress::{Entry, LaneState, Snapshot};
 use crate::record::TopicPartition;
+use crate::sample::TopicRound;
 use crate::verdict::{Pace, Reason, Sample, Verdict, View, verdict};
 
 /// What has changed with a topic.
@@ -151,9 +152,9 @@ impl Judge {
             let topics = self.consumers.entry(consumer).or_default();
             let snapshot = progress.snapshot();
             let mut by_topic: HashMap<Arc<str>, Vec<(TopicPartition, Sample)>> = HashMap::new();
-            for (partition, seen) in seen {
-                let sample = Sample { at: asked, seen };
-                by_topic.entry(Arc::clone(&partition.topic)).or_default().push((partition, sample));
+            for TopicRound { topic, partitions } in seen {
+                let sampled = |(partition, seen)| (partition, Sample { at: asked, seen });
+                by_topic.insert(topic, partitions.unwrap_or_default().into_iter().map(sampled).collect());
             }
             for (name, sink) in &watched.topics {
                 let topic = topics.entry(Arc::clone(name)).or_default();
@@ -217,6 +218,8 @@ impl Topic {
                 Verdict::Idle
                 | Verdict::Empty
                 | Verdict::Uncommitted { .. }
+                | Verdict::Behind { .. }
+                | Verdict::NotStarted { .. }
                 | Verdict::OutOfRange { .. }
                 | Verdict::Paused { .. } => {
                     self.anchors.insert(number, sample);

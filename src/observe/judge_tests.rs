@@ -4,8 +4,9 @@ use super::*;
 use crate::client::{Bounds, Fault};
 use crate::consumer::part::{Part, Past, Place};
 use crate::consumer::tracker::Tracker;
-use crate::progress::{Phase, Progress, Watched};
+use crate::progress::{Phase, Progress};
 use crate::record::Offset;
+use crate::sample::Watched;
 use crate::ticket::Slot;
 use crate::verdict::Seen;
 
@@ -41,7 +42,9 @@ impl Scene {
             Ok(Seen { bounds, committed: Some(offset(committed)) })
         };
         let named = |(number, answer)| (TopicPartition::new("t", number), seen(answer));
-        let round = vec![Asked { consumer: 7, seen: (0..).zip(partitions).map(named).collect() }];
+        let partitions = Ok((0..).zip(partitions).map(named).collect());
+        let seen = vec![TopicRound { topic: "t".into(), partitions }];
+        let round = vec![Asked { consumer: 7, seen }];
         self.judge.round(round, std::slice::from_ref(&self.entry), &HashMap::new(), self.now, self.now)
     }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Answer;
+use super::Round;
 use crate::client::Fault;
 use crate::progress::Since;
 use crate::verdict::{Pace, Seen, Verdict};
@@ -134,20 +134,20 @@ pub(super) struct Judged {
 }
 
 /// The sight after a round that was asked at `asked`: what was known `before` goes on in it.
-pub(super) fn after(before: &Sight, answer: Answer, mut judged: HashMap<Arc<str>, Judged>, asked: Instant) -> Sight {
+pub(super) fn after(before: &Sight, round: Round, mut judged: HashMap<Arc<str>, Judged>, asked: Instant) -> Sight {
     let within = before.asked.map(|earlier| asked.saturating_duration_since(earlier));
     let mut topics: HashMap<Arc<str>, TopicSight> = HashMap::new();
-    for (name, fault) in answer.absent {
-        let verdict = match fault {
-            Fault::TopicMissing { .. } => Verdict::Missing,
-            fault => Verdict::Unknown(fault),
-        };
-        topics.insert(name, TopicSight { verdict: Some(verdict), ..TopicSight::default() });
-    }
-    for (partition, seen) in answer.round.into_iter().flat_map(|asked| asked.seen) {
-        let verdict = judged.get_mut(&partition.topic).and_then(|said| said.verdicts.remove(&partition.partition));
-        let part = PartSight { partition: partition.partition, seen, verdict };
-        topics.entry(partition.topic).or_default().partitions.push(part);
+    for one in round.into_iter().flat_map(|asked| asked.seen) {
+        let topic = topics.entry(Arc::clone(&one.topic)).or_default();
+        match one.partitions {
+            Err(Fault::TopicMissing { .. }) => topic.verdict = Some(Verdict::Missing),
+            Err(fault) => topic.verdict = Some(Verdict::Unknown(fault)),
+            Ok(partitions) => topic.partitions.extend(partitions.into_iter().map(|(partition, seen)| {
+                let said = judged.get_mut(&one.topic);
+                let verdict = said.and_then(|said| said.verdicts.remove(&partition.partition));
+                PartSight { partition: partition.partition, seen, verdict }
+            })),
+        }
     }
     for (name, topic) in &mut topics {
         let judged = judged.remove(name).unwrap_or_default();
@@ -172,7 +172,9 @@ fn worst(partitions: &[PartSight], pace: Option<Pace>) -> Option<Verdict> {
         Verdict::Unknown(_) => (6, 0),
         Verdict::FallingBack(_) => (5, 0),
         Verdict::CatchingUp(_) => (4, 0),
-        Verdict::Uncommitted { readable, .. } => (3, *readable),
+        Verdict::NotStarted { readable } | Verdict::Behind { readable, .. } | Verdict::Uncommitted { readable, .. } => {
+            (3, *readable)
+        }
         Verdict::Idle => (2, 0),
         Verdict::Empty => (1, 0),
         Verdict::Paused { .. } => (0, 0),
@@ -228,18 +230,19 @@ mod tests {
     use crate::client::Bounds;
     use crate::observe::Asked;
     use crate::record::{Offset, TopicPartition};
+    use crate::sample::TopicRound;
 
     const S: Duration = Duration::from_secs(1);
 
-    fn answer(partitions: &[(i64, i64)]) -> Answer {
+    fn answer(partitions: &[(i64, i64)]) -> Round {
         let offset = |number| Offset::new(number).unwrap();
         let seen = |(end, committed): (i64, i64)| Seen {
             bounds: Bounds { log_start: offset(0), log_end: offset(end) },
             committed: Some(offset(committed)),
         };
         let named = |(number, &ends): (i32, &(i64, i64))| (TopicPartition::new("t", number), Ok(seen(ends)));
-        let seen = (0..).zip(partitions).map(named).collect();
-        Answer { round: vec![Asked { consumer: 0, seen }], absent: Vec::new() }
+        let partitions = Ok((0..).zip(partitions).map(named).collect());
+        vec![Asked { consumer: 0, seen: vec![TopicRound { topic: "t".into(), partitions }] }]
     }
 
     fn judged(verdicts: &[Verdict], pace: Option<Pace>) -> HashMap<Arc<str>, Judged> {
@@ -265,8 +268,9 @@ mod tests {
 
     #[test]
     fn a_missing_topic_has_its_verdict_too() {
-        let absent = vec![("t".into(), Fault::TopicMissing { topic: "t".into() })];
-        let sight = after(&Sight::default(), Answer { round: Vec::new(), absent }, HashMap::new(), Instant::now());
+        let gone = TopicRound { topic: "t".into(), partitions: Err(Fault::TopicMissing { topic: "t".into() }) };
+        let round = vec![Asked { consumer: 0, seen: vec![gone] }];
+        let sight = after(&Sight::default(), round, HashMap::new(), Instant::now());
         assert_eq!(sight.topics["t"].verdict, Some(Verdict::Missing));
     }
 

@@ -20,8 +20,9 @@ use super::{GRACE, Library, StartError};
 use crate::consumer::{self, Batch, Ends, Flight, Never, Notice, Report};
 use crate::plan::{ConsumerPlan, Paused};
 use crate::progress::counts::{Counts, Limits};
-use crate::progress::{Board, Phase, Watched};
+use crate::progress::{Board, Phase};
 use crate::record::TopicPartition;
+use crate::sample::Watched;
 use crate::state::Ledger;
 
 /// What all consumers have in common.
@@ -123,8 +124,7 @@ impl Consumers {
     /// Another consumer, to be started when it can be.
     pub(super) fn add(&mut self, plan: &ConsumerPlan) {
         let index = self.number();
-        let topics = plan.sinks.iter().map(|(topic, sink)| (Arc::clone(topic), sink.clone())).collect();
-        let watched = Watched { group: plan.settings.group.clone(), topics };
+        let watched = Watched::new(plan);
         let limits = Limits { batches: plan.settings.batches, bytes: plan.settings.bytes };
         let counts = Arc::new(Counts::new(plan.sinks.keys().cloned(), Arc::clone(&plan.fetch.times), limits));
         self.common.board.add(index, watched, Phase::Settling, &counts);
@@ -155,8 +155,7 @@ impl Consumers {
         for new in paused {
             if !self.paused.iter().any(|(_, shown)| shown == new) {
                 let index = self.number();
-                let topics = vec![(Arc::clone(&new.topic), new.sink.clone())];
-                board.add(index, Watched { group: new.group.clone(), topics }, Phase::Paused, &Arc::default());
+                board.add(index, Watched::paused(new), Phase::Paused, &Arc::default());
                 self.paused.push((index, new.clone()));
             }
         }
