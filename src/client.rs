@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::memory::Reserve;
+use crate::memory::{Held, Reserve};
 use crate::progress::counts::Times;
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
@@ -156,6 +156,11 @@ pub trait Client: Send {
     fn under_way(&self) -> Option<Call> {
         None
     }
+
+    /// What its answers hold, also when it is gone itself; `None` if the client does not know.
+    fn held(&self) -> Option<Held> {
+        None
+    }
 }
 
 /// Questions about a cluster, answered one at a time by a blocking call with a deadline.
@@ -276,7 +281,7 @@ pub struct Connection {
 }
 
 /// How records are fetched: the settings of one consumer's fetches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchSettings {
     /// How long the broker may hold a fetch that has less than `min_bytes` to answer.
     pub max_wait: Duration,

@@ -14,6 +14,7 @@ use crate::config::{self, Config, LoadError, TopicSettings};
 use crate::plan::Plan;
 use crate::sample::{self, Watched};
 use crate::trend::{Row, Trends};
+use crate::verdict::Verdict;
 
 /// What was asked can't be asked: the command line or the configuration is wrong.
 #[derive(Debug)]
@@ -77,7 +78,14 @@ pub(super) fn look(
     let round = sample::round(cluster, watched)?;
     let grace =
         |topic: &str| settings(config, topic).map_or(config.commit.interval, |own| own.patience(&config.commit));
-    Ok(trends.take(watched, round, at, grace))
+    let paused = |row: Row| match &row.seen {
+        Ok(seen) if settings(config, &row.topic).is_some_and(|own| own.paused) => {
+            let verdict = Verdict::Paused { readable: seen.readable(), expired: seen.expired() };
+            Row { verdict, ..row }
+        }
+        _ => row,
+    };
+    Ok(trends.take(watched, round, at, grace).into_iter().map(paused).collect())
 }
 
 /// The exit code of a command whose output was written, or was not.
