@@ -1,8 +1,8 @@
 //! What many say at once: six hundred topics lose the same broker, and the log has two lines of it.
 //!
-//! The first line of a kind is written at once. Whoever says the same within [`WINDOW`] is counted and
+//! The first line of a kind is written at once. Whoever says the same within a second is counted and
 //! named in one more line. Owns the process's windows, because who says the same sits on many threads;
-//! pure but for [`say`] and [`flush`]. Nothing is lost: what does not fit is
+//! pure but for `is_first` and [`flush`]. Nothing is lost: what does not fit is
 //! written by itself, and names beyond those that are listed are counted.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
