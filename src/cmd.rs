@@ -2,7 +2,9 @@
 //! output, and returns the exit code.
 
 pub mod check;
+pub mod offsets;
 pub mod run;
+mod table;
 
 /// Exit code: the command did what it was asked.
 pub const OK: u8 = 0;

@@ -56,6 +56,8 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 pub struct Config {
     /// `[kafka]`
     pub kafka: KafkaSettings,
+    /// `consumer.group_id`: the group that all topics share in [`Mode::Single`].
+    pub group_id: String,
     /// `consumer.multi_consumer_mode`
     pub mode: Mode,
     /// The topics in the order of `consumer.topics`, each once, with all its layers resolved.
@@ -82,6 +84,17 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Every value with its source: the tables, then the topics.
     pub report: Vec<Scope>,
+}
+
+impl Config {
+    /// The group that a topic has to itself in [`Mode::Multi`], whatever the mode is at present.
+    pub fn group_of_its_own(&self, topic: &TopicSettings) -> String {
+        match self.mode {
+            Mode::Multi => topic.group.clone(),
+            // No topic has a group_id that differs from the shared one.
+            Mode::Single => topics::group_of_its_own(&self.group_id, &topic.name),
+        }
+    }
 }
 
 /// How topics are shared out among consumers.
@@ -238,6 +251,11 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 /// What is wrong with it, and what to write instead.
 pub fn check_log_level(filter: &str) -> Result<(), String> {
     value::log_filter(filter)
+}
+
+/// Of some names the one that `name` is most probably meant to be, if one comes near.
+pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    errors::nearest(name, candidates)
 }
 
 /// Reads the configuration in the file `path`, with the environment of this process.

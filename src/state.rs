@@ -22,10 +22,16 @@ use crate::client::Remembered;
 use crate::consumer::Never;
 use crate::record::{Offset, TopicId, TopicPartition};
 
+mod peek;
 mod text;
+
+pub use peek::{Running, last_committed, ledger, running};
 
 /// How often what has changed is written: so much of it a kill -9 may take, while the group has it.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
+/// Somebody who only looks whether the lock is held ([`running`]) holds it himself for some microseconds: so often, and
+/// so long apart, it is tried again.
+const LOOKERS: (u32, Duration) = (20, Duration::from_millis(10));
 const OFFSETS: &str = "offsets";
 const LOCK: &str = "lock";
 
@@ -179,7 +185,15 @@ impl State {
             .truncate(false)
             .open(&path)
             .map_err(failed(&path, "opened for writing"))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        for _ in 0..LOOKERS.0 {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOOKERS.1);
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();

@@ -31,7 +31,6 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use groups::Member;
 pub use header::{Batch, Codec, Details, Header};
 pub use metadata::{ClusterView, PartitionView, TopicView};
 

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
 use crate::client::{
-    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Remembered, Retry, Room,
+    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Manage, Remembered, Retry, Room,
 };
 use crate::memory::{Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, TopicPartition};
@@ -31,6 +31,7 @@ mod fetch;
 mod fetch_size;
 mod group;
 mod link;
+mod manage;
 mod partition;
 mod survey;
 
@@ -95,6 +96,11 @@ pub struct KafkaClient {
 /// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
 /// the first question; each round of questions, which begins with the topics' partitions, connects anew.
 pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
+    Box::new(Control::new(connection))
+}
+
+/// The same for those who move the offsets of groups.
+pub fn manage(connection: Arc<Connection>) -> Box<dyn Manage> {
     Box::new(Control::new(connection))
 }
 

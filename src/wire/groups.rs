@@ -8,21 +8,10 @@ use kafka_protocol::protocol::StrBytes;
 use super::metadata::address;
 use super::shape::Shape;
 use super::{Wire, code_name};
-use crate::client::Fault;
+use crate::client::{Fault, Member};
 
 /// Kafka 0.9 to 4.x serve both.
 const VERSION: i16 = 0;
-
-/// A live member of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// What the coordinator calls it.
-    pub id: String,
-    /// What it calls itself.
-    pub client_id: String,
-    /// Where it connects from, as the broker writes it: `/10.0.0.7`.
-    pub host: String,
-}
 
 impl Wire {
     /// `host:port` of the broker that coordinates the group.
