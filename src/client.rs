@@ -252,11 +252,7 @@ pub trait Manage: Inspect {
     ///
     /// # Errors
     /// The coordinator could not be asked, or refused.
-    fn committed_with_metadata(
-        &mut self,
-        group: &str,
-        of: &[TopicPartition],
-    ) -> Result<Vec<Option<Committed>>, Fault>;
+    fn committed_with_metadata(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Fault>;
 
     /// What [`Cluster::commit`] does, with metadata; a broker takes up to 4096 bytes of it
     /// (`offset.metadata.max.bytes`).

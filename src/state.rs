@@ -32,7 +32,8 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Somebody who only looks whether the lock is held ([`running`]) holds it himself for some microseconds: so often, and
 /// so long apart, it is tried again.
 const LOOKERS: (u32, Duration) = (20, Duration::from_millis(10));
-const OFFSETS: &str = "offsets";
+/// The file in a state directory that has what was committed last.
+pub const OFFSETS: &str = "offsets";
 const LOCK: &str = "lock";
 
 /// Why a state directory can't be used.

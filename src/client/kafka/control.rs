@@ -210,7 +210,11 @@ impl Control {
         told.chain((more > 0).then(|| format!("and {more} more"))).collect()
     }
 
-    pub(super) fn ask_coordinator<T>(&mut self, group: &str, ask: impl Fn(&mut Wire) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(super) fn ask_coordinator<T>(
+        &mut self,
+        group: &str,
+        ask: impl Fn(&mut Wire) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         if !self.brokers_are_known {
             // Without them the bootstrap servers are asked alone, which may do.
             let _ = self.view(&[]);

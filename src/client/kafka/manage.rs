@@ -29,11 +29,7 @@ impl Manage for Control {
         self.ask_leaders(of, |wire, asked| wire.at_time(asked, time_ms))
     }
 
-    fn committed_with_metadata(
-        &mut self,
-        group: &str,
-        of: &[TopicPartition],
-    ) -> Result<Vec<Option<Committed>>, Fault> {
+    fn committed_with_metadata(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Fault> {
         self.ask_coordinator(group, |wire| wire.committed(group, of))
     }
 
