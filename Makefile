@@ -20,6 +20,26 @@ INIT = $(SYSCONFDIR)/init.d/worker
 ROTATE = $(SYSCONFDIR)/logrotate.d/worker
 DATA = $(LOCALSTATEDIR)/lib/worker
 LOGS = $(LOCALSTATEDIR)/log/worker
+# Where systemd looks: below /usr and /usr/local, and else only in /etc.
+UNITDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,$(SYSCONFDIR))/systemd/system
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+
+# etc/ has the usual places; an installed file, those of this installation.
+PLACES = sed -e 's|/usr/local/bin/worker|$(BINDIR)/worker|g' -e 's|/etc/worker/|$(SYSCONFDIR)/worker/|g' \
+    -e 's|/etc/default/worker|$(SYSCONFDIR)/default/worker|g' -e 's|/etc/init.d/worker|$(INIT)|g' \
+    -e 's|/var/log/worker|$(LOGS)|g' -e 's|/var/lib/worker|$(DATA)|g'
+# systemd makes StateDirectory below /var/lib; another place has to be there, and to be named.
+ifneq ($(DATA),/var/lib/worker)
+UNIT_PLACES = $(PLACES) -e 's|^StateDirectory=.*|ReadWritePaths=$(DATA)|' -e '/^StateDirectoryMode=/d'
+else
+UNIT_PLACES = $(PLACES)
+endif
+# A new file under a new name, then renamed: the old one may be in use. $(1) how, $(2) from, $(3) to, $(4) mode.
+put = $(1) '$(2)' >'$(DESTDIR)$(3).new' && chmod $(4) '$(DESTDIR)$(3).new' && mv -f '$(DESTDIR)$(3).new' '$(DESTDIR)$(3)' \
+    && echo 'installed $(DESTDIR)$(3)'
 
 # WORKER=FILE installs a program that was built elsewhere.
 ifdef WORKER
@@ -29,7 +49,7 @@ PROGRAM := $(TARGET)/release/worker
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench kafka kafka-stop install uninstall clean toolchain program
+.PHONY: help build demo test check bench manual kafka kafka-stop install uninstall clean toolchain program
 
 help: ## list the targets
 	@echo 'worker: Kafka consumer, one thread and one group a topic. Targets:'
@@ -64,6 +84,9 @@ bench: toolchain ## measure against a real Kafka (JDK 17, Maven)
 	@tests/kafka/fetch.sh >/dev/null
 	$(CARGO) bench --locked --bench throughput
 
+manual: toolchain ## write manual pages and completions anew, from src/cli.rs
+	WORKER_WRITE_MANUAL=1 $(CARGO) test --locked --test integration manual::
+
 kafka: ## start a Kafka at 127.0.0.1:9092 to try things (JDK 17, Maven); PORT=9092
 	@tests/kafka/up.sh
 
@@ -83,21 +106,21 @@ program:
 	@[ -x '$(PROGRAM)' ] || { echo 'WORKER=$(PROGRAM) is no program' >&2; exit 1; }
 endif
 
-install: program ## install program, init script, configuration; PREFIX, DESTDIR
+install: program ## install program, service, manual, configuration; PREFIX, DESTDIR
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SYSCONFDIR)/worker' '$(DESTDIR)$(SYSCONFDIR)/init.d' \
-	    '$(DESTDIR)$(SYSCONFDIR)/logrotate.d' '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'
-	@# A new file under a new name, then renamed: the program may be running.
-	@install -m 755 '$(PROGRAM)' '$(DESTDIR)$(BINDIR)/worker.new'
-	@mv -f '$(DESTDIR)$(BINDIR)/worker.new' '$(DESTDIR)$(BINDIR)/worker'
-	@echo 'installed $(DESTDIR)$(BINDIR)/worker'
-	@sed -e 's|/usr/local/bin/worker|$(BINDIR)/worker|' -e 's|/etc/worker/consumer.toml|$(CONFIG)|' \
-	    -e 's|/etc/default/worker|$(SYSCONFDIR)/default/worker|' -e 's|/var/log/worker/|$(LOGS)/|' \
-	    etc/worker.init >'$(DESTDIR)$(INIT).new'
-	@chmod 755 '$(DESTDIR)$(INIT).new'
-	@mv -f '$(DESTDIR)$(INIT).new' '$(DESTDIR)$(INIT)'
-	@echo 'installed $(DESTDIR)$(INIT)'
+	    '$(DESTDIR)$(SYSCONFDIR)/logrotate.d' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(MANDIR)/man1' \
+	    '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)'
+	@# Records may stand in both. A mode that somebody has changed stays.
+	@for dir in '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'; do [ -d "$$dir" ] || install -d -m 750 "$$dir" || exit 1; done
+	@$(call put,cat,$(PROGRAM),$(BINDIR)/worker,755)
+	@$(call put,$(PLACES),etc/worker.init,$(INIT),755)
+	@$(call put,$(UNIT_PLACES),etc/worker.service,$(UNITDIR)/worker.service,644)
+	@$(foreach page,$(wildcard etc/man/*.1),$(call put,$(PLACES),$(page),$(MANDIR)/man1/$(notdir $(page)),644) &&) true
+	@$(call put,cat,etc/completions/worker.bash,$(BASHDIR)/worker,644)
+	@$(call put,cat,etc/completions/_worker,$(ZSHDIR)/_worker,644)
+	@$(call put,cat,etc/completions/worker.fish,$(FISHDIR)/worker.fish,644)
 	@conf='$(DESTDIR)$(CONFIG)'; \
-	sed 's|^#dir = .*|dir = "$(DATA)"|' etc/consumer.toml >"$$conf.new" && chmod 644 "$$conf.new" || exit 1; \
+	$(PLACES) -e 's|^#dir = .*|dir = "$(DATA)"|' etc/consumer.toml >"$$conf.new" && chmod 644 "$$conf.new" || exit 1; \
 	if [ ! -e "$$conf" ]; then \
 	    mv "$$conf.new" "$$conf"; echo "installed $$conf"; \
 	elif cmp -s "$$conf.new" "$$conf"; then \
@@ -107,26 +130,28 @@ install: program ## install program, init script, configuration; PREFIX, DESTDIR
 	fi
 	@# No .new beside it: logrotate reads every file there.
 	@if [ -e '$(DESTDIR)$(ROTATE)' ]; then echo 'kept      $(DESTDIR)$(ROTATE)'; else \
-	    sed -e 's|/var/log/worker/|$(LOGS)/|' etc/worker.logrotate >'$(DESTDIR)$(ROTATE)' && \
+	    $(PLACES) etc/worker.logrotate >'$(DESTDIR)$(ROTATE)' && \
 	    chmod 644 '$(DESTDIR)$(ROTATE)' && echo 'installed $(DESTDIR)$(ROTATE)'; fi
 	@# Only on the machine itself: a package's own scripts know its users.
-	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then \
-	    if id worker >/dev/null 2>&1; then chown worker '$(DATA)' '$(LOGS)'; \
-	    else echo 'There is no user worker; without it the service runs as root. To make it:'; \
-	        echo '  useradd --system --home-dir $(DATA) --shell /usr/sbin/nologin worker && chown worker $(DATA) $(LOGS)'; fi; \
-	fi
-	@if [ -z '$(DESTDIR)' ]; then \
-	    echo 'Next: edit $(CONFIG), then $(BINDIR)/worker check -c $(CONFIG), then $(INIT) start'; \
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then scripts/service-user.sh '$(DATA)' '$(LOGS)'; fi
+	@if [ -n '$(DESTDIR)' ]; then \
+	    echo 'A tree for a package; where it is unpacked at /: program $(BINDIR)/worker, configuration $(CONFIG), services $(UNITDIR)/worker.service and $(INIT)'; \
 	else \
-	    echo 'A tree for a package; where it is unpacked at /: program $(BINDIR)/worker, configuration $(CONFIG), service $(INIT)'; \
+	    start='$(INIT) start'; \
+	    if [ -d /run/systemd/system ]; then systemctl daemon-reload; start='systemctl enable --now worker'; fi; \
+	    echo "Next: edit $(CONFIG), then $(BINDIR)/worker check -c $(CONFIG), then $$start"; \
 	fi
 
-uninstall: ## remove program and init script; configuration, data and logs stay
+uninstall: ## remove program, service, manual; configuration, data and logs stay
 	@if [ -z '$(DESTDIR)' ] && [ -x '$(INIT)' ] && '$(INIT)' status >/dev/null 2>&1; then \
 	    echo 'worker runs; stop it first: $(INIT) stop' >&2; exit 1; fi
-	@rm -f '$(DESTDIR)$(BINDIR)/worker' '$(DESTDIR)$(INIT)'
-	@echo 'removed $(DESTDIR)$(BINDIR)/worker and $(DESTDIR)$(INIT)'
-	@echo 'left in place: $(DESTDIR)$(SYSCONFDIR)/worker, $(DESTDIR)$(ROTATE), $(DESTDIR)$(DATA), $(DESTDIR)$(LOGS)'
+	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ] && systemctl --quiet is-active worker; then \
+	    echo 'worker runs; stop it first: systemctl disable --now worker' >&2; exit 1; fi
+	@for file in '$(BINDIR)/worker' '$(INIT)' '$(UNITDIR)/worker.service' '$(BASHDIR)/worker' '$(ZSHDIR)/_worker' \
+	    '$(FISHDIR)/worker.fish' $(foreach page,$(wildcard etc/man/*.1),'$(MANDIR)/man1/$(notdir $(page))'); do \
+	    [ ! -e '$(DESTDIR)'"$$file" ] || { rm '$(DESTDIR)'"$$file" && echo 'removed $(DESTDIR)'"$$file"; } || exit 1; done
+	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@echo 'left in place: $(DESTDIR)$(SYSCONFDIR)/worker, $(DESTDIR)$(ROTATE), $(DESTDIR)$(DATA), $(DESTDIR)$(LOGS), the user worker'
 
 clean: ## remove everything that was built and fetched
 	$(CARGO) clean

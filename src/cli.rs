@@ -8,9 +8,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cmd::offsets;
+use crate::logging::LogFormat;
 
-/// Consumes many Kafka topics at once, one thread and one consumer group a topic, and delivers the
-/// records to sinks. Offsets are committed only after delivery.
+/// Consumes many Kafka topics at once and delivers their records to sinks
+///
+/// Each topic has a thread and a consumer group of its own. Offsets are committed only after delivery.
+/// Without a command the program is the daemon, and runs until it is told to stop.
 #[derive(Debug, Parser)]
 #[command(name = "worker", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -31,6 +34,9 @@ pub struct Run {
     /// A level (error, warn, info, debug, trace) or a filter, before the configuration's log.level
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// How a line of the log is written, before the configuration's log.format
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// The commands beside the daemon.

@@ -26,6 +26,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::client::{Connection, FetchSettings, KnownHosts};
+use crate::logging::LogFormat;
 use crate::memory::Reserve;
 
 mod errors;
@@ -78,6 +79,8 @@ pub struct Config {
     pub memory_limit: usize,
     /// `log.level`: a level, or a filter as `env_logger` reads it.
     pub log_level: String,
+    /// `log.format`
+    pub log_format: LogFormat,
     /// The sinks that are used or have a table, by name.
     pub sinks: BTreeMap<String, SinkSettings>,
     /// What is probably not meant, in words for the log; nothing that keeps the worker from running.

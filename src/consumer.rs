@@ -290,6 +290,7 @@ impl Driver<'_> {
                 self.tell(Notice::Started { topic, group: self.core.group().to_owned() });
             }
             Output::Missing(topic) => self.tell(Notice::Missing { topic }),
+            Output::Stopped(partition, at, bounds) => self.told.stopped(partition, at, bounds, Instant::now()),
         }
     }
 

@@ -27,6 +27,7 @@ pub mod config;
 pub mod consumer;
 pub mod dispatch;
 pub mod lane;
+pub mod logging;
 pub mod memory;
 pub mod observe;
 pub mod plan;

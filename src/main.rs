@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let code = match (arguments.command, arguments.run) {
         (Some(Command::Check { config }), _) => cmd::check::check(&config, &mut io::stdout(), &mut io::stderr()),
         (Some(Command::Offsets(command)), _) => cmd::offsets::offsets(&command, &mut io::stdout(), &mut io::stderr()),
-        (None, Some(run)) => cmd::run::run(&run.config, run.log_level.as_deref(), &mut io::stderr()),
+        (None, Some(run)) => cmd::run::run(&run, &mut io::stderr()),
         (None, None) => cmd::USAGE,
     };
     ExitCode::from(code)

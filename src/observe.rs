@@ -17,7 +17,7 @@ use crate::client::{Cluster, Fault};
 use crate::config::Config;
 use crate::consumer::Never;
 use crate::plan::Plan;
-use crate::progress::{Board, LaneProgress};
+use crate::progress::{Board, LaneProgress, Pulse};
 use crate::record::TopicPartition;
 use crate::verdict::{self, Seen};
 
@@ -27,6 +27,8 @@ use judge::{Judge, News};
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
+/// How often its loop turns at least, to show that it does.
+const TURN: Duration = Duration::from_secs(1);
 /// One round asks for topics, log starts, log ends and groups: each of these may have to wait once for a
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
@@ -78,6 +80,8 @@ pub struct Ends {
     pub demands: Sender<Demand>,
     /// What the consumers tell of themselves.
     pub board: Arc<Board>,
+    /// What the observer tells of itself.
+    pub pulse: Arc<Pulse>,
     /// What the lanes tell of themselves, by the names of their sinks.
     pub lanes: HashMap<String, Arc<LaneProgress>>,
     /// Makes what is asked about the cluster; called on the link's thread.
@@ -100,7 +104,7 @@ type Round = Vec<Vec<(TopicPartition, Result<Seen, Fault>)>>;
 
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, lanes, cluster } = ends;
+    let Ends { stop, demands, board, pulse, lanes, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
@@ -108,13 +112,14 @@ pub fn run(settings: &Settings, ends: Ends) {
     let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
     let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
     loop {
-        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next));
+        let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
             recv(stop) -> _ => return,
             recv(ready) -> _ => {}
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
+        pulse.beat(now);
         match link.reply(now) {
             Some(Ok(Ok(round))) => {
                 let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();

@@ -19,6 +19,33 @@ use crate::record::{Offset, TopicPartition};
 /// seconds; what is older than this is nobody's news.
 pub const EVERY: Duration = Duration::from_millis(100);
 
+/// That a thread's loop still turns.
+#[derive(Debug)]
+pub struct Pulse {
+    base: Instant,
+    /// Milliseconds from `base` to the last turn.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    /// It turns now.
+    pub fn new(now: Instant) -> Self {
+        Self { base: now, last: AtomicU64::new(0) }
+    }
+
+    /// Another turn.
+    pub fn beat(&self, now: Instant) {
+        let ms = u64::try_from(now.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX);
+        // Nothing else is read by whoever reads it, so no order with other memory is needed.
+        self.last.store(ms, Ordering::Relaxed);
+    }
+
+    /// How long ago the last turn was.
+    pub fn still(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.base + Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
 /// Something, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Since<T> {

@@ -22,12 +22,14 @@ use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
 use crate::observe::{self, Demand};
 use crate::plan::{ConsumerPlan, Plan};
-use crate::progress::Board;
+use crate::progress::{Board, Pulse};
 use crate::record::TopicPartition;
 use crate::sink::Sink;
 use crate::state::{Ledger, State};
+use crate::trouble::chorus;
 
 mod consumers;
+mod notify;
 mod restarts;
 mod signals;
 mod start;
@@ -37,6 +39,7 @@ mod threads;
 mod watch;
 
 use consumers::{Common, Consumers, Verdict, absorb};
+use notify::Notify;
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
 use startup::Startup;
@@ -145,6 +148,9 @@ struct Supervisor {
     running: BTreeSet<Role>,
     startup: Startup,
     watch: Watch,
+    notify: Notify,
+    /// The observer's.
+    pulse: Arc<Pulse>,
     reports: BTreeMap<TopicPartition, Report>,
     code: u8,
     deadline: Option<Instant>,
@@ -154,7 +160,9 @@ impl Supervisor {
     fn run(mut self, signals: &Signals) -> u8 {
         let mut reopen = signals.reopen.clone();
         let mut asked = false;
-        let looks = crossbeam_channel::tick(watch::LOOK);
+        let looks = crossbeam_channel::tick(self.notify.interval().unwrap_or(watch::LOOK).min(watch::LOOK));
+        // Whether brokers answer and topics exist is no part of the start: the worker waits for them.
+        self.notify.ready();
         while !self.running.is_empty() {
             let due = self.consumers.as_ref().and_then(Consumers::due);
             let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
@@ -210,18 +218,31 @@ impl Supervisor {
             }
             let now = Instant::now();
             self.watch.look(now);
+            chorus::flush(now);
             if self.deadline.is_none()
                 && let Some(line) = self.startup.line(now)
             {
                 log::info!("{line}");
             }
+            self.tell(now);
         }
+        chorus::flush_all();
         sums::log(self.reports.values(), self.startup.not_started());
         log::info!("stopped exit_code={}", self.code);
         self.code
     }
 
+    /// Tells systemd that this loop turns, and how things are.
+    fn tell(&mut self, now: Instant) {
+        let stopping = self.deadline.is_some();
+        self.notify.alive(now, (!stopping).then(|| self.pulse.still(now)));
+        if self.notify.is_wanted() && !stopping {
+            self.notify.status(self.startup.status());
+        }
+    }
+
     fn drain(&mut self) {
+        self.notify.stopping(self.drain_timeout + GRACE * 2);
         self.stop = None;
         if let Some(consumers) = self.consumers.take() {
             (self.reports, self.draining) = consumers.into_drain();
@@ -344,12 +365,14 @@ impl Supervisor {
         }
     }
 
-    fn reopen(&self) {
+    fn reopen(&mut self) {
+        self.notify.reloading();
         log::info!("reopening files signal=SIGHUP");
         for lane in &self.reopen {
             // Full: a request is already waiting, and serves for this one too.
             let _ = lane.try_send(());
         }
+        self.notify.ready();
     }
 
     /// Starts every thread of `plan`.
@@ -382,6 +405,8 @@ impl Supervisor {
             running: BTreeSet::new(),
             startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
             watch: Watch::default(),
+            notify: Notify::from_environment(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
             reports: BTreeMap::new(),
             code: CLEAN,
             deadline: None,
@@ -395,6 +420,7 @@ impl Supervisor {
             stop: stop_rx.clone(),
             demands: demands_tx,
             board: Arc::clone(&board),
+            pulse: Arc::clone(&supervisor.pulse),
             lanes: lanes.progress,
             cluster: Arc::clone(&library.cluster),
         };

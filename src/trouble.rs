@@ -1,7 +1,8 @@
 //! What the log says of a trouble: when it begins, that it still goes on, when it is over, and that
 //! it comes and goes.
 //!
-//! Pure but for [`Phrases::log`]: time is a parameter, and the words are the caller's. One [`Trouble`] is one thing that can
+//! Pure but for [`Phrases::log`]: time is a parameter, and the words are the caller's. What many say at
+//! once is gathered in [`chorus`]. One [`Trouble`] is one thing that can
 //! fail (a client, a partition, a sink, a topic that should exist). What always holds:
 //! - a trouble that begins is told at once, unless it has begun `FLIPS` times within `WINDOW`;
 //!   then one line says that, and no single begin or end is told before it has kept still for
@@ -11,6 +12,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
+
+pub mod chorus;
 
 /// How often the log is reminded of what still fails.
 pub const REMIND: Duration = Duration::from_secs(600);
@@ -60,6 +63,16 @@ impl Phrases {
     /// Writes the line: `who` names it by `key=value`, `why` is the reason, `level` its weight.
     pub fn log(&self, word: Word, level: log::Level, who: &dyn fmt::Display, why: &dyn fmt::Display) {
         let Self { begins, goes_on, ends, flaps } = self;
+        let (who, why) = (who.to_string(), why.to_string());
+        let alike = match word {
+            Word::Begins(_) => Some((level, *begins)),
+            Word::GoesOn(_) => Some((level, *goes_on)),
+            Word::Ends(_) | Word::Calm(_) => Some((log::Level::Info, *ends)),
+            Word::Flaps { .. } | Word::BeginsAgain | Word::EndsAgain => None,
+        };
+        if alike.is_some_and(|(level, phrase)| !chorus::is_first(level, phrase, &who, &why)) {
+            return;
+        }
         match word {
             Word::Begins(Duration::ZERO) => log::log!(level, "{begins} {who} error=\"{why}\""),
             Word::Begins(since) => log::log!(level, "{begins} {who} since_ms={} error=\"{why}\"", since.as_millis()),

@@ -201,7 +201,11 @@ pub fn verdict(earlier: &Sample, now: &Sample, view: Option<&View<'_>>) -> Verdi
         _ => None,
     };
     let part = view.and_then(|view| view.part);
-    let moved = consumed.is_some() || part.and_then(|part| part.moved).is_some_and(|at| at > earlier.at);
+    // What its consumer delivers counts, where that is known: commits come later, or fail.
+    let moved = match part {
+        Some(part) => part.moved.is_some_and(|at| at > earlier.at),
+        None => consumed.is_some(),
+    };
     if let Some(committed) = seen.committed.filter(|committed| !seen.bounds.contain(*committed))
         && !moved
         && view.is_none()
@@ -213,16 +217,18 @@ pub fn verdict(earlier: &Sample, now: &Sample, view: Option<&View<'_>>) -> Verdi
         let empty = seen.bounds.log_start == seen.bounds.log_end;
         return if empty { Verdict::Empty } else { Verdict::Idle };
     }
-    if let Some(view) = view
-        && part.and_then(|part| part.acknowledged).is_some_and(|done| seen.left_from(done) == 0)
-    {
+    let left = part.and_then(|part| part.acknowledged).map(|done| seen.left_from(done));
+    if let Some(view) = view {
         let fault = view.consumer.commit.as_ref().map(|commit| commit.what.clone());
-        return Verdict::Uncommitted { readable, fault };
+        let delivers = moved && left.is_some_and(|left| left < readable);
+        if left == Some(0) || (delivers && fault.is_some()) {
+            return Verdict::Uncommitted { readable, fault };
+        }
     }
     let earlier_readable = before.map_or(readable, Seen::readable);
     if !moved && earlier_readable > 0 {
         let reason = view.map_or(Reason::Unexplained, |view| reason(view, now.at, within));
-        return Verdict::Stalled { readable, still: within, reason };
+        return Verdict::Stalled { readable: left.unwrap_or(readable).min(readable), still: within, reason };
     }
     let pace = Pace { readable, before: earlier_readable, consumed: consumed.unwrap_or(0), within };
     if readable > earlier_readable { Verdict::FallingBack(pace) } else { Verdict::CatchingUp(pace) }

@@ -37,6 +37,9 @@ pub use metadata::{ClusterView, PartitionView, TopicView};
 /// The largest answer that is read. Metadata of 20,000 partitions are about 1 MiB.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// How long a host may take to say what it serves: it does so at once, or is no Kafka, or hangs.
+const GREETING: Duration = Duration::from_secs(10);
+
 /// An open connection to one broker, which has said which requests it serves.
 #[derive(Debug)]
 pub struct Wire {
@@ -66,7 +69,7 @@ impl Wire {
         connect_timeout: Duration,
         request_timeout: Duration,
     ) -> Result<Self, Fault> {
-        Self::open(addr, client_id, connect_timeout, request_timeout, KnownHosts::default())
+        Self::open(addr, client_id, connect_timeout, request_timeout, KnownHosts::default(), false)
     }
 
     /// Connects to a broker as the client's settings say.
@@ -74,8 +77,9 @@ impl Wire {
     /// # Errors
     /// As for [`Wire::connect`]; but a host that has spoken Kafka before is no stranger.
     pub fn connect_as(connection: &Connection, addr: &str) -> Result<Self, Fault> {
-        let Connection { client_id, connect_timeout, request_timeout, known, .. } = connection;
-        Self::open(addr, client_id, *connect_timeout, *request_timeout, known.clone())
+        let Connection { bootstrap_servers, client_id, connect_timeout, request_timeout, known, .. } = connection;
+        let advertised = !bootstrap_servers.iter().any(|server| server == addr);
+        Self::open(addr, client_id, *connect_timeout, *request_timeout, known.clone(), advertised)
     }
 
     fn open(
@@ -84,13 +88,17 @@ impl Wire {
         connect_timeout: Duration,
         request_timeout: Duration,
         known: KnownHosts,
+        advertised: bool,
     ) -> Result<Self, Fault> {
-        let stream = exchange::open(addr, connect_timeout)
-            .map_err(|why| Fault::Unreachable { broker: addr.to_owned(), why: why.to_string() })?;
+        let stream = exchange::open(addr, connect_timeout).map_err(|why| Fault::Unreachable {
+            broker: addr.to_owned(),
+            why: why.to_string(),
+            advertised,
+        })?;
         let mut wire = Self {
             broker: addr.to_owned(),
             client_id: client_id.to_owned(),
-            request_timeout,
+            request_timeout: request_timeout.min(GREETING),
             stream: Some(stream),
             correlation_id: 0,
             versions: Vec::new(),
@@ -100,6 +108,7 @@ impl Wire {
         let shape = [Shape::Fixed(2), Shape::Array(vec![Shape::Fixed(6)])];
         let answer: ApiVersionsResponse =
             wire.call("ApiVersions", ApiKey::ApiVersions, 0, &ApiVersionsRequest::default(), &shape)?;
+        wire.request_timeout = request_timeout;
         if answer.error_code != 0 {
             let why = Trouble::Nonsense(code_name(answer.error_code));
             return Err(wire.fault("ApiVersions", Instant::now(), why));

@@ -1,44 +1,12 @@
-//! What a person touches beside the program: `make install`, the init script, the demo.
+//! What a person touches beside the program: `make install`, the demo, the README.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::eventually;
-
-const WORKER: &str = env!("CARGO_BIN_EXE_worker");
-
-/// A command in the project's directory, without what an outer make has put into the environment.
-fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "DESTDIR", "PREFIX"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn make(target: &str, root: &Path) -> String {
-    let output = command("make")
-        .args([target, "PREFIX=/opt/worker", &format!("DESTDIR={}", root.display()), &format!("WORKER={WORKER}")])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "make {target}: {}", text(&output));
-    text(&output)
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions().mode() & 0o777
-}
+use crate::support::install::{WORKER, command, make, mode, text};
 
 #[test]
 fn install_keeps_a_changed_configuration_and_uninstall_keeps_what_is_not_its_own() {
@@ -85,152 +53,118 @@ fn install_keeps_a_changed_configuration_and_uninstall_keeps_what_is_not_its_own
     assert!(at("var/lib/worker/orders.jsonl").exists() && at("var/log/worker").is_dir());
 }
 
-/// An installed init script whose paths all lead into a directory of the test.
-struct Service {
-    root: TempDir,
+/// Every file and directory that is made, with its mode; and after `uninstall`, what is left.
+#[test]
+fn the_tree_is_exactly_this() {
+    fn tree(dir: &Path, root: &Path, all: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = entry.strip_prefix(root).unwrap().display().to_string();
+            if entry.is_dir() {
+                tree(&entry, root, all);
+                if ["var/lib/worker", "var/log/worker"].contains(&&*name) {
+                    all.push(format!("{:o} {name}/", mode(&entry)));
+                }
+            } else {
+                all.push(format!("{:o} {name}", mode(&entry)));
+            }
+        }
+        all.sort_by(|a, b| a[4..].cmp(&b[4..]));
+    }
+    let root = TempDir::with_prefix("worker tree ").unwrap();
+    let found = || {
+        let mut all = Vec::new();
+        tree(root.path(), root.path(), &mut all);
+        all
+    };
+    make("install", root.path());
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/man")).unwrap();
+    let pages = pages.map(|page| page.unwrap().file_name().into_string().unwrap());
+    let pages = pages.filter(|name| name.ends_with(".1")).map(|name| format!("644 opt/worker/share/man/man1/{name}"));
+    let left =
+        ["644 etc/logrotate.d/worker", "644 etc/worker/consumer.toml", "750 var/lib/worker/", "750 var/log/worker/"];
+    let gone = [
+        "755 etc/init.d/worker",
+        "644 etc/systemd/system/worker.service",
+        "755 opt/worker/bin/worker",
+        "644 opt/worker/share/bash-completion/completions/worker",
+        "644 opt/worker/share/fish/vendor_completions.d/worker.fish",
+        "644 opt/worker/share/zsh/site-functions/_worker",
+    ];
+    let mut all: Vec<String> = left.iter().chain(&gone).map(|&line| line.to_owned()).chain(pages).collect();
+    all.sort_by(|a, b| a[4..].cmp(&b[4..]));
+    assert_eq!(found(), all);
+    // A mode that somebody has set stays.
+    fs::set_permissions(root.path().join("var/log/worker"), fs::Permissions::from_mode(0o755)).unwrap();
+    make("install", root.path());
+    assert_eq!(mode(&root.path().join("var/log/worker")), 0o755);
+    fs::set_permissions(root.path().join("var/log/worker"), fs::Permissions::from_mode(0o750)).unwrap();
+    make("uninstall", root.path());
+    assert_eq!(found(), left);
 }
 
-impl Service {
-    fn install(config: &str) -> Self {
-        let service = Self { root: TempDir::with_prefix("worker init ").unwrap() };
-        make("install", service.root.path());
-        let at = |path: &str| service.at(path).display().to_string();
-        let defaults = format!(
-            "WORKER_BIN='{}'\nWORKER_CONFIG='{}'\nWORKER_PIDFILE='{}'\nWORKER_LOG='{}'\nBROKER=127.0.0.1\n",
-            at("opt/worker/bin/worker"),
-            at("etc/worker/consumer.toml"),
-            at("worker.pid"),
-            at("var/log/worker/worker.log")
-        );
-        fs::create_dir(service.at("etc/default")).unwrap();
-        fs::write(service.at("etc/default/worker"), defaults).unwrap();
-        service.configure(config);
-        // Whoever it runs as has to get at the files, whatever the umask here is.
-        fs::set_permissions(service.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        service
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.root.path().join(path)
-    }
-
-    fn configure(&self, config: &str) {
-        fs::write(self.at("etc/worker/consumer.toml"), config).unwrap();
-    }
-
-    /// Runs an action; its exit code and what it printed.
-    fn run(&self, action: &str) -> (i32, String) {
-        let output = command(self.at("etc/init.d/worker"))
-            .arg(action)
-            .env("WORKER_DEFAULTS", self.at("etc/default/worker"))
+/// Nothing of it happens with DESTDIR, and nothing here to this machine: the system's programs are the
+/// test's.
+#[test]
+fn the_user_is_made_once_and_gets_what_is_roots() {
+    let dir = TempDir::with_prefix("worker user ").unwrap();
+    let bin = dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let calls = dir.path().join("calls");
+    let owner = |owner: &str| {
+        for (name, body) in [
+            // Root; and the user is there once it was made.
+            ("id", "case $* in -u) echo 0 ;; -g*) echo 997 ;; *) grep -q ^useradd \"$CALLS\" ;; esac"),
+            ("useradd", "echo \"useradd $*\" >>\"$CALLS\""),
+            ("chown", "echo \"chown $*\" >>\"$CALLS\""),
+            ("stat", owner),
+        ] {
+            fs::write(bin.join(name), format!("#!/bin/sh\n{body}\n")).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    };
+    let install = |more: &[String]| {
+        let at = |path: &str| dir.path().join(path).display().to_string();
+        let output = command("make")
+            .args(["install".to_owned(), format!("PREFIX={}", at("usr")), format!("SYSCONFDIR={}", at("etc"))])
+            .args([format!("LOCALSTATEDIR={}", at("var")), format!("WORKER={WORKER}")])
+            .args(more)
+            .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+            .env("CALLS", &calls)
             .output()
             .unwrap();
-        (output.status.code().unwrap(), text(&output))
-    }
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let heard = || fs::read_to_string(&calls).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    fs::write(&calls, "").unwrap();
 
-    fn expect(&self, action: &str, code: i32, words: &str) -> String {
-        let (found, text) = self.run(action);
-        assert!(
-            found == code && text.contains(words),
-            "{action}: exit code {found}, expected {code} and {words:?}: {text}"
-        );
-        text
-    }
+    owner("case $2 in %u) echo 0 ;; *) echo 0:0 ;; esac");
+    install(&[format!("DESTDIR={}", dir.path().join("tree").display())]);
+    assert_eq!(heard(), [""; 0]);
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.at("var/log/worker/worker.log")).unwrap()
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Of a test that failed, it may still run; or the script was never installed.
-        let mut stop = command(self.at("etc/init.d/worker"));
-        let _ = stop.arg("stop").env("WORKER_DEFAULTS", self.at("etc/default/worker")).output();
-    }
-}
-
-/// Nobody answers there; `${BROKER}` comes from /etc/default/worker.
-fn config(more: &str) -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!(
-        "[kafka]\nbootstrap_servers = \"${{BROKER}}:{port}\"\n[consumer]\ngroup_id = \"g\"\ntopics = [\"t\"]\n\
-         [shutdown]\ndrain_timeout_ms = 1000\n{more}"
-    )
-}
-
-#[test]
-fn the_init_script_starts_tells_reloads_and_stops() {
-    let service = Service::install(&config("[log]\nlevel = \"info\"\n"));
-    service.expect("status", 3, "does not run");
-    service.expect("reload", 7, "does not run");
-    service.expect("stop", 0, "does not run");
-    service.expect("try-restart", 0, "");
-    service.expect("status", 3, "does not run");
-    service.expect("nonsense", 2, "usage: ");
-
-    service.expect("start", 0, "started (pid ");
-    let pid = fs::read_to_string(service.at("worker.pid")).unwrap();
-    service.expect("status", 0, &format!("runs (pid {})", pid.trim()));
-    service.expect("start", 0, "runs already");
-    assert_eq!(fs::read_to_string(service.at("worker.pid")).unwrap(), pid);
-    service.expect("reload", 0, "opened anew");
-
-    // As logrotate's copytruncate does it: what is logged from then on begins the file again.
-    let earlier = service.log();
-    fs::OpenOptions::new().write(true).truncate(true).open(service.at("var/log/worker/worker.log")).unwrap();
-    service.expect("reload", 0, "opened anew");
-    eventually("the line of the second reload", || service.log().contains("reopening files"));
-    assert!(!service.log().contains('\0'), "it is appended to, wherever its end is");
-    assert!(earlier.contains("worker starting"), "{earlier}");
-
-    // A wrong configuration does not end what runs.
-    service.configure("[kafka]\n");
-    service.expect("restart", 6, "kafka.bootstrap_servers: is missing");
-    service.expect("status", 0, pid.trim());
-    service.configure(&config(""));
-    service.expect("restart", 0, "started (pid ");
-    let second = fs::read_to_string(service.at("worker.pid")).unwrap();
-    assert_ne!(second, pid);
-
-    service.expect("stop", 0, "stopped");
-    service.expect("status", 3, "does not run");
-    let log = service.log();
-    assert!(log.contains("reopening files signal=SIGHUP"), "{log}");
-    assert_eq!(log.matches("stopped exit_code=0").count(), 2, "{log}");
-}
-
-#[test]
-fn a_start_that_fails_says_why() {
-    let sink = "[sink.lost]\ntype = \"file\"\npath = \"/nonexistent/worker/lost.jsonl\"\n[[topic]]\nname = \"t\"\nsink = \"lost\"\n";
-    let service = Service::install(&config(sink));
-    service.expect(
-        "start",
-        6,
-        "sink.lost.path: /nonexistent/worker/lost.jsonl: the directory /nonexistent/worker does not exist",
+    let said = install(&[]);
+    assert!(said.contains("made      the user worker"), "{said}");
+    let (data, logs) = (dir.path().join("var/lib/worker"), dir.path().join("var/log/worker"));
+    let all = heard();
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all[0].starts_with("useradd --system ") && all[0].ends_with(" worker"), "{all:?}");
+    assert_eq!(
+        all[1..],
+        [format!("chown -R worker:997 {}", data.display()), format!("chown root:997 {}", logs.display())]
     );
-    service.expect("status", 3, "does not run");
 
-    service.configure("[kafka]\n");
-    service.expect("start", 6, "consumer.group_id: is missing");
-    fs::remove_file(service.at("etc/worker/consumer.toml")).unwrap();
-    service.expect("start", 6, "consumer.toml is missing");
-    fs::remove_file(service.at("opt/worker/bin/worker")).unwrap();
-    service.expect("start", 5, "bin/worker is missing");
-}
+    // Again, with owners that somebody has chosen.
+    owner("case $2 in %u) echo 5 ;; *) echo 5:5 ;; esac");
+    let said = install(&[]);
+    assert!(!said.contains("made"), "{said}");
+    assert_eq!(heard(), all);
 
-/// A crash leaves the pid file; another program may have its number by now.
-#[test]
-fn a_stale_pid_file_is_nobodys() {
-    let service = Service::install(&config(""));
-    fs::write(service.at("worker.pid"), format!("{}\n", std::process::id())).unwrap();
-    service.expect("status", 1, "did not end by stop");
-    service.expect("start", 0, "started (pid ");
-    service.expect("stop", 0, "stopped");
-    fs::write(service.at("worker.pid"), "nonsense").unwrap();
-    service.expect("status", 1, "did not end by stop");
-    service.expect("stop", 0, "does not run");
-    service.expect("status", 3, "does not run");
+    // Another place of the data is one that the unit allows.
+    let unit = fs::read_to_string(dir.path().join("etc/systemd/system/worker.service")).unwrap();
+    assert!(
+        unit.contains(&format!("\nReadWritePaths={}\n", data.display())) && !unit.contains("StateDirectory"),
+        "{unit}"
+    );
 }
 
 /// The whole of it: the real program against the embedded broker, each record looked at.

@@ -121,7 +121,7 @@ fn a_topic_that_stops_says_so_and_commits_nothing() {
     let config = bed.config(&["stop", "other"]).set("consumer", "on_out_of_range", "'stop'");
     let worker = bed.started(&config);
     let line = worker.wait_words(&["ERROR", "position out of range, stopped topic=stop partition=0"]);
-    assert!(line.contains("lost_offset=5 log_start=20 log_end=30"), "{line}");
+    assert!(line.contains("offset 5 is outside the log (log_start=20 log_end=30)"), "{line}");
     assert!(line.contains("set an offset for group g-stop"), "{line}");
     bed.fill("other", 10);
     bed.await_all("other", 0);

@@ -28,7 +28,7 @@ fn nothing_is_delivered_before_the_first_position_is_committed() {
     let worker = bed.start(&bed.config(&["t"]));
     // Several attempts, so that a fetch would have had its time.
     assert!(bed.server.await_requests(Api::OffsetCommit, 6, PATIENCE));
-    worker.wait_words(&["WARN", "commit failed, retrying without limit group_id=g-t"]);
+    worker.wait_words(&["WARN", "commit failed, retrying group_id=g-t"]);
     assert_eq!((bed.server.requests(Api::Fetch), bed.committed("t")), (0, None));
     assert!(bed.site.records().is_empty());
     bed.server.cancel(refuse);

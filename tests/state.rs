@@ -1,6 +1,8 @@
 //! Keeping the place: what the daemon does when the group has forgotten it, when a topic is not the one
 //! that it was, and when somebody else commits in its group.
 
+use broker::{Api, Fault, Order};
+
 use crate::support::bed::Bed;
 use crate::support::worker::{PATIENCE, Worker};
 use std::fs;
@@ -159,7 +161,7 @@ fn an_offset_that_someone_else_has_moved_on_is_not_set_back() {
     let worker = with_quick_looks(&bed);
     bed.await_committed("t", 0, 5);
     bed.server.set_committed("g-t", "t", 0, Some(8));
-    worker.wait_words(&["WARN", "moved by someone else", "topic=t partition=0", "found=8 ours=5"]);
+    worker.wait_words(&["WARN", "moved by someone else", "topic=t partition=0 found=8 ours=5"]);
     bed.fill("t", 2);
     bed.site.wait_records(7, PATIENCE);
     // A stop commits everything, but for this.
@@ -205,5 +207,52 @@ fn a_takeover_that_takes_too_long_goes_on_or_waits_as_it_is_set() {
         let ended = bed.stop(worker);
         assert_eq!(ended.lines_with(&[words]).len(), 1, "told once");
         assert_eq!(bed.arrived_offsets("t", 0), [0, 1, 2, 3, 4]);
+    }
+}
+
+/// A partition that came while the worker was down, and that somebody has set an offset for.
+#[test]
+fn what_the_group_has_of_a_partition_goes_before_what_the_file_lacks() {
+    let bed = seven_are_read();
+    bed.server.add_partitions("t", 2).unwrap();
+    bed.fill_as("t", 1, 20, broker::Codec::None);
+    bed.server.set_committed("g-t", "t", 1, Some(15));
+    let worker = bed.started(&bed.config(&["t"]));
+    worker.wait_words(&["continuing", "topic=t partition=1", "offset=15"]);
+    bed.await_committed("t", 1, 20);
+    bed.stop(worker);
+    assert_eq!(bed.arrived_offsets("t", 1), (15..20).collect::<Vec<_>>());
+}
+
+/// A broker that does not know a topic for a while: it is the same when it is back.
+#[test]
+fn a_topic_that_only_seemed_to_be_gone_is_continued() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let worker = bed.started(&bed.config(&["t"]).set("kafka", "metadata_max_age_ms", 100));
+    bed.await_all("t", 0);
+    let unknown = Fault::Error(broker::fault::code::UNKNOWN_TOPIC_OR_PARTITION);
+    let order = bed.server.order(Order::new(Api::Metadata, unknown).topic("t").always());
+    worker.wait_words(&["WARN", "topic missing topic=t"]);
+    bed.fill("t", 10);
+    bed.server.cancel(order);
+    worker.wait_words(&["INFO", "topic exists now topic=t"]);
+    bed.await_all("t", 0);
+    bed.stop(worker);
+}
+
+/// A stop commits what has not changed, too, but not over what somebody has set on purpose.
+#[test]
+fn a_stop_leaves_an_offset_that_someone_else_has_set() {
+    let bed = Bed::new(&["t", "u"]);
+    for set in [3, 15] {
+        bed.fill("t", 10);
+        let worker = bed.started(&bed.config(&["t", "u"]));
+        bed.await_committed("t", 0, bed.server.bounds("t", 0).unwrap().1);
+        bed.server.set_committed("g-t", "t", 0, Some(set));
+        let ended = bed.stop(worker);
+        assert_eq!(bed.committed("t"), Some(set));
+        let line = format!("found={set}");
+        assert_eq!(ended.lines_with(&["WARN", "was moved by someone else, left as it is", "topic=t", &line]).len(), 1);
     }
 }

@@ -197,23 +197,26 @@ fn a_topic_whose_sink_fails_is_told_of_with_the_sink_and_its_consumer_left_alone
     assert_eq!((worker.count(&["topic stalled"]), worker.count(&["consumer restarts"])), (1, 0));
 }
 
+/// No new run would help against the broker, and no new process: the other topics need this one.
 #[test]
-fn a_topic_whose_calls_do_not_come_back_is_told_of_started_again_and_ends_the_process_at_last() {
+fn a_topic_that_the_broker_does_not_serve_is_told_of_and_the_others_go_on() {
     let bed = Bed::new(&["a", "b"]);
     bed.fill("a", 10);
-    bed.fill("b", 10);
-    bed.server.order(Order::new(Api::Fetch, Ordered::Hang).topic("a").always());
-    let config = hasty(&bed.config(&["a", "b"])).set("kafka", "request_timeout_ms", 300);
-    let worker = bed.start(&config);
+    let order = bed.server.order(Order::new(Api::Fetch, Ordered::Hang).topic("a").always());
+    let worker = bed.start(&hasty(&bed.config(&["a", "b"])).set("kafka", "request_timeout_ms", 300));
     let line = worker.wait_words(&["WARN", "topic stalled topic=a group_id=g-a partitions=0 readable=10 "]);
-    assert!(line.contains("Fetch"), "{line}");
-    bed.await_all("b", 0);
-    let ended = worker.exit(PATIENCE * 2);
-    assert_eq!(ended.code(), Some(i32::from(INTERNAL)));
-    assert_eq!(ended.lines_with(&["ERROR", "consumer restarts thread=consumer:a", "delivered again"]).len(), 3);
-    assert_eq!(ended.lines_with(&["restarts did not help thread=consumer:a restarts=3", "exit_code=70"]).len(), 1);
-    assert_eq!(ended.lines_with(&["topic stalled"]).len(), 1, "told once");
-    assert!(ended.sums("b").starts_with("delivered=10 committed=10 in_flight=0"));
+    assert!(line.contains("did not answer Fetch within"), "{line}");
+    // Longer than a consumer may stand still for a reason of its own, and try again.
+    for _ in 0..10 {
+        let asked = bed.server.requests(Api::Fetch);
+        assert!(bed.server.await_requests(Api::Fetch, asked + 5, PATIENCE));
+        bed.fill("b", 10);
+        bed.await_all("b", 0);
+    }
+    assert_eq!((worker.count(&["topic stalled"]), worker.count(&["consumer restarts"])), (1, 0));
+    bed.server.cancel(order);
+    bed.await_all("a", 0);
+    bed.stop(worker);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::client::Bounds;
 use crate::record::Offset;
 
 /// Whether it makes sense to try again.
@@ -26,6 +27,8 @@ pub enum Fault {
         broker: String,
         /// The system's reason.
         why: String,
+        /// The address comes from the cluster (`advertised.listeners`), not from our configuration.
+        advertised: bool,
     },
     /// Something answers at the port, but it does not speak Kafka's protocol in the clear.
     NotKafka {
@@ -115,6 +118,8 @@ pub enum Fault {
     Unreadable {
         /// The offset at which it is.
         offset: Offset,
+        /// The last offset in it, if that is known.
+        last: Option<Offset>,
         /// What it is: `codec=lz4`.
         what: String,
     },
@@ -135,6 +140,15 @@ pub enum Fault {
         offset: Offset,
         /// Its size in bytes.
         size: usize,
+    },
+    /// The position is outside the log, and the policy is to stop there.
+    OutOfRange {
+        /// The position.
+        at: Offset,
+        /// The log's range.
+        bounds: Bounds,
+        /// The group whose offset it is.
+        group: String,
     },
     /// A batch whose checksum does not match its bytes.
     Corrupt {
@@ -162,7 +176,8 @@ impl Fault {
             | Self::GroupHasMembers { .. }
             | Self::Corrupt { .. }
             | Self::TooLarge { .. }
-            | Self::Cut { .. } => Retry::Slowly,
+            | Self::Cut { .. }
+            | Self::OutOfRange { .. } => Retry::Slowly,
             Self::TooNew { .. } | Self::Unreadable { .. } => Retry::Never,
         }
     }
@@ -179,9 +194,13 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { broker, why } => write!(
+            Self::Unreachable { broker, why, advertised: false } => write!(
                 f,
-                "no connection to broker {broker}: {why}; check kafka.bootstrap_servers, and that the broker runs and advertises an address that is reachable from here"
+                "no connection to broker {broker}: {why}; check kafka.bootstrap_servers, and that the broker runs"
+            ),
+            Self::Unreachable { broker, why, advertised: true } => write!(
+                f,
+                "no connection to broker {broker}: {why}; the cluster gives this address (the broker's advertised.listeners): check that the broker runs, and that the name resolves and is reachable from here"
             ),
             Self::NotKafka { broker, looks_like } => {
                 write!(f, "what answers at {broker} is no plain Kafka listener: {looks_like}")
@@ -198,11 +217,11 @@ impl fmt::Display for Fault {
                 "{broker} does not serve Metadata: this looks like the listener of a KRaft controller; name the listener of a broker in kafka.bootstrap_servers"
             ),
             Self::Deadline { call, after_ms } => {
-                write!(f, "no answer to {call} within {after_ms} ms; the connection is replaced")
+                write!(f, "no answer to {call} within {after_ms} ms; trying again over a new connection")
             }
             Self::Silent { broker, call, after_ms } => write!(
                 f,
-                "broker {broker} did not answer {call} within {after_ms} ms: it hangs, is overloaded, or is no Kafka; the connection is replaced"
+                "broker {broker} did not answer {call} within {after_ms} ms: it hangs, is overloaded, or is no Kafka; trying again over a new connection"
             ),
             Self::Stuck { call, earlier } => {
                 write!(f, "{earlier} earlier calls have not returned, and no further {call} is made before one does")
@@ -211,7 +230,7 @@ impl fmt::Display for Fault {
                 f,
                 "for {for_ms} ms the broker's answers have said nothing of this partition: it throttles this client (see the quotas of its client.id or user), or it no longer leads the partition"
             ),
-            Self::Broken { call, why } => write!(f, "{call} failed: {why}; the connection is replaced"),
+            Self::Broken { call, why } => write!(f, "{call} failed: {why}; trying again over a new connection"),
             Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),
             Self::NoLeader => write!(f, "the partition has no leader at present"),
             Self::TopicMissing { topic } => {
@@ -224,16 +243,28 @@ impl fmt::Display for Fault {
                     some => write!(f, "{}; stop them", some.join(", ")),
                 }
             }
-            Self::Unreadable { offset, what } => write!(
+            Self::Unreadable { offset, last: Some(last), what } => write!(
+                f,
+                "the batch of offsets {offset} to {last} can't be read by this client ({what}); produce with gzip, snappy or no compression; to pass it over, stop the worker and set the group's offset to {}",
+                last.next()
+            ),
+            Self::Unreadable { offset, last: None, what } => write!(
                 f,
                 "the batch at offset={offset} can't be read by this client ({what}); produce with gzip, snappy or no compression"
             ),
             Self::TooLarge { offset, size, limit, setting } => {
-                write!(f, "the batch at offset={offset} has {size} bytes, a fetch may have {limit}; raise {setting}")
+                write!(f, "the batch at offset={offset} has {size} bytes, a fetch may have {limit}; raise {setting}")?;
+                // A quarter of it is the reserve, which has to hold the batch.
+                let needed = if *setting == "memory.limit" { size.saturating_mul(4) } else { *size };
+                write!(f, " to {}MiB or more", needed.div_ceil(1 << 20))
             }
             Self::Cut { offset, size } => write!(
                 f,
                 "the broker sends only a part of the batch at offset={offset}, which has {size} bytes; raise fetch.max.bytes in the broker's configuration above that"
+            ),
+            Self::OutOfRange { at, bounds, group } => write!(
+                f,
+                "offset {at} is outside the log ({bounds}) and on_out_of_range is stop: set an offset for group {group} and restart, or choose another policy"
             ),
             Self::Corrupt { offset } => write!(
                 f,

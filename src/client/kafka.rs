@@ -46,6 +46,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// A broker that comes back is found again within this and the time of a connect.
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
+/// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// The name of the link for surveys among those that are in trouble.
 const SURVEY: &str = "survey";
 
@@ -73,6 +76,8 @@ pub struct KafkaClient {
     commit_wanted: Option<Vec<(TopicPartition, Offset)>>,
     /// When what the group has is looked at next.
     read_back_due: Instant,
+    /// What the group has, as far as this client knows: what it found there or has committed.
+    in_group: HashMap<TopicPartition, Offset>,
     /// The group had live members when something was committed last.
     taken: bool,
     known: BTreeMap<Arc<str>, Known>,
@@ -80,6 +85,8 @@ pub struct KafkaClient {
     remembered: HashMap<TopicPartition, Offset>,
     /// Who leads which partition, as the last survey had it.
     leaders: HashMap<TopicPartition, String>,
+    /// Partitions that exist and can't be started: since when, and whether that was told.
+    unstarted: BTreeMap<TopicPartition, (Instant, bool)>,
     parts: Vec<Partition>,
     data: BTreeMap<String, DataLink>,
     events: VecDeque<Event>,
@@ -131,10 +138,12 @@ impl KafkaClient {
             group_call: GroupCall::None,
             commit_wanted: None,
             read_back_due: now + connection.metadata_max_age,
+            in_group: HashMap::new(),
             taken: false,
             known: Known::from_earlier(remembered),
             remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
+            unstarted: BTreeMap::new(),
             parts: Vec::new(),
             data: BTreeMap::new(),
             events: VecDeque::new(),

@@ -1,14 +1,15 @@
 //! `worker -c FILE`: the daemon.
 
 use std::io::Write;
-use std::path::Path;
 
 use super::{FAILURE, USAGE};
-use crate::{config, supervisor};
+use crate::cli::Run;
+use crate::{config, logging, supervisor};
 
-/// Reads the configuration, sets up the log, and runs until a signal. Returns the exit code.
-/// `log_level`, from the command line, goes before the configuration's.
-pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
+/// Reads the configuration, sets up the log, and runs until a signal. Returns the exit code. What the
+/// command line says of the log goes before the configuration's.
+pub fn run(arguments: &Run, err: &mut dyn Write) -> u8 {
+    let (path, log_level) = (&arguments.config, arguments.log_level.as_deref());
     let level = log_level.map_or(Ok(()), config::check_log_level);
     let config = config::load(path);
     // All that is wrong, at once. Without standard error there is nobody left to tell; the exit code
@@ -20,7 +21,7 @@ pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
         let _ = writeln!(err, "{error}");
     }
     let (Ok(()), Ok(config)) = (level, config) else { return USAGE };
-    logger(log_level.unwrap_or(&config.log_level));
+    logging::init(log_level.unwrap_or(&config.log_level), arguments.log_format.unwrap_or(config.log_format));
     match supervisor::signals(supervisor::hard_deadline(&config)) {
         Ok(signals) => supervisor::run(&config, &path.with_extension("state"), &signals),
         Err(error) => {
@@ -28,15 +29,4 @@ pub fn run(path: &Path, log_level: Option<&str>, err: &mut dyn Write) -> u8 {
             FAILURE
         }
     }
-}
-
-/// One line an event on standard error: time, level, words, `key=value` details.
-fn logger(filter: &str) {
-    env_logger::Builder::new()
-        .parse_filters(filter)
-        .format(|out, record| {
-            let style = out.default_level_style(record.level());
-            writeln!(out, "{} {style}{:5}{style:#} {}", out.timestamp_millis(), record.level(), record.args())
-        })
-        .init();
 }

@@ -14,6 +14,7 @@ use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Layer, Origin, Reader};
 use super::value::{self, Choice};
 use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, sinks, topics};
+use crate::logging::LogFormat;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) const PROFILES: &str = include_str!("profiles.toml");
@@ -37,6 +38,10 @@ const STALL_MIN_MS: u64 = 1000;
 const TABLES: [&str; 12] = [
     "kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "state", "memory", "log", "sink",
 ];
+
+impl Choice for LogFormat {
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
 
 impl Choice for OnTimeout {
     const ALL: &'static [(&'static str, Self)] = &[("proceed", Self::Proceed), ("exit", Self::Exit)];
@@ -154,11 +159,11 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(memory, "[memory]");
         limit
     };
-    let log_level = {
+    let (log_level, log_format) = {
         let mut log = tables.reader(context, "log");
-        let level = log.text("level", value::log_filter);
+        let settings = (log.text("level", value::log_filter), log.choice::<LogFormat>("format"));
         finish(log, "[log]");
-        level
+        settings
     };
     let used: BTreeSet<&str> = consumer.topics.iter().flatten().map(|t| t.sink.as_str()).collect();
     let sinks = sinks::read(tables, context, &used);
@@ -178,6 +183,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         state_dir,
         memory_limit: memory_limit?,
         log_level: log_level?,
+        log_format: log_format?,
         sinks: sinks?,
         warnings: vec![],
         report: vec![],

@@ -32,6 +32,7 @@ const OTHER_NAMES: &[(&[&str], &str, &str)] = &[
     (&["metadata_max_age"], "metadata_max_age_ms", "[kafka]"),
     (&["socket_timeout_ms"], "request_timeout_ms", "[kafka]"),
     (&["log_level", "loglevel"], "level", "[log]"),
+    (&["log_format", "logformat"], "format", "[log]"),
     (&["memory_limit"], "limit", "[memory]"),
 ];
 

@@ -105,6 +105,8 @@ pub enum Output {
     Started(Arc<str>),
     /// The topic does not exist at present.
     Missing(Arc<str>),
+    /// The partition stopped, because its position is outside of this range.
+    Stopped(TopicPartition, Offset, Bounds),
 }
 
 /// A batch to be handed over.
@@ -157,6 +159,8 @@ pub struct Core {
     schedule: Schedule,
     /// What the log has of failing commits, and why the last one failed.
     commits: (Trouble, String),
+    /// What the log has of somebody else who commits in the group, and of what kind it was last.
+    foreign: (Trouble, String),
     /// It was told that nothing more is fetched because of them.
     told_full: bool,
     /// What the commit under way would commit.
@@ -187,6 +191,7 @@ impl Core {
             bytes_in_flight: 0,
             schedule: Schedule::new(settings.pace),
             commits: (Trouble::default(), String::new()),
+            foreign: (Trouble::default(), String::new()),
             told_full: false,
             sent: Vec::new(),
             dirty: false,
@@ -255,7 +260,7 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
-            Input::Event(Event::ReadBack(found)) => self.read_back(found),
+            Input::Event(Event::ReadBack(found)) => self.read_back(found, now),
             // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
             Input::Event(Event::Connected) => self.schedule.try_again(),
             Input::Event(event) if self.drain.is_none() => self.event(event, &mut out),

@@ -417,7 +417,7 @@ impl World {
                     let ack = Ack { slot: delivery.slot, seq: delivery.seq, bytes: delivery.bytes, ok: true };
                     self.open.push(Open { partition: which, offsets, ack });
                 }
-                Output::Started(_) | Output::Missing(_) => {}
+                Output::Started(_) | Output::Missing(_) | Output::Stopped(..) => {}
             }
         }
     }

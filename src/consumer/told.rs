@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use super::part::{Part, Place};
 use super::{Fault, Notice};
-use crate::client::Event;
-use crate::record::TopicPartition;
+use crate::client::{Bounds, Event};
+use crate::record::{Offset, TopicPartition};
 use crate::trouble::{Phrases, Troubles};
 
 const CLIENT: Phrases = Phrases {
@@ -33,12 +33,21 @@ const TOPIC: Phrases = Phrases {
     flaps: "topic missing again and again",
 };
 
+const STOPPED: Phrases = Phrases {
+    begins: "position out of range, stopped",
+    goes_on: "position out of range, still stopped",
+    ends: "position is in range again",
+    flaps: "position out of range again and again, stopped",
+};
+
 /// What can be in trouble.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
     Client,
     Partition(TopicPartition),
     Topic(Arc<str>),
+    /// A partition that stopped by its policy.
+    Stopped(TopicPartition),
 }
 
 impl Who {
@@ -47,6 +56,7 @@ impl Who {
             Self::Client => &CLIENT,
             Self::Partition(_) => &PARTITION,
             Self::Topic(_) => &TOPIC,
+            Self::Stopped(_) => &STOPPED,
         }
     }
 }
@@ -56,7 +66,7 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client => Ok(()),
-            Self::Partition(partition) => write!(f, "{partition} "),
+            Self::Partition(partition) | Self::Stopped(partition) => write!(f, "{partition} "),
             Self::Topic(topic) => write!(f, "topic={topic} "),
         }
     }
@@ -123,6 +133,7 @@ impl Told {
                 for partition in partitions {
                     log::warn!("partition is gone {partition} group_id={} reason=\"topic deleted\"", self.group);
                     self.troubles.forget(&Who::Partition(partition.clone()));
+                    self.troubles.forget(&Who::Stopped(partition.clone()));
                 }
                 None
             }
@@ -133,6 +144,12 @@ impl Told {
             }
             Event::Span(_) | Event::OutOfRange { .. } | Event::ReadBack(_) | Event::TopicId(..) => None,
         }
+    }
+
+    /// The partition stopped, by its policy.
+    pub(super) fn stopped(&mut self, partition: TopicPartition, at: Offset, bounds: Bounds, now: Instant) {
+        let fault = Fault::OutOfRange { at, bounds, group: self.group.clone() };
+        self.fails(Who::Stopped(partition), fault, now);
     }
 
     /// The topic is being read.
@@ -177,19 +194,21 @@ impl Told {
     /// The consumer has ended: what was delivered, and is not committed.
     pub(super) fn end(&self, parts: &[Part]) {
         let why = self.commit.as_ref().map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
-        for part in parts {
-            if let Place::Reading(tracker) = &part.place
-                && let Some(delivered) = tracker.committable()
-            {
-                let committed = tracker.committed().map_or_else(|| "-".to_owned(), |offset| offset.to_string());
-                log::warn!(
-                    "not committed at the end {} group_id={} committed={committed} delivered_up_to={delivered} \
-                     error=\"{why}\" meaning=\"the next start goes on at the committed offset, and delivers again what comes after it\"",
-                    part.partition,
-                    self.group
-                );
-            }
-        }
+        let mut left = parts.iter().filter_map(|part| match &part.place {
+            Place::Reading(tracker) => Some((part, tracker, tracker.committable()?)),
+            Place::Held(_) | Place::Stopped(_) | Place::Gone => None,
+        });
+        let Some((part, tracker, delivered)) = left.next() else { return };
+        let committed = tracker.committed().map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+        let (more, uncommitted) = left
+            .fold((0, tracker.uncommitted()), |(more, sum), (_, tracker, _)| (more + 1, sum + tracker.uncommitted()));
+        log::warn!(
+            "not committed at the end {} group_id={} committed={committed} delivered_up_to={delivered} \
+             more_partitions={more} uncommitted={uncommitted} error=\"{why}\" meaning=\"the next start goes on at the \
+             committed offsets, and delivers again what comes after them\"",
+            part.partition,
+            self.group
+        );
     }
 }
 
@@ -197,6 +216,6 @@ impl Told {
 fn level(who: &Who, fault: &Fault) -> log::Level {
     match who {
         Who::Topic(_) => log::Level::Warn,
-        Who::Client | Who::Partition(_) => fault.level(),
+        Who::Client | Who::Partition(_) | Who::Stopped(_) => fault.level(),
     }
 }

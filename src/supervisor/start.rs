@@ -112,7 +112,12 @@ pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledge
     let Some(dir) = &config.state_dir else { return State::open(beside).map_err(wrong) };
     match State::open(dir) {
         Err(error @ state::OpenError::Io { .. }) => {
-            log::warn!("state directory can't be used, using another dir={} error=\"{error}\"", beside.display());
+            log::warn!(
+                "state directory can't be used, using another dir={} error=\"{error}\" meaning=\"the offsets there may be \
+                 older, and its lock does not hold off a worker that uses the configured one\" action=\"make state.dir \
+                 writable for this user\"",
+                beside.display()
+            );
             State::open(beside).map_err(wrong)
         }
         other => other.map_err(wrong),

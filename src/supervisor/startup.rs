@@ -61,6 +61,18 @@ impl Startup {
         self.topics.difference(&self.started)
     }
 
+    /// How many topics are read, in a few words.
+    pub(super) fn status(&self) -> String {
+        let (all, started, missing) = (self.topics.len(), self.started.len(), self.missing.len());
+        let mut status = format!("{started} of {all} topics read");
+        for (count, what) in [(missing, "missing"), (all.saturating_sub(started + missing), "starting")] {
+            if count > 0 {
+                status += &format!(", {count} {what}");
+            }
+        }
+        status
+    }
+
     /// What there is to say at `now`. A stop ends it: then nothing waits any more.
     pub(super) fn line(&mut self, now: Instant) -> Option<String> {
         if self.told_all {
@@ -113,10 +125,12 @@ mod tests {
     fn a_topic_that_is_created_later_makes_them_all() {
         let (mut startup, now) = startup();
         startup.started("a".into());
+        assert_eq!(startup.status(), "1 of 3 topics read, 2 starting");
         startup.started("b".into());
         startup.missing("c".into());
         assert_eq!(startup.line(now).as_deref(), Some("consumers started topics=2 missing=1"));
         assert_eq!(startup.line(now + LONG), None, "nothing waits but what is missing");
+        assert_eq!(startup.status(), "2 of 3 topics read, 1 missing");
         startup.started("c".into());
         assert_eq!(startup.line(now + LONG).as_deref(), Some("all consumers started topics=3 missing=0"));
     }

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub mod bed;
+pub mod install;
 pub mod kafka;
 pub mod proxy;
 pub mod worker;

@@ -26,7 +26,11 @@ impl KafkaClient {
         room: Room,
         now: Instant,
     ) -> Option<Asked> {
-        let own_first = !self.data.get(broker)?.last_was_own;
+        let data = self.data.get(broker)?;
+        if data.hung {
+            return self.probe(broker, now);
+        }
+        let own_first = !data.last_was_own;
         let asked = if own_first {
             self.choose_own(broker, *free, all_free, room, now)
                 .or_else(|| self.choose_common(broker, *free, all_free, now))
@@ -38,6 +42,15 @@ impl KafkaClient {
             *free = free.saturating_sub(parts.iter().map(|part| part.reserved).sum());
         }
         asked
+    }
+
+    /// A question over the wire socket, which ends by itself if the broker still hangs; a fetch of the crate's
+    /// would hold its thread for two minutes.
+    fn probe(&mut self, broker: &str, now: Instant) -> Option<Asked> {
+        let (index, position) = self.due(broker, now).into_iter().next()?;
+        let part = &self.parts[index];
+        let (name, epoch) = (part.name.clone(), part.epoch);
+        Some(Asked::Header(AskedPart { name, epoch, position, bytes: 0, reserved: 0 }))
     }
 
     /// The partitions of `broker` that may be asked now, beginning with the one whose turn it is: their

@@ -33,6 +33,10 @@ pub(super) struct Survey {
     pub(super) topics: Vec<(Arc<str>, TopicState)>,
     /// Partitions that were not held before, with all that is needed to start them.
     pub(super) found: Vec<Assignment>,
+    /// Those that can't be started at present.
+    pub(super) unfound: Vec<(TopicPartition, Fault)>,
+    /// Live members of the group that is continued, a few of them, in words.
+    pub(super) members: Vec<String>,
 }
 
 /// See the module's text.
@@ -69,7 +73,7 @@ impl Control {
                 new.extend(named.filter(|partition| !held.contains(partition)));
             }
         }
-        let mut found = Vec::new();
+        let (mut found, mut unfound, mut members) = (Vec::new(), Vec::new(), Vec::new());
         if !new.is_empty() {
             let bounds = self.bounds(&new)?;
             let committed = self.committed(group, &new)?;
@@ -78,23 +82,52 @@ impl Control {
                     Ok(bounds) => {
                         found.push(Assignment { partition, committed, bounds, remembered: None, is_new: false })
                     }
-                    Err(fault) => log::debug!("no bounds yet {partition} error=\"{fault}\""),
+                    Err(fault) => unfound.push((partition, fault)),
                 }
             }
         }
-        Ok(Survey { topics, found })
+        // Where nothing is committed yet the first commit tells.
+        if held.is_empty() && found.iter().any(|assignment| assignment.committed.is_some()) {
+            members = self.members_in_words(group);
+        }
+        Ok(Survey { topics, found, unfound, members })
     }
 
     /// Commits `at`, but of the partitions `first` only what the group does not have yet: what a
     /// member has committed since is committed again as it is, to learn whether the member is gone.
-    /// Returns those partitions, to be started there.
+    /// Returns those partitions, to be started there. What the group had of `unchanged` is left as it is
+    /// if somebody else has moved it.
     pub(super) fn commit_after(
         &mut self,
         group: &str,
         mut at: Vec<(TopicPartition, Offset)>,
         first: &[TopicPartition],
+        unchanged: &[(TopicPartition, Offset)],
     ) -> Result<Vec<Assignment>, Fault> {
         self.coordinators.begin();
+        if !unchanged.is_empty() {
+            let names: Vec<TopicPartition> = unchanged.iter().map(|(name, _)| name.clone()).collect();
+            let found = match self.committed(group, &names) {
+                Ok(found) => found,
+                Err(fault) => {
+                    // The others matter more than these, which the group has for another week.
+                    log::debug!("unchanged offsets not committed again group_id={group} error=\"{fault}\"");
+                    at.retain(|(partition, _)| !names.contains(partition));
+                    Vec::new()
+                }
+            };
+            for ((name, ours), found) in unchanged.iter().zip(found) {
+                let Some(found) = found.filter(|found| found != ours) else { continue };
+                log::warn!(
+                    "committed offset was moved by someone else, left as it is {name} group_id={group} found={found} \
+                     ours={ours} meaning=\"the next start goes on there\""
+                );
+                at.retain(|(partition, _)| partition != name);
+            }
+            if at.is_empty() {
+                return Ok(Vec::new());
+            }
+        }
         let mut moved = Vec::new();
         if !first.is_empty() {
             let (bounds, committed) = (self.bounds(first)?, self.committed(group, first)?);
@@ -279,6 +312,10 @@ fn most_telling(faults: Vec<Fault>) -> Fault {
         Fault::Unreachable { .. } => 3,
         _ => 2,
     };
-    let none = Fault::Unreachable { broker: "(none)".to_owned(), why: "no bootstrap server is configured".to_owned() };
+    let none = Fault::Unreachable {
+        broker: "(none)".to_owned(),
+        why: "no bootstrap server is configured".to_owned(),
+        advertised: false,
+    };
     faults.into_iter().min_by_key(rank).unwrap_or(none)
 }

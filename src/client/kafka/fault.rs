@@ -61,7 +61,7 @@ mod tests {
     fn the_end_of_a_connection_is_told_with_its_broker() {
         for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
             let told = fault("Fetch", "broker b:9092", &Error::Io(kind.into())).to_string();
-            assert_eq!(told, "Fetch failed: broker b:9092 closed the connection; the connection is replaced");
+            assert_eq!(told, "Fetch failed: broker b:9092 closed the connection; trying again over a new connection");
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct DataLink {
     /// What was asked last concerned one partition alone.
     pub(super) last_was_own: bool,
     pub(super) not_before: Option<Instant>,
+    /// It did not answer in time: before the next fetch it has to answer a small question.
+    pub(super) hung: bool,
     backoff: Backoff,
 }
 
@@ -114,10 +116,17 @@ impl KafkaClient {
                 Ok(DataReply::Header(Err(fault)) | DataReply::Bounds(Err(fault))),
                 Asked::Header(asked) | Asked::Bounds(asked),
             ) => {
+                let whole = matches!(fault, Fault::Silent { .. } | Fault::Unreachable { .. } | Fault::Broken { .. });
+                if whole && self.data.get(broker).is_some_and(|data| data.hung) {
+                    return self.link_failed(broker, fault, now);
+                }
                 if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
                     self.survey_soon(now);
                 }
                 self.with_part(&asked, |part, events| part.fail(fault, now, events));
+            }
+            (Err(Fault::Deadline { call, after_ms }), _) => {
+                self.link_failed(broker, Fault::Silent { broker: broker.to_owned(), call, after_ms }, now);
             }
             (Ok(DataReply::Records(Err(Failed::Fault(fault)))) | Err(fault), _) => self.link_failed(broker, fault, now),
             (Ok(_), _) => self.link_failed(broker, Fault::Broken { call: "Fetch", why: "mixed up".to_owned() }, now),
@@ -127,6 +136,7 @@ impl KafkaClient {
     fn link_well(&mut self, broker: &str) {
         if let Some(data) = self.data.get_mut(broker) {
             data.not_before = None;
+            data.hung = false;
             data.backoff.reset();
         }
         self.well(broker);
@@ -137,6 +147,7 @@ impl KafkaClient {
             data.link.replace();
             data.asked = None;
             data.not_before = Some(now + data.backoff.next_wait());
+            data.hung |= matches!(fault, Fault::Silent { .. });
         }
         // A broker that may be gone has to answer a small question before anything is borrowed for it.
         for part in self.parts.iter_mut().filter(|part| part.leader.as_deref() == Some(broker)) {
@@ -211,7 +222,7 @@ impl KafkaClient {
             KafkaCode::UnsupportedVersion => self.with_part(asked, |part, events| {
                 let what =
                     "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
-                part.fail(Fault::Unreadable { offset: asked.position, what }, now, events);
+                part.fail(Fault::Unreadable { offset: asked.position, last: None, what }, now, events);
                 part.step = Step::Fetch;
             }),
             code => {
@@ -291,6 +302,7 @@ impl KafkaClient {
             turn: 0,
             last_was_own: false,
             not_before: None,
+            hung: false,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
         }
     }
@@ -318,12 +330,12 @@ impl KafkaClient {
             Asked::Header(part) => {
                 let (name, position) = (part.name.clone(), part.position);
                 let call = move |session: &mut Data| DataReply::Header(session.header(&name, position));
-                data.link.start("Fetch (batch header)", timeout, now, call)?;
+                data.link.start("Fetch (batch header)", timeout + SLACK, now, call)?;
             }
             Asked::Bounds(part) => {
                 let name = part.name.clone();
                 let call = move |session: &mut Data| DataReply::Bounds(session.bounds(&name));
-                data.link.start("ListOffsets", timeout, now, call)?;
+                data.link.start("ListOffsets", timeout + SLACK, now, call)?;
             }
         }
         data.asked = Some(asked);

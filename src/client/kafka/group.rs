@@ -6,9 +6,6 @@
 use super::control::Control;
 use super::*;
 
-/// A broker that does not answer is named by the socket's own timeout, which comes first.
-const SLACK: Duration = Duration::from_secs(1);
-
 /// What is under way on the group's link.
 pub(super) enum GroupCall {
     None,
@@ -42,6 +39,7 @@ impl KafkaClient {
                     let had = moved.iter().find(|assignment| assignment.partition == *name);
                     *at = had.and_then(|assignment| assignment.committed).unwrap_or(*at);
                 }
+                self.in_group.extend(offsets.iter().cloned());
                 if !moved.is_empty() {
                     self.events.push_back(Event::Assigned(moved.clone()));
                 }
@@ -70,7 +68,13 @@ impl KafkaClient {
         let unread = |name: &TopicPartition| self.parts.iter().any(|p| p.name == *name && p.epoch == 0);
         let first: Vec<TopicPartition> =
             offsets.iter().map(|(name, _)| name.clone()).filter(|name| self.taken && unread(name)).collect();
-        let call = move |control: &mut Control| ControlReply::Committed(control.commit_after(&group, asked, &first));
+        // What has not changed is committed again so that the group does not forget it; not over what
+        // somebody else has committed meanwhile, who may have set the group back or forth on purpose.
+        let same = |(name, at): &&(TopicPartition, Offset)| self.in_group.get(name) == Some(at);
+        let unchanged: Vec<(TopicPartition, Offset)> = offsets.iter().filter(same).cloned().collect();
+        let call = move |control: &mut Control| {
+            ControlReply::Committed(control.commit_after(&group, asked, &first, &unchanged))
+        };
         match self.group_link.start("OffsetCommit", self.connection.request_timeout + SLACK, now, call) {
             Ok(()) => self.group_call = GroupCall::Commit(offsets),
             Err(fault) => self.events.push_back(Event::Committed(Err(fault))),
@@ -79,7 +83,8 @@ impl KafkaClient {
 
     fn start_read_back(&mut self, now: Instant) {
         self.read_back_due = now + self.connection.metadata_max_age;
-        let read = self.parts.iter().filter(|part| part.position.is_some());
+        // A topic that fails may be about to be gone, with all that its group had of it.
+        let read = self.parts.iter().filter(|part| part.position.is_some() && !part.is_failing());
         let of: Vec<TopicPartition> = read.map(|part| part.name.clone()).collect();
         if of.is_empty() {
             return;

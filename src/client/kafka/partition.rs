@@ -21,8 +21,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// A partition that somebody has to do something about is tried again this often: retention may
 /// take the batch away, or a broker's setting may change.
 const SLOW_RETRY: Duration = Duration::from_secs(30);
-/// So many errors in a row are a trouble to be told, fewer are a leader that moves.
-const TELL_AFTER: u32 = 3;
+/// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
+pub(super) const TELL_AFTER: Duration = Duration::from_secs(2);
 
 /// An answer that says nothing of a partition is common under a quota, and soon followed by one that does.
 /// After so long it is a trouble to be told.
@@ -75,7 +75,8 @@ pub(super) struct Partition {
     held: Option<Run>,
     log_end: Option<Offset>,
     failing: Option<Fault>,
-    errors: u32,
+    /// Since when it fails, told or not.
+    failing_since: Option<Instant>,
     /// Since when answers have said nothing of it.
     unanswered: Option<Instant>,
     backoff: Backoff,
@@ -97,7 +98,7 @@ impl Partition {
             held: None,
             log_end: None,
             failing: None,
-            errors: 0,
+            failing_since: None,
             unanswered: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             told_transactions: false,
@@ -112,6 +113,11 @@ impl Partition {
         self.not_before = None;
         self.held = None;
         self.unanswered = None;
+    }
+
+    /// Whether it can't be read at present.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
     }
 
     /// Bytes of memory that an answer holds which is not proved yet.
@@ -189,7 +195,8 @@ impl Partition {
             self.tell_transactions();
             self.advance(last.next(), events);
         } else if !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy) {
-            self.fail(Fault::Unreadable { offset: position, what: format!("codec={codec}") }, now, events);
+            let (last, what) = (Some(last), format!("codec={codec}"));
+            self.fail(Fault::Unreadable { offset: position, last, what }, now, events);
         } else if let Some(&(limit, setting)) = limits.iter().find(|(limit, _)| batch.size > *limit) {
             self.fail(Fault::TooLarge { offset: position, size: batch.size, limit, setting }, now, events);
         } else {
@@ -246,16 +253,20 @@ impl Partition {
     /// The partition can't be read at present; it is tried again after a while that fits the fault.
     pub(super) fn fail(&mut self, fault: Fault, now: Instant, events: &mut impl Extend<Event>) {
         use crate::client::Retry;
-        self.errors += 1;
+        let since = *self.failing_since.get_or_insert(now);
         let (wait, tell) = match fault.retry() {
-            Retry::Soon => (self.backoff.next_wait(), self.errors >= TELL_AFTER),
+            Retry::Soon => {
+                // One reason follows the other while a leader is sought: told is the first.
+                let told = self.failing.as_ref().is_some_and(|told| told.retry() == Retry::Soon);
+                (self.backoff.next_wait(), !told && now.saturating_duration_since(since) >= TELL_AFTER)
+            }
             Retry::Slowly | Retry::Never => {
                 self.step = Step::Header(Why::Suspicion);
-                (SLOW_RETRY, true)
+                (SLOW_RETRY, self.failing.as_ref() != Some(&fault))
             }
         };
         self.not_before = Some(now + wait);
-        if tell && self.failing.as_ref() != Some(&fault) {
+        if tell {
             self.failing = Some(fault.clone());
             events.extend([Event::Failing(self.name.clone(), fault)]);
         }
@@ -313,7 +324,7 @@ impl Partition {
     }
 
     fn well(&mut self, events: &mut impl Extend<Event>) {
-        self.errors = 0;
+        self.failing_since = None;
         self.unanswered = None;
         self.alone = self.alone.saturating_sub(1);
         self.not_before = None;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::control::TopicState;
+use super::partition::TELL_AFTER;
 use super::*;
 use crate::client::Assignment;
 use crate::record::TopicId;
@@ -15,16 +16,19 @@ const GONE_AFTER: Duration = Duration::from_secs(5);
 
 /// What this client has seen of a topic.
 pub(super) enum Known {
-    /// It exists. The partitions that the first look saw; what comes later is new.
+    /// It exists. The partitions that the first look saw; what comes later is new. `appeared`: it was looked
+    /// for in vain before, so that what a group has of it was meant for another of that name.
     Present {
         first: Vec<i32>,
+        appeared: bool,
         id: Option<TopicId>,
         /// The id was told to the consumer.
         told: bool,
         missing_since: Option<Instant>,
     },
-    /// It did not exist when it was looked for, or has gone.
-    Missing,
+    /// It did not exist when it was looked for, or has gone; then this is what was known of it, because a
+    /// broker may not know a topic for a while that is there all the same.
+    Missing(Option<(TopicId, Vec<i32>)>),
 }
 
 impl Known {
@@ -35,6 +39,7 @@ impl Known {
         for one in remembered {
             let known = topics.entry(Arc::clone(&one.partition.topic)).or_insert_with(|| Self::Present {
                 first: Vec::new(),
+                appeared: false,
                 id: one.topic_id,
                 told: false,
                 missing_since: None,
@@ -121,19 +126,39 @@ impl KafkaClient {
                 }
             }
         }
+        if !survey.members.is_empty() {
+            log::warn!(
+                "group has live members group_id={} members=\"{}\" meaning=\"they read the same topics: records are \
+                 delivered there and here, and nothing can be committed here\" action=\"stop them\"",
+                self.group,
+                survey.members.join(", ")
+            );
+        }
+        self.unfound(survey.unfound, now);
         let mut rounds: BTreeMap<Arc<str>, Vec<Assignment>> = BTreeMap::new();
         for assignment in survey.found {
+            if let Some((_, true)) = self.unstarted.remove(&assignment.partition) {
+                self.events.push_back(Event::Recovered(assignment.partition.clone()));
+            }
             rounds.entry(Arc::clone(&assignment.partition.topic)).or_default().push(assignment);
         }
         for (topic, mut round) in rounds {
             for assignment in &mut round {
                 assignment.is_new = match self.known.get(&topic) {
-                    Some(Known::Present { first, .. }) => !first.contains(&assignment.partition.partition),
-                    Some(Known::Missing) | None => true,
+                    // What the group has of it was committed by somebody who knew it.
+                    Some(Known::Present { first, appeared, .. }) => {
+                        !first.contains(&assignment.partition.partition)
+                            && (*appeared || assignment.committed.is_none())
+                    }
+                    Some(Known::Missing(_)) | None => true,
                 };
                 if assignment.committed.is_none() && !assignment.is_new {
                     assignment.remembered = self.remembered.get(&assignment.partition).copied();
                 }
+                match assignment.committed {
+                    Some(at) => self.in_group.insert(assignment.partition.clone(), at),
+                    None => self.in_group.remove(&assignment.partition),
+                };
                 let limit = self.settings.max_partition_bytes.min(self.settings.memory);
                 self.parts.push(Partition::new(assignment.partition.clone(), None, limit));
             }
@@ -142,6 +167,17 @@ impl KafkaClient {
         self.assign_leaders(now);
         if look_again {
             self.survey_due = self.survey_due.min(now + LOOK_AGAIN);
+        }
+    }
+
+    /// Partitions that can't be started: told when that has lasted.
+    fn unfound(&mut self, unfound: Vec<(TopicPartition, Fault)>, now: Instant) {
+        for (name, fault) in unfound {
+            let (since, told) = self.unstarted.entry(name.clone()).or_insert((now, false));
+            if !*told && now.saturating_duration_since(*since) >= TELL_AFTER {
+                *told = true;
+                self.events.push_back(Event::Failing(name, fault));
+            }
         }
     }
 
@@ -167,11 +203,14 @@ impl KafkaClient {
         self.well(&format!("topic {topic}"));
         let known = self.known.entry(Arc::clone(topic)).or_insert_with(|| {
             let first = partitions.iter().map(|(number, _)| *number).collect();
-            Known::Present { first, id, told: false, missing_since: None }
+            Known::Present { first, appeared: false, id, told: false, missing_since: None }
         });
-        if matches!(known, Known::Missing) {
-            // It appeared after it was looked for in vain: all of it is new.
-            *known = Known::Present { first: Vec::new(), id, told: false, missing_since: None };
+        if let Known::Missing(was) = known {
+            // It appeared after it was looked for in vain: all of it is new, but for the very topic that was there.
+            let same = was.take().filter(|(was, _)| Some(*was) == id);
+            let appeared = same.is_none();
+            let first = same.map(|(_, first)| first).unwrap_or_default();
+            *known = Known::Present { first, appeared, id, told: false, missing_since: None };
         }
         if let Known::Present { missing_since, id: known_id, told, .. } = known {
             *missing_since = None;
@@ -191,7 +230,7 @@ impl KafkaClient {
     fn missing(&mut self, topic: &Arc<str>, now: Instant) {
         let gone = match self.known.get_mut(topic) {
             None => true,
-            Some(Known::Missing) => return,
+            Some(Known::Missing(_)) => return,
             Some(Known::Present { missing_since, .. }) => {
                 let since = *missing_since.get_or_insert(now);
                 now.saturating_duration_since(since) >= GONE_AFTER
@@ -205,12 +244,21 @@ impl KafkaClient {
 
     /// The topic is gone, and with it all its partitions.
     fn forget(&mut self, topic: &Arc<str>) {
-        self.known.insert(Arc::clone(topic), Known::Missing);
+        let was = match self.known.remove(topic) {
+            Some(Known::Present { id: Some(id), .. }) => {
+                let of_topic = self.parts.iter().filter(|part| part.name.topic == *topic);
+                Some((id, of_topic.map(|part| part.name.partition).collect()))
+            }
+            Some(Known::Missing(was)) => was,
+            Some(Known::Present { id: None, .. }) | None => None,
+        };
+        self.known.insert(Arc::clone(topic), Known::Missing(was));
         let lost = |name: &TopicPartition| name.topic == *topic;
         let names: Vec<_> = self.parts.iter().map(|p| p.name.clone()).filter(lost).collect();
         self.events.retain(|event| !matches!(event, Event::Span(span) if lost(&span.partition)));
         self.parts.retain(|part| !lost(&part.name));
         self.leaders.retain(|name, _| !lost(name));
+        self.unstarted.retain(|name, _| !lost(name));
         if !names.is_empty() {
             self.events.push_back(Event::Lost(names));
         }

@@ -6,10 +6,17 @@ use crate::consumer::schedule::Failure;
 use crate::trouble::{Phrases, Word};
 
 const FAIL: Phrases = Phrases {
-    begins: "commit failed, retrying without limit",
-    goes_on: "commits still fail, retrying without limit",
+    begins: "commit failed, retrying",
+    goes_on: "commits still fail, retrying",
     ends: "commits succeed again",
     flaps: "commits fail again and again",
+};
+
+const FOREIGN: Phrases = Phrases {
+    begins: "committed offset was moved by someone else",
+    goes_on: "committed offset is still moved by someone else",
+    ends: "committed offset was not moved by someone else since the last look",
+    flaps: "committed offset is moved by someone else again and again",
 };
 
 impl Core {
@@ -180,8 +187,9 @@ impl Core {
     /// Compares what the group has with what was committed: Kafka may have forgotten it
     /// (`offsets.retention.minutes`), an old link's commit may have landed late, or somebody else
     /// commits in our group.
-    pub(super) fn read_back(&mut self, found: Vec<(TopicPartition, Option<Offset>)>) {
+    pub(super) fn read_back(&mut self, found: Vec<(TopicPartition, Option<Offset>)>, now: Instant) {
         let group = &self.settings.group;
+        let mut moved: Option<(usize, String)> = None;
         for (name, found) in found {
             let Some(part) = self.index.get(&name).map(|&index| &mut self.parts[index]) else { continue };
             let Place::Reading(tracker) = &mut part.place else { continue };
@@ -203,11 +211,8 @@ impl Core {
                 ),
                 Some(found) => {
                     if part.foreign.replace(found) != Some(found) {
-                        log::warn!(
-                            "committed offset was moved by someone else {name} group_id={group} found={found} \
-                             ours={ours} acknowledged={acknowledged} meaning=\"another program commits in this \
-                             group; it is not set back, and what is acknowledged beyond it is committed as ever\""
-                        );
+                        let first = || format!("{name} found={found} ours={ours} delivered={acknowledged}");
+                        moved.get_or_insert_with(|| (0, first())).0 += 1;
                     }
                     continue;
                 }
@@ -215,6 +220,26 @@ impl Core {
             tracker.uncommit();
             self.dirty = true;
             self.schedule.hurry();
+        }
+        self.tell_foreign(moved, now);
+    }
+
+    /// Somebody else has committed for so many partitions since the last look; the first of them in words.
+    fn tell_foreign(&mut self, moved: Option<(usize, String)>, now: Instant) {
+        let trouble = &mut self.foreign.0;
+        let word = match &moved {
+            Some(_) if trouble.since().is_none() => Some(trouble.fails(now, now)),
+            Some(_) => trouble.due(now),
+            None => trouble.works(now).or_else(|| trouble.due(now)),
+        };
+        if let Some((partitions, first)) = moved {
+            self.foreign.1 = format!(
+                "another program commits in this group, for instance a second worker with a state directory of its \
+                 own; it is not set back; partitions={partitions} first: {first}"
+            );
+        }
+        if let Some(word) = word {
+            FOREIGN.log(word, log::Level::Warn, &format_args!("group_id={}", self.settings.group), &self.foreign.1);
         }
     }
 }

@@ -142,20 +142,16 @@ impl Core {
         let Some(topic) = self.topics.get(&part.partition.topic) else { return };
         let jump = out_of_range(lost, bounds, topic.policy.on_out_of_range, topic.policy.reset);
         let Some(Jump { to, expired, reset }) = jump else {
-            log::error!(
-                "position out of range, stopped {} lost_offset={lost} {bounds} \
-                 action=\"on_out_of_range is stop: set an offset for group {} and restart, or choose another policy\"",
-                part.partition,
-                self.settings.group
-            );
             part.place = Place::Stopped(lost);
+            out.push(Output::Stopped(part.partition.clone(), lost, bounds));
             return;
         };
         part.past.jumped(expired.as_ref(), reset.as_ref());
         let count = |range: Option<&Range<Offset>>| range.map_or(0, |r| r.end.since(r.start));
         log::warn!(
-            "position out of range {} lost_offset={lost} {bounds} new_offset={to} expired={} skipped_by_policy={}",
+            "position out of range {} group_id={} lost_offset={lost} {bounds} new_offset={to} expired={} skipped_by_policy={}",
             part.partition,
+            self.settings.group,
             count(expired.as_ref()),
             count(reset.as_ref())
         );

@@ -1,0 +1,84 @@
+//! Given a broker that accepts requests of some kind, or all, and does not answer: what does not need it goes
+//! on, and what does goes on soon after it answers again, however long it lasted.
+
+use std::time::{Duration, Instant};
+
+use broker::{Api, Codec, Fault, Order};
+
+use crate::faults::{hasty, three_brokers};
+use crate::support::bed::Bed;
+use crate::support::worker::PATIENCE;
+
+/// Between two tries lies a second at most, and a request that hangs takes less; doubled for busy machines.
+const SOON: Duration = Duration::from_secs(6);
+
+/// The broker holds back the answers for one partition; the others do not wait for it.
+#[test]
+fn one_broker_of_three_does_not_answer() {
+    let bed = three_brokers();
+    let worker = bed.started(&hasty(&bed, &["t"]));
+    let order = bed.server.order(Order::new(Api::Fetch, Fault::Hang).broker(1).always());
+    (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
+    bed.await_all("t", 0);
+    bed.await_all("t", 2);
+    let line = worker.wait_words(&["WARN", "consumer in trouble", "group_id=g-t"]);
+    assert!(line.contains("did not answer Fetch within"), "{line}");
+    bed.server.cancel(order);
+    bed.await_all("t", 1);
+    bed.stop(worker);
+}
+
+/// It is neither asked first nor the group's coordinator.
+#[test]
+fn one_broker_of_three_hangs_from_the_start() {
+    let bed = three_brokers();
+    bed.server.move_coordinator("g-t", 2);
+    (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
+    let order = bed.server.order(Order::any(Fault::Hang).broker(1).always());
+    let others: Vec<String> = [0, 2].map(|broker| bed.server.bootstrap()[broker].clone()).to_vec();
+    let worker = bed.start(&hasty(&bed, &["t"]).set("kafka", "bootstrap_servers", format!("{others:?}")));
+    bed.await_all("t", 0);
+    bed.await_all("t", 2);
+    let line = worker.wait_words(&["WARN", "partition fails topic=t partition=1"]);
+    assert!(line.contains("did not answer ApiVersions within"), "{line}");
+    bed.server.cancel(order);
+    bed.await_all("t", 1);
+    worker.wait_words(&["INFO", "partition is read again topic=t partition=1"]);
+    bed.stop(worker);
+}
+
+/// Longer than all threads together may hang that the client library needs for its fetches.
+#[test]
+fn fetches_hang_for_long() {
+    let bed = Bed::new(&["t"]);
+    let worker = bed.started(&hasty(&bed, &["t"]));
+    bed.fill("t", 10);
+    bed.await_all("t", 0);
+    let order = bed.server.order(Order::new(Api::Fetch, Fault::Hang).always());
+    worker.wait_words(&["WARN", "consumer in trouble", "group_id=g-t"]);
+    let asked = bed.server.requests(Api::Fetch);
+    assert!(bed.server.await_requests(Api::Fetch, asked + 10, PATIENCE * 2), "it is asked again and again");
+    bed.fill("t", 10);
+    bed.server.cancel(order);
+    let over = Instant::now();
+    bed.await_all("t", 0);
+    assert!(over.elapsed() < SOON, "{:?}", over.elapsed());
+    bed.stop(worker);
+}
+
+/// What the group has can't be read back; commits do not need that.
+#[test]
+fn reading_back_hangs_for_long() {
+    let bed = Bed::new(&["t"]);
+    let worker = bed.started(&hasty(&bed, &["t"]).set("kafka", "metadata_max_age_ms", 100));
+    let order = bed.server.order(Order::new(Api::OffsetFetch, Fault::Hang).always());
+    for _ in 0..6 {
+        let asked = bed.server.requests(Api::OffsetFetch);
+        assert!(bed.server.await_requests(Api::OffsetFetch, asked + 1, PATIENCE), "it is read back again and again");
+        bed.fill("t", 10);
+        bed.await_all("t", 0);
+    }
+    bed.server.cancel(order);
+    assert_eq!(worker.count(&["WARN"]), 0);
+    bed.stop(worker);
+}
