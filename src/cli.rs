@@ -4,6 +4,7 @@
 //! completions in etc/ are made from it: every command and option has a text here, and nowhere else.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -48,9 +49,53 @@ pub enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Print how far each topic is read, as kafka-consumer-groups does, and how it is doing
+    Lag {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only these topics
+        #[arg(value_name = "TOPIC")]
+        topics: Vec<String>,
+        /// One JSON object a look
+        #[arg(long)]
+        json: bool,
+        /// Go on looking, with rates and the time to catch up
+        #[arg(long)]
+        watch: bool,
+        /// Time between two looks, in seconds; 0.5, with --watch 2
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        interval: Option<Duration>,
+    },
+    /// Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention
+    Diagnose {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only these topics
+        #[arg(value_name = "TOPIC")]
+        topics: Vec<String>,
+        /// How long to look, in seconds; longer than commit.interval_ms
+        #[arg(long = "for", value_name = "SECONDS", value_parser = seconds, default_value = "10s")]
+        look_for: Duration,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Show or move the committed offsets of the worker's groups
     #[command(subcommand)]
     Offsets(Offsets),
+}
+
+/// A time on the command line: seconds, also parts of them.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number =
+        text.strip_suffix('s').unwrap_or(text).parse::<f64>().map_err(|_| "is no number of seconds".to_owned())?;
+    if (0.1..=86_400.0).contains(&number) {
+        Ok(Duration::from_secs_f64(number))
+    } else {
+        Err("is not between 0.1 and 86400 seconds".to_owned())
+    }
 }
 
 /// What can be done with committed offsets.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::memory::Reserve;
+use crate::progress::counts::Times;
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
@@ -205,6 +206,19 @@ impl fmt::Display for Member {
     }
 }
 
+/// The batch that is read next from an offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Where it was asked, or the first offset behind that which is no transaction marker.
+    pub offset: Offset,
+    /// All its bytes.
+    pub size: usize,
+    /// How many records there are in it, where the format says so.
+    pub records: Option<u32>,
+    /// It was written in a transaction, which may have been aborted.
+    pub transactional: bool,
+}
+
 /// What is asked to find out why something does not move, beside all that [`Cluster`] answers. Nothing of it
 /// joins a group, commits, or reads records.
 pub trait Inspect: Cluster {
@@ -213,6 +227,13 @@ pub trait Inspect: Cluster {
     /// # Errors
     /// The coordinator could not be asked, or refused.
     fn members(&mut self, group: &str) -> Result<Vec<Member>, Fault>;
+
+    /// What a client would meet at an offset: the next batch, or nothing if the log ends there.
+    ///
+    /// # Errors
+    /// [`Fault::Unreadable`]: this client will never read it. Else: it could not be learned, for instance because
+    /// the partition has no leader or the offset is outside the log.
+    fn ahead(&mut self, partition: &TopicPartition, at: Offset) -> Result<Option<Ahead>, Fault>;
 }
 
 /// A topic as it is now.
@@ -324,4 +345,6 @@ pub struct FetchSettings {
     pub reserve: Reserve,
     /// Whether each record's checksum is verified.
     pub check_crcs: bool,
+    /// Where it is told how long each fetch took that was answered.
+    pub times: Arc<Times>,
 }

@@ -1,7 +1,10 @@
 //! The commands of the program, one a file. Each takes what was given on the command line and its
 //! output, and returns the exit code.
 
+mod ask;
 pub mod check;
+pub mod diagnose;
+pub mod lag;
 pub mod offsets;
 pub mod run;
 mod table;

@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +78,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// `memory.limit`: bytes of all records in flight, fetches included.
     pub memory_limit: usize,
+    /// `admin.listen`: where metrics, health and status are served; absent: nowhere.
+    pub admin: Option<SocketAddr>,
     /// `log.level`: a level, or a filter as `env_logger` reads it.
     pub log_level: String,
     /// `log.format`
@@ -87,6 +90,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Every value with its source: the tables, then the topics.
     pub report: Vec<Scope>,
+    /// The file that it was read from, if it was.
+    pub file: Option<PathBuf>,
 }
 
 impl Config {
@@ -179,6 +184,12 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
+    /// How long this topic may have records to read without a commit while all is well: the longest wait for a
+    /// commit, that of a fetch, and a second for what lies between.
+    pub fn patience(&self, commit: &CommitSettings) -> Duration {
+        commit.interval + self.fetch_max_wait + Duration::from_secs(1)
+    }
+
     /// The part that a client needs, in its words. `memory`: the consumer's share, in bytes;
     /// `reserve`: what it may borrow.
     pub fn fetch(&self, memory: usize, reserve: Reserve) -> FetchSettings {
@@ -190,6 +201,7 @@ impl TopicSettings {
             max_partition_bytes: self.max_partition_fetch_bytes,
             max_bytes: self.fetch_max_bytes,
             check_crcs: self.check_crcs,
+            times: Arc::default(),
         }
     }
 }
@@ -278,5 +290,9 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|b| **b == b'\n').count();
         LoadError::NotUtf8 { path: path.to_owned(), line }
     })?;
-    parse(text, &|name| std::env::var(name).ok()).map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })
+    let parsed = parse(text, &|name| std::env::var(name).ok());
+    let config = parsed.map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })?;
+    // Of a file that is gone by now the path still says something.
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    Ok(Config { file: Some(file), ..config })
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
 use crate::client::{Assignment, Client, Event, Fault};
+use crate::progress::counts::Counts;
 use crate::progress::{EVERY, Phase, Progress};
 use crate::record::{Records, TopicPartition};
 use crate::state::Ledger;
@@ -146,7 +147,18 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
     let told = Told::new(&settings.group, settings.topics.iter().map(|(topic, _)| Arc::clone(topic)));
     let acks = &ends.acks.1;
     let core = Core::new(settings);
-    let mut driver = Driver { core, client, ends, batches: Vec::new(), gone: false, told, published: None };
+    let counts = Arc::clone(ends.progress.counts());
+    let mut driver = Driver {
+        core,
+        client,
+        ends,
+        batches: Vec::new(),
+        gone: false,
+        told,
+        published: None,
+        counts,
+        committing: None,
+    };
     let mut stop = ends.stop.clone();
     let mut heard: Vec<Ack> = Vec::new();
     loop {
@@ -172,6 +184,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
             Action::Done => break,
             Action::Commit(offsets) => {
                 driver.client.commit(&offsets);
+                driver.committing = Some(now);
                 driver.apply(Input::CommitSent);
             }
             Action::Poll { room, until } => match driver.client.poll(room) {
@@ -181,12 +194,14 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                     let notice = driver.told.event(&event, now);
                     driver.mention(notice);
                     ends.progress.event(&event);
+                    driver.count(&event);
                     enter(&event, &ends.ledger, driver.core.group());
                     driver.apply(Input::Event(event));
                 }
                 Ok(None) => wait = Some(until),
                 Err(fault) => {
                     ends.progress.set_trouble(Some(&fault));
+                    driver.counts.fail(fault.to_string());
                     let notice = driver.told.fault(fault, now);
                     driver.mention(notice);
                 }
@@ -227,6 +242,9 @@ struct Driver<'a> {
     told: Told,
     /// When it was last told how far it is, if anything happened since.
     published: Option<Published>,
+    counts: Arc<Counts>,
+    /// When the commit was sent that is under way.
+    committing: Option<Instant>,
 }
 
 /// What was told last.
@@ -261,6 +279,38 @@ impl Driver<'_> {
         }
     }
 
+    /// Counts what an event says.
+    fn count(&mut self, event: &Event) {
+        match event {
+            Event::Span(span) => {
+                if let Some(counts) = self.counts.topic(&span.partition.topic) {
+                    let offsets = span.offsets.end.since(span.offsets.start);
+                    counts.absent.add(offsets.saturating_sub(span.records.len() as u64));
+                }
+            }
+            Event::Committed(answer) => {
+                let took = self.committing.take().map(|sent| sent.elapsed());
+                match (answer, took) {
+                    (Ok(_), Some(took)) => self.counts.commits.observe(took),
+                    (Ok(_), None) => {}
+                    (Err(fault), _) => {
+                        self.counts.commit_failures.add(1);
+                        self.counts.fail(format!("commit: {fault}"));
+                    }
+                }
+            }
+            Event::Failing(partition, fault) => self.counts.fail(format!("{partition}: {fault}")),
+            Event::TopicId(..)
+            | Event::Assigned(_)
+            | Event::Missing(_)
+            | Event::OutOfRange { .. }
+            | Event::Recovered(_)
+            | Event::Connected
+            | Event::ReadBack(_)
+            | Event::Lost(_) => {}
+        }
+    }
+
     /// Tells how far it is, not too often. `waits`: nothing else is to be done. Returns when there will be
     /// something to tell, if nothing else happens.
     fn publish(&mut self, waits: bool) -> Option<Instant> {
@@ -280,6 +330,11 @@ impl Driver<'_> {
                 let topic = &delivery.partition.topic;
                 if self.batches.last().is_some_and(|last| last.partition.topic != *topic) {
                     self.hand_over();
+                }
+                if let Some(counts) = self.counts.topic(topic) {
+                    counts.records.add(delivery.records.len() as u64);
+                    counts.bytes.add(delivery.bytes as u64);
+                    counts.batches.add(1);
                 }
                 let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.ends.acks.0.clone());
                 self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });

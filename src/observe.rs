@@ -17,13 +17,15 @@ use crate::client::{Cluster, Fault};
 use crate::config::Config;
 use crate::consumer::Never;
 use crate::plan::Plan;
-use crate::progress::{Board, LaneProgress, Pulse};
-use crate::record::TopicPartition;
-use crate::verdict::{self, Seen};
+use crate::progress::{Beat, Board, LaneProgress, Pulse};
+use crate::sample::{self, Round, Watched};
+use crate::verdict;
 
 mod judge;
+pub mod sight;
 
 use judge::{Judge, News};
+use sight::Sights;
 
 /// How many topics a line names when the same holds for many.
 const NAMED: usize = 10;
@@ -33,20 +35,16 @@ const TURN: Duration = Duration::from_secs(1);
 /// host that does not answer.
 const QUESTIONS: u32 = 4;
 
-/// A consumer, as the observer knows it.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    /// Its group.
-    pub group: String,
-    /// Its topics, each with the name of its sink.
-    pub topics: Vec<(Arc<str>, String)>,
-}
+/// When the first look is, if it can be seen from outside.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What is observed, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `observe.interval_ms`
     pub interval: Duration,
+    /// How soon the first look is; each of the next waits twice as long, up to the interval.
+    pub first: Duration,
     /// `watchdog.stall_timeout_ms`
     pub stall_timeout: Duration,
     /// How long a round of questions may take before it is given up.
@@ -58,16 +56,13 @@ pub struct Settings {
 impl Settings {
     /// All consumers of `plan`.
     pub fn new(config: &Config, plan: &Plan) -> Self {
-        let sink = |topic: &Arc<str>| plan.routes.get(topic).cloned().unwrap_or_default();
-        let watched = |consumer: &crate::plan::ConsumerPlan| Watched {
-            group: consumer.settings.group.clone(),
-            topics: consumer.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect(),
-        };
         Self {
             interval: config.observe_interval,
+            // Somebody may look at the page just after the start.
+            first: if config.admin.is_some() { SOON.min(config.observe_interval) } else { config.observe_interval },
             stall_timeout: config.watchdog.stall_timeout,
             round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
-            consumers: plan.consumers.iter().map(watched).collect(),
+            consumers: Watched::all(plan),
         }
     }
 }
@@ -84,6 +79,10 @@ pub struct Ends {
     pub pulse: Arc<Pulse>,
     /// What the lanes tell of themselves, by the names of their sinks.
     pub lanes: HashMap<String, Arc<LaneProgress>>,
+    /// Where it is published what was seen.
+    pub sights: Arc<Sights>,
+    /// Told at every turn, and at least once an interval.
+    pub beat: Arc<Beat>,
     /// Makes what is asked about the cluster; called on the link's thread.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -99,18 +98,16 @@ pub struct Demand {
     pub why: String,
 }
 
-/// What the cluster said in one round, for each consumer.
-type Round = Vec<Vec<(TopicPartition, Result<Seen, Fault>)>>;
-
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, pulse, lanes, cluster } = ends;
+    let Ends { stop, demands, board, pulse, lanes, sights, beat, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
     let consumers = Arc::new(settings.consumers.clone());
     let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
-    let (mut asked, mut next) = (Instant::now(), Instant::now() + settings.interval);
+    let (mut asked, mut wait) = (Instant::now(), settings.first);
+    let mut next = asked + wait;
     loop {
         let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
@@ -119,20 +116,26 @@ pub fn run(settings: &Settings, ends: Ends) {
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
+        beat.now();
         pulse.beat(now);
         match link.reply(now) {
             Some(Ok(Ok(round))) => {
                 let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();
                 let snapshots: Vec<_> = (0..consumers.len()).map(|index| board.current(index)).collect();
-                let (news, wanted) = judge.round(round, &snapshots, &lanes, asked, now);
+                let (news, wanted) = judge.round(round.clone(), &snapshots, &lanes, asked, now);
                 tell(news);
+                sights.set(sight::after(&sights.newest(), round, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
             }
-            Some(Ok(Err(fault)) | Err(fault)) => log::debug!("the cluster was not observed error=\"{fault}\""),
+            Some(Ok(Err(fault)) | Err(fault)) => {
+                log::debug!("the cluster was not observed error=\"{fault}\"");
+                sights.fail(fault, now);
+            }
             None => {}
         }
         if now >= next {
-            next = now + settings.interval;
+            wait = (wait * 2).min(settings.interval);
+            next = now + wait;
             for index in 0..consumers.len() {
                 let progress = board.current(index);
                 if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {
@@ -142,7 +145,7 @@ pub fn run(settings: &Settings, ends: Ends) {
             if !link.is_busy() {
                 asked = now;
                 let consumers = Arc::clone(&consumers);
-                let call = move |cluster: &mut Box<dyn Cluster>| sample(&mut **cluster, &consumers);
+                let call = move |cluster: &mut Box<dyn Cluster>| sample::round(&mut **cluster, &consumers);
                 if let Err(fault) = link.start("observe", settings.round_timeout, now, call) {
                     log::debug!("the cluster is not observed error=\"{fault}\"");
                 }
@@ -154,32 +157,6 @@ pub fn run(settings: &Settings, ends: Ends) {
 fn send(demands: &Sender<Demand>, demand: Demand) {
     // Full: the supervisor has enough to do, and the next round asks again.
     let _ = demands.try_send(demand);
-}
-
-/// Asks for all topics in one round: who has them, where they begin and end, what each group has.
-fn sample(cluster: &mut dyn Cluster, consumers: &[Watched]) -> Result<Round, Fault> {
-    let names: Vec<Arc<str>> =
-        consumers.iter().flat_map(|c| c.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
-    let mut topics = cluster.partitions(&names)?.into_iter();
-    // The partitions of each consumer, as far as their topics have any.
-    let owned: Vec<Vec<TopicPartition>> = consumers
-        .iter()
-        .map(|consumer| topics.by_ref().take(consumer.topics.len()).flat_map(Result::unwrap_or_default).collect())
-        .collect();
-    let mut bounds = cluster.bounds(&owned.concat())?.into_iter();
-    let mut round = Vec::with_capacity(consumers.len());
-    for (consumer, partitions) in consumers.iter().zip(owned) {
-        let bounds: Vec<_> = bounds.by_ref().take(partitions.len()).collect();
-        let committed =
-            if partitions.is_empty() { Ok(Vec::new()) } else { cluster.committed(&consumer.group, &partitions) };
-        let seen = |(index, bounds): (usize, Result<_, Fault>)| {
-            let committed = committed.as_ref().map_err(Fault::clone)?;
-            Ok(Seen { bounds: bounds?, committed: committed.get(index).copied().flatten() })
-        };
-        let seen: Vec<_> = bounds.into_iter().enumerate().map(seen).collect();
-        round.push(partitions.into_iter().zip(seen).collect());
-    }
-    Ok(round)
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.

@@ -15,6 +15,10 @@ use crate::consumer::Report;
 use crate::consumer::part::{Part, Place};
 use crate::record::{Offset, TopicPartition};
 
+pub mod counts;
+
+use counts::{Counter, Counts};
+
 /// How often a consumer publishes what is not told by every turn of its loop. Watchers look every few
 /// seconds; what is older than this is nobody's news.
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -143,15 +147,21 @@ pub struct Progress {
     phase: AtomicU64,
     batches: AtomicUsize,
     told: Mutex<Told>,
+    counts: Arc<Counts>,
 }
 
 const PHASES: [Phase; 4] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling];
 
 impl Progress {
-    /// Run `run` of a consumer, from 0, which begins at `born`.
-    pub fn new(run: u32, born: Instant) -> Self {
+    /// Run `run` of a consumer, from 0, which begins at `born`, with `counts` of all its runs.
+    pub fn new(run: u32, born: Instant, counts: Arc<Counts>) -> Self {
         let (phase, batches, told) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
-        Self { run, born, phase, batches, told }
+        Self { run, born, phase, batches, told, counts }
+    }
+
+    /// What the consumer has come to in all its runs.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// The number of the run.
@@ -230,11 +240,21 @@ impl Progress {
         told.call = call;
         for (index, part) in parts.iter().enumerate() {
             let new = part_progress(part, told.parts.get(index), now);
+            self.count(told.parts.get(index).map(|old| &old.report), &new.report);
             match told.parts.get_mut(index) {
                 Some(old) => *old = new,
                 None => told.parts.push(new),
             }
         }
+    }
+
+    /// Adds what a partition's delivery has come to since it was published last.
+    fn count(&self, old: Option<&Report>, new: &Report) {
+        let Some(counts) = self.counts.topic(&new.partition.topic) else { return };
+        let more = |of: fn(&Report) -> u64| of(new).saturating_sub(old.map_or(0, of));
+        counts.delivered.add(more(|report| report.delivered));
+        counts.expired.add(more(|report| report.expired));
+        counts.reset.add(more(|report| report.reset));
     }
 
     /// All that was published.
@@ -290,13 +310,42 @@ fn part_progress(part: &Part, earlier: Option<&PartProgress>, now: Instant) -> P
     PartProgress { report, state, position, acknowledged, moved, unacknowledged, fault: None }
 }
 
+/// When a thread has last come round.
+#[derive(Debug)]
+pub struct Beat {
+    base: Instant,
+    /// Milliseconds since `base`.
+    last: AtomicU64,
+}
+
+impl Default for Beat {
+    fn default() -> Self {
+        Self { base: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Beat {
+    /// It comes round.
+    pub fn now(&self) {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Nothing else is read by whoever reads it.
+        self.last.store(ms, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn age(&self) -> Duration {
+        self.base.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
 /// The current run's progress of every consumer, in the order of the plan.
 pub struct Board(Vec<Mutex<Arc<Progress>>>);
 
 impl Board {
     /// A place for so many consumers, each before its first run.
     pub fn new(consumers: usize) -> Self {
-        Self((0..consumers).map(|_| Mutex::new(Arc::new(Progress::new(0, Instant::now())))).collect())
+        let none = || Progress::new(0, Instant::now(), Arc::default());
+        Self((0..consumers).map(|_| Mutex::new(Arc::new(none()))).collect())
     }
 
     /// The progress of the current run of the consumer at this place of the plan.
@@ -307,12 +356,12 @@ impl Board {
         Arc::clone(&self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another run begins there. Returns its progress.
+    /// Another run begins there, which adds to `counts`. Returns its progress.
     ///
     /// # Panics
     /// If there is no such place.
-    pub fn begin(&self, consumer: usize, run: u32) -> Arc<Progress> {
-        let progress = Arc::new(Progress::new(run, Instant::now()));
+    pub fn begin(&self, consumer: usize, run: u32, counts: &Arc<Counts>) -> Arc<Progress> {
+        let progress = Arc::new(Progress::new(run, Instant::now(), Arc::clone(counts)));
         *self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
         progress
     }
@@ -320,7 +369,10 @@ impl Board {
 
 /// What a lane tells of itself.
 #[derive(Default)]
-pub struct LaneProgress(Mutex<LaneState>);
+pub struct LaneProgress {
+    state: Mutex<LaneState>,
+    failures: Counter,
+}
 
 /// What a lane is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -333,7 +385,12 @@ pub struct LaneState {
 
 impl LaneProgress {
     fn state(&self) -> MutexGuard<'_, LaneState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often its sink failed; each time it was, or will be, tried again.
+    pub fn failures(&self) -> u64 {
+        self.failures.get()
     }
 
     /// It takes up its work, or is done with it.
@@ -343,6 +400,7 @@ impl LaneProgress {
 
     /// Its sink failed with these words, or works again.
     pub fn set_trouble(&self, why: Option<&str>) {
+        self.failures.add(why.is_some().into());
         let mut state = self.state();
         let since = state.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
         state.trouble = why.map(|why| Since { what: why.to_owned(), since });

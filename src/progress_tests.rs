@@ -22,7 +22,7 @@ fn part(place: Place) -> Part {
 
 #[test]
 fn what_went_on_and_what_waits_is_known_with_its_time() {
-    let progress = Progress::new(0, Instant::now());
+    let progress = Progress::new(0, Instant::now(), Arc::default());
     let at = |s| progress.born() + Duration::from_secs(s);
     let publish = |part: &Part, s| {
         progress.publish(std::slice::from_ref(part), false, None, at(s));
@@ -55,7 +55,7 @@ fn what_went_on_and_what_waits_is_known_with_its_time() {
 
 #[test]
 fn a_full_budget_is_known_since_it_became_full() {
-    let progress = Progress::new(0, Instant::now());
+    let progress = Progress::new(0, Instant::now(), Arc::default());
     let at = |s| progress.born() + Duration::from_secs(s);
     let publish = |full, s| {
         progress.publish(&[], full, None, at(s));
@@ -67,7 +67,7 @@ fn a_full_budget_is_known_since_it_became_full() {
 
 #[test]
 fn the_phase_carries_the_time_it_was_entered() {
-    let progress = Progress::new(0, Instant::now());
+    let progress = Progress::new(0, Instant::now(), Arc::default());
     for phase in PHASES {
         let before = Instant::now();
         progress.enter(phase);
@@ -79,7 +79,7 @@ fn the_phase_carries_the_time_it_was_entered() {
 
 #[test]
 fn a_fault_of_a_partition_is_told_until_it_is_over_also_if_it_came_first() {
-    let (progress, part) = (Progress::new(0, Instant::now()), part(Place::Gone));
+    let (progress, part) = (Progress::new(0, Instant::now(), Arc::default()), part(Place::Gone));
     progress.set_fault(&part.partition, Some(&Fault::NoLeader));
     progress.publish(std::slice::from_ref(&part), false, None, Instant::now());
     let fault = |progress: &Progress| progress.snapshot().parts[0].fault.clone().map(|fault| fault.what);
@@ -90,7 +90,7 @@ fn a_fault_of_a_partition_is_told_until_it_is_over_also_if_it_came_first() {
 
 #[test]
 fn failing_commits_are_known_since_the_first_one() {
-    let progress = Progress::new(0, Instant::now());
+    let progress = Progress::new(0, Instant::now(), Arc::default());
     progress.set_commit(Some(&Fault::NoLeader));
     let first = progress.snapshot().commit.unwrap();
     let other = Fault::Refused { call: "OffsetCommit", code: "NotCoordinator".to_owned() };

@@ -10,19 +10,23 @@
 //! - it waits for nothing without a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
+use crate::admin::{Life, Sources};
 use crate::client::{Client, Cluster, Connection, Remembered, kafka};
 use crate::config::Config;
 use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
+use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
 use crate::plan::{ConsumerPlan, Plan};
-use crate::progress::{Board, Pulse};
+use crate::progress::{Beat, Board, Pulse};
 use crate::record::TopicPartition;
 use crate::sink::Sink;
 use crate::state::{Ledger, State};
@@ -117,7 +121,14 @@ pub fn run_with(config: &Config, beside: &Path, signals: &Signals, library: Libr
             return FAILURE;
         }
     };
-    match Supervisor::start(config, &plan, state, sinks, library) {
+    let admin = match start::open_admin(config) {
+        Ok(admin) => admin,
+        Err(error) => {
+            log::error!("cannot start error=\"{error}\"");
+            return FAILURE;
+        }
+    };
+    match Supervisor::start(config, &plan, state, sinks, admin, library) {
         Ok(supervisor) => supervisor.run(signals),
         Err(error) => {
             log::error!("cannot start error=\"{error}\"");
@@ -143,6 +154,10 @@ struct Supervisor {
     /// Dropped: nothing is committed any more.
     settled: Option<Sender<Never>>,
     reopen: Vec<Sender<()>>,
+    /// Closed: the admin ends.
+    admin: Option<UnixStream>,
+    /// What the admin tells of the process.
+    life: Arc<Life>,
     drain_timeout: Duration,
     /// What has not ended yet.
     running: BTreeSet<Role>,
@@ -217,6 +232,7 @@ impl Supervisor {
                 }
             }
             let now = Instant::now();
+            self.life.beat.now();
             self.watch.look(now);
             chorus::flush(now);
             if self.deadline.is_none()
@@ -242,6 +258,7 @@ impl Supervisor {
     }
 
     fn drain(&mut self) {
+        self.life.stop();
         self.notify.stopping(self.drain_timeout + GRACE * 2);
         self.stop = None;
         if let Some(consumers) = self.consumers.take() {
@@ -264,6 +281,9 @@ impl Supervisor {
             // The end of a run that was given up. Another one has its place.
             _ if !was_running => log::info!("an earlier run ended at last thread={}", exit.role),
             Err(panic) if self.restart(&exit.role, &format!("it panicked: {panic}")) => {}
+            Err(panic) if exit.role == Role::Admin => {
+                log::error!("thread panicked, the rest goes on thread=admin panic=\"{panic}\"");
+            }
             Err(panic) => {
                 log::error!("thread panicked, stopping thread={} panic=\"{panic}\"", exit.role);
                 self.fail();
@@ -290,6 +310,8 @@ impl Supervisor {
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
             Ok(threads::End::Lane) => {}
+            // The worker's work does not depend on it; why it ended, it has said.
+            Ok(threads::End::Admin) => {}
             // It ends when it is to stop, which its end may tell before anything else does.
             Ok(threads::End::Observe) => {}
             Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
@@ -303,6 +325,8 @@ impl Supervisor {
             // Nobody is left who would hear of a delivery.
             self.abort = None;
             self.settled = None;
+            // Up to here it can be asked how the stop goes.
+            self.admin = None;
         }
     }
 
@@ -363,6 +387,7 @@ impl Supervisor {
             Notice::Missing { topic } => self.startup.missing(topic),
             Notice::Waiting { topics, why } => self.startup.waiting(topics, why.as_deref()),
         }
+        self.life.set_waiting(self.startup.starting().cloned().collect());
     }
 
     fn reopen(&mut self) {
@@ -381,9 +406,10 @@ impl Supervisor {
         plan: &Plan,
         (state, ledger): (State, Ledger),
         sinks: BTreeMap<String, Box<dyn Sink>>,
+        admin: Option<TcpListener>,
         library: Library,
     ) -> Result<Self, StartError> {
-        let threads = 3 + sinks.len() + plan.consumers.len();
+        let threads = 4 + sinks.len() + plan.consumers.len();
         let (exits_tx, exits) = bounded(threads);
         let (notices_tx, notices) = bounded(256);
         let (stop, stop_rx) = bounded(0);
@@ -401,6 +427,8 @@ impl Supervisor {
             abort: Some(abort),
             settled: Some(settled),
             reopen: Vec::new(),
+            admin: None,
+            life: Arc::default(),
             drain_timeout: config.drain_timeout,
             running: BTreeSet::new(),
             startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
@@ -416,12 +444,26 @@ impl Supervisor {
         let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes.queues, &exits_tx)?;
         start::state(&mut supervisor, state, &ledger, settled_rx, &exits_tx)?;
         let board = Arc::new(Board::new(plan.consumers.len()));
+        let (sights, beat) = (Arc::<Sights>::default(), Arc::<Beat>::default());
+        let sources = Sources {
+            config: config.file.clone().unwrap_or_default(),
+            started: (Instant::now(), SystemTime::now()),
+            interval: config.observe_interval,
+            plan: Arc::new(plan.clone()),
+            board: Arc::clone(&board),
+            lanes: lanes.progress.clone().into_iter().collect(),
+            sights: Arc::clone(&sights),
+            observer: Arc::clone(&beat),
+            life: Arc::clone(&supervisor.life),
+        };
         let observer = observe::Ends {
             stop: stop_rx.clone(),
             demands: demands_tx,
             board: Arc::clone(&board),
             pulse: Arc::clone(&supervisor.pulse),
             lanes: lanes.progress,
+            sights,
+            beat,
             cluster: Arc::clone(&library.cluster),
         };
         let window = RESTARTS_COUNT_FOR.max(config.watchdog.stall_timeout * 6);
@@ -437,6 +479,9 @@ impl Supervisor {
         };
         start::consumers(&mut supervisor, plan, common)?;
         start::observer(&mut supervisor, config, plan, observer, &exits_tx)?;
+        if let Some(listener) = admin {
+            start::admin(&mut supervisor, listener, sources, &exits_tx)?;
+        }
         Ok(supervisor)
     }
 }

@@ -104,6 +104,19 @@ pub enum Verdict {
     CatchingUp(Pace),
     /// Behind, and there is more to read than before.
     FallingBack(Pace),
+    /// There is something to read, and nothing has moved, but for so short a time that it means nothing: what
+    /// is delivered is committed only now and then. Only [`Verdict::patient`] says so.
+    Behind {
+        /// READABLE.
+        readable: u64,
+        /// How long nothing has moved, at least.
+        still: Duration,
+    },
+    /// The group has no committed offset, and no consumer is known: the next start goes by `auto_offset_reset`.
+    NotStarted {
+        /// READABLE: all of the log.
+        readable: u64,
+    },
     /// There is something to read, and nothing moves.
     Stalled {
         /// READABLE.
@@ -225,6 +238,9 @@ pub fn verdict(earlier: &Sample, now: &Sample, view: Option<&View<'_>>) -> Verdi
             return Verdict::Uncommitted { readable, fault };
         }
     }
+    if seen.committed.is_none() && !moved && view.is_none() {
+        return Verdict::NotStarted { readable };
+    }
     let earlier_readable = before.map_or(readable, Seen::readable);
     if !moved && earlier_readable > 0 {
         let reason = view.map_or(Reason::Unexplained, |view| reason(view, now.at, within));
@@ -301,12 +317,29 @@ impl Verdict {
             Self::Idle => "idle",
             Self::Empty => "empty",
             Self::Uncommitted { .. } => "uncommitted",
+            Self::Behind { .. } => "behind",
+            Self::NotStarted { .. } => "not-started",
             Self::CatchingUp(_) => "catching-up",
             Self::FallingBack(_) => "falling-back",
             Self::Stalled { .. } => "stalled",
             Self::OutOfRange { .. } => "out-of-range",
             Self::Missing => "missing",
             Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// The same for who has looked for a short time only: `grace` is how long a consumer that works well may
+    /// go without a commit. A shorter stall means nothing yet, nor does it to be behind by less than that.
+    #[must_use]
+    pub fn patient(self, grace: Duration) -> Self {
+        match self {
+            Self::Stalled { readable, still, .. } if still < grace => Self::Behind { readable, still },
+            Self::FallingBack(pace) if pace.behind().is_some_and(|behind| behind < grace) => Self::CatchingUp(pace),
+            // Nothing was readable before, so it is all younger than the time in between.
+            Self::FallingBack(Pace { readable, before: 0, consumed: 0, within }) if within < grace => {
+                Self::Behind { readable, still: within }
+            }
+            other => other,
         }
     }
 }
@@ -325,6 +358,10 @@ impl fmt::Display for Verdict {
             }
             Self::CatchingUp(pace) => write!(f, "behind and catching up: {pace}"),
             Self::FallingBack(pace) => write!(f, "behind and falling back: {pace}"),
+            Self::Behind { readable, still } => {
+                write!(f, "behind: readable={readable} no_progress_ms={}, too short to tell", still.as_millis())
+            }
+            Self::NotStarted { readable } => write!(f, "not started: readable={readable}, no committed offset"),
             Self::Stalled { readable, still, reason } => {
                 write!(f, "stalled: readable={readable} no_progress_ms={} reason=\"{reason}\"", still.as_millis())
             }

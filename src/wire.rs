@@ -27,6 +27,7 @@ mod groups;
 mod header;
 mod metadata;
 mod offsets;
+mod old_fetch;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -197,6 +198,17 @@ impl Wire {
         version: i16,
         ask: &Q,
     ) -> Result<Exchange<'_>, Fault> {
+        self.send_as(call, key, version, |header| exchange::frame(header, ask, version))
+    }
+
+    /// The same with what makes the whole frame from its header.
+    fn send_as(
+        &mut self,
+        call: &'static str,
+        key: ApiKey,
+        version: i16,
+        frame: impl FnOnce(&RequestHeader) -> Result<Vec<u8>, Trouble>,
+    ) -> Result<Exchange<'_>, Fault> {
         let started = Instant::now();
         let timeout = self.request_timeout;
         self.correlation_id = self.correlation_id.wrapping_add(1);
@@ -208,7 +220,7 @@ impl Wire {
             .with_client_id(Some(StrBytes::from_string(self.client_id.clone())));
         let first = self.versions.is_empty();
         let result = self.stream.as_ref().ok_or(Trouble::Closed).and_then(|stream| {
-            let frame = exchange::frame(&header, ask, version)?;
+            let frame = frame(&header)?;
             let until = started + timeout;
             exchange::write_all(stream, &frame, until)?;
             let mut answer = Exchange { stream, left: 4, started, until };

@@ -85,6 +85,7 @@ fn the_example_has_every_key() {
         "[gate]",
         "[memory]",
         "[state]",
+        "[admin]",
         "[log]",
         "[sink.drop]",
         "[sink.log]",
@@ -104,7 +105,7 @@ fn the_example_shows_the_defaults() {
         "[kafka]\nbootstrap_servers = '127.0.0.1:9092'\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\ntopics = [{}]\n\
          [gate]\nrequired_topics = ['SCHEDULE-STATION-PARAM', 'SCHEDULE-CAR-PRICE']\n[sink.drop]\n[sink.log]\n[sink.stdout]\n\
          [sink.orders]\ntype = 'file'\npath = '/var/lib/worker/orders.jsonl'\nrotate_size = '100MiB'\nrotate_keep = 10\n\
-         [state]\ndir = '/var/lib/worker'\n",
+         [state]\ndir = '/var/lib/worker'\n[admin]\nlisten = '127.0.0.1:9464'\n",
         topics.join(",")
     );
     let mut bare = good(&bare);

@@ -62,7 +62,7 @@ impl Consumer {
         let (stop, stop_rx) = bounded(0);
         let (retire, retired) = bounded(0);
         let acks = bounded(settings.batches);
-        let progress = Arc::new(Progress::new(0, Instant::now()));
+        let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
         let flight = Flight { acks: acks.1.clone(), progress: Arc::clone(&progress) };
         let ends =
             Ends { deliveries, stop: stop_rx, retired, notices: notices_tx, ledger: Arc::default(), acks, progress };
@@ -243,7 +243,7 @@ fn the_next_run_begins_when_what_the_panicked_one_handed_over_is_done() {
 
     let (deliveries, _groups) = bounded(64);
     let ((_stop, stop), (_retire, retired), (notices, _)) = (bounded(0), bounded(0), bounded(64));
-    let progress = Arc::new(Progress::new(1, Instant::now()));
+    let progress = Arc::new(Progress::new(1, Instant::now(), Arc::default()));
     let ends = Ends {
         deliveries,
         stop,

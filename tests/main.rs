@@ -1,15 +1,19 @@
 //! The integration tests: one binary, its modules by what they prove.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod admin;
+mod admin_page;
 mod chaos;
 mod cli;
 mod commits;
 mod config;
 mod delivery;
+mod diagnose;
 mod driver;
 mod faults;
 mod hangs;
 mod install;
+mod lag;
 mod lengths;
 mod log_lines;
 mod manual;
@@ -20,9 +24,11 @@ mod offsets;
 mod out_of_range;
 mod ports;
 mod real_delivery;
+mod real_diagnose;
 mod real_faults;
 mod real_groups;
 mod real_kafka;
+mod real_lag;
 mod real_limits;
 mod real_measure;
 mod real_memory;

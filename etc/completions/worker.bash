@@ -19,8 +19,14 @@ _worker() {
             worker,check)
                 cmd="worker__subcmd__check"
                 ;;
+            worker,diagnose)
+                cmd="worker__subcmd__diagnose"
+                ;;
             worker,help)
                 cmd="worker__subcmd__help"
+                ;;
+            worker,lag)
+                cmd="worker__subcmd__lag"
                 ;;
             worker,offsets)
                 cmd="worker__subcmd__offsets"
@@ -28,8 +34,14 @@ _worker() {
             worker__subcmd__help,check)
                 cmd="worker__subcmd__help__subcmd__check"
                 ;;
+            worker__subcmd__help,diagnose)
+                cmd="worker__subcmd__help__subcmd__diagnose"
+                ;;
             worker__subcmd__help,help)
                 cmd="worker__subcmd__help__subcmd__help"
+                ;;
+            worker__subcmd__help,lag)
+                cmd="worker__subcmd__help__subcmd__lag"
                 ;;
             worker__subcmd__help,offsets)
                 cmd="worker__subcmd__help__subcmd__offsets"
@@ -74,7 +86,7 @@ _worker() {
 
     case "${cmd}" in
         worker)
-            opts="-c -h -V --config --log-level --log-format --help --version check offsets help"
+            opts="-c -h -V --config --log-level --log-format --help --version check lag diagnose offsets help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,8 +137,34 @@ _worker() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        worker__subcmd__diagnose)
+            opts="-c -h --config --for --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         worker__subcmd__help)
-            opts="check offsets help"
+            opts="check lag diagnose offsets help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,7 +191,35 @@ _worker() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        worker__subcmd__help__subcmd__diagnose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         worker__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        worker__subcmd__help__subcmd__lag)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -216,6 +282,32 @@ _worker() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        worker__subcmd__lag)
+            opts="-c -h --config --json --watch --interval --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -31,10 +31,21 @@ json\t'An object a line, for collectors'"
 complete -c worker -n "__fish_worker_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c worker -n "__fish_worker_needs_command" -s V -l version -d 'Print version'
 complete -c worker -n "__fish_worker_needs_command" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
+complete -c worker -n "__fish_worker_needs_command" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
+complete -c worker -n "__fish_worker_needs_command" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
 complete -c worker -n "__fish_worker_needs_command" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
 complete -c worker -n "__fish_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c worker -n "__fish_worker_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
 complete -c worker -n "__fish_worker_using_subcommand check" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand lag" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand lag" -l interval -d 'Time between two looks, in seconds; 0.5, with --watch 2' -r
+complete -c worker -n "__fish_worker_using_subcommand lag" -l json -d 'One JSON object a look'
+complete -c worker -n "__fish_worker_using_subcommand lag" -l watch -d 'Go on looking, with rates and the time to catch up'
+complete -c worker -n "__fish_worker_using_subcommand lag" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand diagnose" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand diagnose" -l for -d 'How long to look, in seconds; longer than commit.interval_ms' -r
+complete -c worker -n "__fish_worker_using_subcommand diagnose" -l json -d 'One JSON object'
+complete -c worker -n "__fish_worker_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -s h -l help -d 'Print help'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -f -a "show" -d 'Print what each group has committed, where the logs begin and end, and what the state directory remembers'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
@@ -66,9 +77,11 @@ complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_s
 complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check offsets help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check offsets help" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check offsets help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "show" -d 'Print what each group has committed, where the logs begin and end, and what the state directory remembers'
 complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
 complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'

@@ -80,6 +80,8 @@ pub struct TopicStatus {
     pub produced_per_second: Option<f64>,
     /// How long ago anything of it went on; `None`: not in this run.
     pub progress_age_ms: Option<u64>,
+    /// What failed last in its consumer, also if it works again, and how long ago.
+    pub last_error: Option<TroubleStatus>,
     /// Its partitions, by number.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -92,6 +94,8 @@ pub struct VerdictStatus {
     pub word: String,
     /// In an operator's words, with what it rests on.
     pub text: String,
+    /// Of what is stalled: why, as far as it is known.
+    pub reason: Option<String>,
 }
 
 /// What the consumer of a topic tells of itself. Where one consumer has several topics, all of them say

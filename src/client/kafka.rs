@@ -16,7 +16,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
 use crate::client::{
-    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Manage, Remembered, Retry, Room,
+    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Inspect, Manage, Remembered, Retry,
+    Room,
 };
 use crate::memory::{Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, TopicPartition};
@@ -30,6 +31,7 @@ mod fault;
 mod fetch;
 mod fetch_size;
 mod group;
+mod inspect;
 mod link;
 mod manage;
 mod partition;
@@ -103,6 +105,11 @@ pub struct KafkaClient {
 /// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
 /// the first question; each round of questions, which begins with the topics' partitions, connects anew.
 pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
+    Box::new(Control::new(connection))
+}
+
+/// The same for those who also want to know why something does not move.
+pub fn inspect(connection: Arc<Connection>) -> Box<dyn Inspect> {
     Box::new(Control::new(connection))
 }
 

@@ -9,10 +9,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{FAILURE, OK, USAGE};
+use super::{FAILURE, OK, USAGE, ask};
 use crate::cli::Offsets;
 use crate::client::{Bounds, Fault, Manage, Topic, kafka};
-use crate::config::{self, Config, TopicSettings};
+use crate::config::{Config, TopicSettings};
 use crate::record::TopicPartition;
 
 mod change;
@@ -58,17 +58,7 @@ pub fn offsets(command: &Offsets, out: &mut dyn Write, err: &mut dyn Write) -> u
 
 /// Reads the configuration, and finds these topics of it, or all if there are none.
 fn load(path: &Path, topics: &[String]) -> Result<(Config, Vec<TopicSettings>), Wrong> {
-    let config = config::load(path).map_err(Wrong::Config)?;
-    let known = |name: &str| config.topics.iter().any(|topic| &*topic.name == name);
-    let strange = topics.iter().filter(|name| !known(name)).map(|name| {
-        let offer = config::nearest(name, config.topics.iter().map(|topic| &*topic.name));
-        let offer = offer.map(|offer| format!("; did you mean {offer}?")).unwrap_or_default();
-        format!("topic {name:?} is not in consumer.topics of {}{offer}", path.display())
-    });
-    let strange: Vec<String> = strange.collect();
-    if !strange.is_empty() {
-        return Err(Wrong::CommandLine(strange.join("\n")));
-    }
+    let config = ask::read(path, topics).map_err(Wrong::Asked)?;
     let wanted = |topic: &&TopicSettings| topics.is_empty() || topics.iter().any(|name| **name == *topic.name);
     let found = config.topics.iter().filter(wanted).cloned().collect();
     Ok((config, found))

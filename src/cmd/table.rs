@@ -24,26 +24,27 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// Each line of cells as a text, the columns below each other; those that are `right` stand to the right.
+pub(super) fn columns(lines: &[Vec<String>], right: impl Fn(usize) -> bool) -> Vec<String> {
+    let width = |index: usize| lines.iter().filter_map(|line| line.get(index)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(|index| width(index).unwrap_or(0)).collect();
+    let text = |line: &Vec<String>| {
+        let mut text = String::new();
+        for (index, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+            let padded = if right(index) { format!("{cell:>width$}  ") } else { format!("{cell:width$}  ") };
+            text.push_str(&padded);
+        }
+        text.truncate(text.trim_end().len());
+        text
+    };
+    lines.iter().map(text).collect()
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.lines.first().map_or(0, Vec::len);
         let is_number = |cell: &String| cell == "-" || cell.parse::<i64>().is_ok();
-        let column = |index: usize| self.lines.iter().filter_map(move |line| line.get(index));
-        let widths: Vec<(usize, bool)> = (0..columns)
-            .map(|index| {
-                let width = column(index).map(|cell| cell.chars().count()).max().unwrap_or(0);
-                (width, column(index).skip(1).all(is_number))
-            })
-            .collect();
-        for line in &self.lines {
-            let mut text = String::new();
-            for (cell, &(width, number)) in line.iter().zip(&widths) {
-                let padded = if number { format!("{cell:>width$}  ") } else { format!("{cell:width$}  ") };
-                text.push_str(&padded);
-            }
-            writeln!(f, "{}", text.trim_end())?;
-        }
-        Ok(())
+        let right = |index: usize| self.lines.iter().skip(1).filter_map(|line| line.get(index)).all(is_number);
+        columns(&self.lines, right).iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 

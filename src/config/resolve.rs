@@ -4,6 +4,7 @@
 //! tables. Topics and sinks have modules of their own.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,8 +36,9 @@ const OBSERVE_MIN_MS: u64 = 100;
 /// Less is no stall: a commit, a leader that moves, a full disk that is noticed take as long.
 const STALL_MIN_MS: u64 = 1000;
 
-const TABLES: [&str; 12] = [
-    "kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "state", "memory", "log", "sink",
+const TABLES: [&str; 13] = [
+    "kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "state", "memory", "admin",
+    "log", "sink",
 ];
 
 impl Choice for LogFormat {
@@ -159,6 +161,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(memory, "[memory]");
         limit
     };
+    let admin = admin(tables, context);
     let (log_level, log_format) = {
         let mut log = tables.reader(context, "log");
         let settings = (log.text("level", value::log_filter), log.choice::<LogFormat>("format"));
@@ -182,12 +185,31 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         gate: gate.ok()?,
         state_dir,
         memory_limit: memory_limit?,
+        admin,
         log_level: log_level?,
         log_format: log_format?,
         sinks: sinks?,
         warnings: vec![],
         report: vec![],
+        file: None,
     })
+}
+
+/// Where the admin listens. Absent or wrong: nowhere; what is wrong has been told.
+fn admin<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<SocketAddr> {
+    let mut admin = tables.reader(context, "admin");
+    let listen = admin.text("listen", |text| value::address(text).map(drop));
+    let address = listen.and_then(|text| value::address(&text).ok());
+    if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+        let line = admin.context.lines.line(admin.place("listen"));
+        admin.context.warnings.push(format!(
+            "line {line}: admin.listen is {address}, which other machines may reach, and there is no password: whoever \
+             does sees topics, offsets and errors, and can change nothing; write 127.0.0.1:{} for this machine only",
+            address.port()
+        ));
+    }
+    finish(admin, "[admin]");
+    address
 }
 
 fn finish(reader: Reader<'_, '_>, title: &str) {

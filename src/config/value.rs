@@ -4,6 +4,7 @@
 //! under which key, is added by the caller.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use log::Level;
@@ -224,6 +225,16 @@ pub(super) fn server(server: &str) -> Result<(), String> {
         return Err(format!("{is} has no valid port; ports go from 1 to 65535: {WANTED}"));
     }
     Ok(())
+}
+
+/// `127.0.0.1:9464`, `[::1]:9464`, `localhost:9464`: where to listen. Port 0 is any that is free.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    let wanted = "write an address of this machine and a port, such as \"127.0.0.1:9464\"";
+    numeric.parse().map_err(|_| format!("\"{}\" is no address to listen at; {wanted}", short(text)))
 }
 
 /// `info`, or a list such as `warn,worker::client=debug`: the form that `env_logger` reads.

@@ -9,9 +9,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::sight::Judged;
 use super::{Demand, Round, Watched};
 use crate::progress::{LaneState, Progress, Snapshot};
 use crate::record::TopicPartition;
+use crate::sample::TopicRound;
 use crate::verdict::{Pace, Reason, Sample, Verdict, View, verdict};
 
 /// What has changed with a topic.
@@ -106,6 +108,8 @@ struct Falling {
 pub(super) struct Judge {
     stall_timeout: Duration,
     consumers: Vec<(Watched, HashMap<Arc<str>, Topic>)>,
+    /// Of the last round.
+    judged: HashMap<Arc<str>, Judged>,
 }
 
 /// What all the partitions of a topic come to.
@@ -115,6 +119,8 @@ struct Sum {
     unknown: bool,
     pace: Option<Pace>,
     stalled: Vec<(i32, u64, Duration, Reason)>,
+    /// Of each partition that was known before.
+    verdicts: BTreeMap<i32, Verdict>,
 }
 
 impl Judge {
@@ -123,7 +129,13 @@ impl Judge {
             let topics = watched.topics.iter().map(|(name, _)| (Arc::clone(name), Topic::default())).collect();
             (watched.clone(), topics)
         };
-        Self { stall_timeout, consumers: consumers.iter().map(empty).collect() }
+        let consumers = consumers.iter().map(empty).collect();
+        Self { stall_timeout, consumers, judged: HashMap::new() }
+    }
+
+    /// What was said of each topic in the last round.
+    pub(super) fn take_judged(&mut self) -> HashMap<Arc<str>, Judged> {
+        std::mem::take(&mut self.judged)
     }
 
     /// Judges what the cluster was asked at `asked`, beside what the consumers tell at `now`.
@@ -140,9 +152,9 @@ impl Judge {
         for (index, (((watched, topics), seen), progress)) in consumers {
             let snapshot = progress.snapshot();
             let mut by_topic: HashMap<Arc<str>, Vec<(TopicPartition, Sample)>> = HashMap::new();
-            for (partition, seen) in seen {
-                let sample = Sample { at: asked, seen };
-                by_topic.entry(Arc::clone(&partition.topic)).or_default().push((partition, sample));
+            for TopicRound { topic, partitions } in seen {
+                let sampled = |(partition, seen)| (partition, Sample { at: asked, seen });
+                by_topic.insert(topic, partitions.unwrap_or_default().into_iter().map(sampled).collect());
             }
             for (name, sink) in &watched.topics {
                 let Some(topic) = topics.get_mut(name) else { continue };
@@ -159,6 +171,8 @@ impl Judge {
                     demands.push(Demand { consumer: index, run: progress.run(), why });
                 }
                 topic.tell(&sum, name, &watched.group, self.stall_timeout, asked, &mut news);
+                let judged = Judged { verdicts: sum.verdicts, pace: sum.pace, stalled: topic.stalled.is_some() };
+                self.judged.insert(Arc::clone(name), judged);
             }
         }
         // One new run helps all topics of a consumer.
@@ -191,7 +205,9 @@ impl Topic {
                 continue;
             };
             let view = View { consumer, part: consumer.part(&partition), sink, lane };
-            match verdict(anchor, &sample, Some(&view)) {
+            let verdict = verdict(anchor, &sample, Some(&view));
+            sum.verdicts.insert(number, verdict.clone());
+            match verdict {
                 Verdict::Stalled { readable, still, reason } => sum.stalled.push((number, readable, still, reason)),
                 // Neither progress nor a stall: the next answer is compared with what was known before.
                 Verdict::Unknown(_) | Verdict::Missing => sum.unknown = true,
@@ -199,7 +215,12 @@ impl Topic {
                     sum.pace = Some(sum.pace.map_or(pace, |sum| add(sum, pace)));
                     self.anchors.insert(number, sample);
                 }
-                Verdict::Idle | Verdict::Empty | Verdict::Uncommitted { .. } | Verdict::OutOfRange { .. } => {
+                Verdict::Idle
+                | Verdict::Empty
+                | Verdict::Uncommitted { .. }
+                | Verdict::Behind { .. }
+                | Verdict::NotStarted { .. }
+                | Verdict::OutOfRange { .. } => {
                     self.anchors.insert(number, sample);
                 }
             }

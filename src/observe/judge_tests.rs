@@ -26,7 +26,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "out".to_owned())] };
-        let progress = Arc::new(Progress::new(0, Instant::now()));
+        let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
         progress.enter(Phase::Waiting);
         Self { judge: Judge::new(TIMEOUT, &[watched]), now: progress.born(), progress }
     }
@@ -40,7 +40,8 @@ impl Scene {
             Ok(Seen { bounds, committed: Some(offset(committed)) })
         };
         let named = |(number, answer)| (TopicPartition::new("t", number), seen(answer));
-        let round = vec![(0..).zip(partitions).map(named).collect()];
+        let partitions = Ok((0..).zip(partitions).map(named).collect());
+        let round = vec![vec![TopicRound { topic: "t".into(), partitions }]];
         self.judge.round(round, &[Arc::clone(&self.progress)], &HashMap::new(), self.now, self.now)
     }
 
@@ -105,7 +106,7 @@ fn a_consumer_is_given_up_only_when_its_present_run_had_the_time() {
     assert_eq!((told, wanted.len()), (1, 2), "asked again until it is done: {wanted:?}");
     assert_eq!((wanted[0].consumer, wanted[0].run), (0, 0));
     assert!(wanted.iter().all(|demand| demand.run == 0));
-    scene.progress = Arc::new(Progress::new(1, scene.now));
+    scene.progress = Arc::new(Progress::new(1, scene.now, Arc::default()));
     scene.progress.enter(Phase::Waiting);
     publish(&scene.progress);
     for _ in 0..9 {

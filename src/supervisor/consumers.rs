@@ -16,6 +16,7 @@ use super::{Library, StartError};
 use crate::consumer::{self, Batch, Ends, Flight, Never, Notice, Report};
 use crate::plan::ConsumerPlan;
 use crate::progress::Board;
+use crate::progress::counts::Counts;
 use crate::record::TopicPartition;
 use crate::state::Ledger;
 
@@ -40,6 +41,8 @@ struct One {
     /// What the latest runs may have left in flight, the current one first.
     flights: VecDeque<Flight>,
     restarts: Restarts,
+    /// Of all its runs.
+    counts: Arc<Counts>,
     /// When the next run begins.
     due: Option<Instant>,
 }
@@ -68,6 +71,10 @@ impl Consumers {
             retire: None,
             flights: VecDeque::new(),
             restarts: Restarts::new(common.window),
+            counts: Arc::new(Counts::new(
+                plan.settings.topics.iter().map(|(topic, _)| Arc::clone(topic)),
+                Arc::clone(&plan.fetch.times),
+            )),
             due: None,
         };
         let all = plans.iter().map(one).collect();
@@ -79,7 +86,7 @@ impl Consumers {
         let one = &mut self.all[index];
         let (retire, retired) = bounded(0);
         let acks = bounded(one.plan.settings.batches);
-        let progress = self.common.board.begin(index, one.run);
+        let progress = self.common.board.begin(index, one.run, &one.counts);
         let earlier: Vec<Flight> = one.flights.iter().cloned().collect();
         // An older one would have kept the later ones from beginning.
         one.flights.truncate(MOST + 1);

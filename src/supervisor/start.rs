@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Supervisor;
 use super::consumers::{Common, Consumers};
 use super::threads::{End, Exit, Role, spawn};
+use crate::admin;
 use crate::config::{Config, Mode, SinkSettings};
 use crate::consumer::{Batch, Never};
 use crate::dispatch::{self, gate::Gate};
@@ -54,6 +57,11 @@ pub enum StartError {
         /// What is wrong.
         error: state::OpenError,
     },
+    /// Where metrics and status are served.
+    Admin {
+        /// What is wrong.
+        error: admin::BindError,
+    },
     /// A thread.
     Thread {
         /// Its name.
@@ -71,6 +79,7 @@ impl fmt::Display for StartError {
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
             }
+            Self::Admin { error } => write!(f, "{error}"),
             Self::Thread { name, error } => write!(
                 f,
                 "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax), \
@@ -136,6 +145,29 @@ pub(super) fn state(
     start(supervisor, Role::State, exits, move || {
         state.keep(&ledger, &stop);
         End::State
+    })
+}
+
+/// Takes the port of the admin, if there is to be one.
+pub(super) fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    config.admin.map(|address| admin::bind(address).map_err(|error| StartError::Admin { error })).transpose()
+}
+
+/// The thread that serves metrics and status. It ends when the end of `supervisor.admin` is closed.
+pub(super) fn admin(
+    supervisor: &mut Supervisor,
+    listener: TcpListener,
+    sources: admin::Sources,
+    exits: &Sender<Exit>,
+) -> Result<(), StartError> {
+    let failed = |error| StartError::Thread { name: Role::Admin.to_string(), error };
+    let (stop, stopped) = UnixStream::pair().map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    log::info!("admin listens address={address} paths=\"/ /status /metrics /healthz /readyz\"");
+    supervisor.admin = Some(stop);
+    start(supervisor, Role::Admin, exits, move || {
+        admin::run(&listener, &stopped, sources);
+        End::Admin
     })
 }
 

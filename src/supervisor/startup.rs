@@ -61,6 +61,11 @@ impl Startup {
         self.topics.difference(&self.started)
     }
 
+    /// The topics that are neither read nor known to be missing.
+    pub(super) fn starting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.not_started().filter(|topic| !self.missing.contains(*topic))
+    }
+
     /// How many topics are read, in a few words.
     pub(super) fn status(&self) -> String {
         let (all, started, missing) = (self.topics.len(), self.started.len(), self.missing.len());
@@ -89,8 +94,7 @@ impl Startup {
             return Some(format!("consumers started {counts}"));
         }
         self.long.take_if(|long| *long <= now)?;
-        let waits = |topic: &&Arc<str>| !self.missing.contains(*topic);
-        let waits: Vec<String> = self.not_started().filter(waits).map(|topic| self.reason(topic)).collect();
+        let waits: Vec<String> = self.starting().map(|topic| self.reason(topic)).collect();
         Some(format!("consumers still starting {counts} waiting={} waits_for=\"{}\"", waits.len(), waits.join("; ")))
     }
 

@@ -23,6 +23,7 @@ pub(super) enum Role {
     Dispatch,
     Lane(String),
     State,
+    Admin,
 }
 
 impl fmt::Display for Role {
@@ -32,6 +33,7 @@ impl fmt::Display for Role {
             Self::Observe => f.write_str("observe"),
             Self::Dispatch => f.write_str("dispatch"),
             Self::State => f.write_str("state"),
+            Self::Admin => f.write_str("admin"),
             Self::Lane(name) => write!(f, "sink:{name}/0"),
         }
     }
@@ -45,6 +47,7 @@ pub(super) enum End {
     Lane,
     Observe,
     State,
+    Admin,
 }
 
 /// The end of a thread.

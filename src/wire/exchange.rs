@@ -122,6 +122,19 @@ pub(super) fn frame<Q: Encodable>(header: &RequestHeader, ask: &Q, version: i16)
     let encoded = encode_request_header_into_buffer(&mut frame, header).and_then(|()| ask.encode(&mut frame, version));
     // The encoder refuses for instance a topic name of more than 32,767 bytes.
     encoded.map_err(|error| Trouble::Io(io::Error::new(ErrorKind::InvalidInput, error.to_string())))?;
+    with_length(frame)
+}
+
+/// The same of a request that was encoded elsewhere.
+pub(super) fn frame_of(header: &RequestHeader, body: &[u8]) -> Result<Vec<u8>, Trouble> {
+    let mut frame = vec![0; 4];
+    encode_request_header_into_buffer(&mut frame, header)
+        .map_err(|error| Trouble::Io(io::Error::new(ErrorKind::InvalidInput, error.to_string())))?;
+    frame.extend_from_slice(body);
+    with_length(frame)
+}
+
+fn with_length(mut frame: Vec<u8>) -> Result<Vec<u8>, Trouble> {
     let size = i32::try_from(frame.len() - 4)
         .map_err(|_| Trouble::Io(io::Error::new(ErrorKind::InvalidInput, "the request is larger than 2 GiB")))?;
     frame.splice(..4, size.to_be_bytes());

@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
 pub mod bed;
+pub mod browser;
+pub mod http;
 pub mod install;
 pub mod kafka;
 pub mod proxy;

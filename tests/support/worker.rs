@@ -274,6 +274,18 @@ impl Worker {
         self.log.wait(from, wanted, at_most).unwrap_or_else(|why| panic!("the line did not come: {why}"))
     }
 
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.all()
+    }
+
+    /// Waits for a line of standard output, from its beginning on.
+    #[track_caller]
+    pub fn wait_stdout(&self, wanted: impl Fn(&str) -> bool, at_most: Duration) -> String {
+        let found = self.stdout.wait(0, wanted, at_most);
+        found.unwrap_or_else(|why| panic!("the line did not come: {why}; {:#?}", self.stdout.all())).1
+    }
+
     /// Waits until every topic runs or is missing.
     #[track_caller]
     pub fn wait_started(&self) {

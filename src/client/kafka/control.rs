@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::coordinators::Coordinators;
-use crate::client::{Assignment, Bounds, Cluster, Connection, Fault};
+use crate::client::{Assignment, Bounds, Cluster, Connection, Fault, Member};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
 
@@ -88,7 +88,7 @@ impl Control {
         }
         // Where nothing is committed yet the first commit tells.
         if held.is_empty() && found.iter().any(|assignment| assignment.committed.is_some()) {
-            members = self.members_in_words(group);
+            members = self.who_is_in(group);
         }
         Ok(Survey { topics, found, unfound, members })
     }
@@ -218,6 +218,11 @@ impl Control {
         hosts
     }
 
+    /// Who leads the partition, as the last look at the metadata had it.
+    pub(super) fn leader(&self, partition: &TopicPartition) -> Option<&String> {
+        self.leaders.get(partition)?.as_ref()
+    }
+
     /// Asks one broker after the other for the metadata, until one answers.
     fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
         let mut faults = Vec::new();
@@ -235,11 +240,11 @@ impl Control {
     }
 
     /// Who is in the group, in words; a few of them. None if that can't be learned: it is only told.
-    fn members_in_words(&mut self, group: &str) -> Vec<String> {
+    fn who_is_in(&mut self, group: &str) -> Vec<String> {
         let mut members = self.ask_coordinator(group, |wire| wire.members(group)).unwrap_or_default();
         let more = members.len().saturating_sub(MEMBERS_TOLD);
         members.truncate(MEMBERS_TOLD);
-        let told = members.iter().map(ToString::to_string);
+        let told = members.iter().map(Member::to_string);
         told.chain((more > 0).then(|| format!("and {more} more"))).collect()
     }
 
@@ -264,7 +269,7 @@ impl Control {
     ) -> Result<(), Fault> {
         let mut answer = self.ask_coordinator(group, |wire| wire.commit(group, at, metadata));
         if let Err(Fault::GroupHasMembers { members, .. }) = &mut answer {
-            *members = self.members_in_words(group);
+            *members = self.who_is_in(group);
         }
         answer
     }

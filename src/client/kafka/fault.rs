@@ -6,6 +6,8 @@ use kafka::Error;
 use kafka::error::KafkaCode;
 
 use crate::client::Fault;
+use crate::record::Offset;
+use crate::wire::Codec;
 
 /// What an error of the crate means for the answer it came instead of.
 #[derive(Debug)]
@@ -36,6 +38,18 @@ pub(super) fn meaning(call: &'static str, peer: &str, error: &Error) -> Meaning 
         }
         other => Meaning::Broken(Fault::Broken { call, why: format!("{peer}: {other}") }),
     }
+}
+
+/// What a batch with this codec, up to the offset `last`, means for this client, if it can't decode it.
+pub(super) fn unreadable(codec: Codec, offset: Offset, last: Option<Offset>) -> Option<Fault> {
+    let unreadable = !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy);
+    unreadable.then(|| Fault::Unreadable { offset, last, what: format!("codec={codec}") })
+}
+
+/// The broker does not convert for the old version of Fetch that this client speaks.
+pub(super) fn no_down_conversion(offset: Offset) -> Fault {
+    let what = "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
+    Fault::Unreadable { offset, last: None, what }
 }
 
 /// How the end of a connection is reported; an answer that ends too early is one, too.

@@ -3,7 +3,7 @@
 use super::answer::{Payment, run};
 use super::choose::is_oversized;
 use super::data::{Ask, Data, Failed, Fetched};
-use super::fault::{Meaning, meaning};
+use super::fault::{Meaning, meaning, no_down_conversion};
 use super::partition::{Step, Why};
 use super::*;
 use crate::client::Bounds;
@@ -84,7 +84,11 @@ impl KafkaClient {
         let brokers: Vec<String> = self.data.keys().cloned().collect();
         for broker in brokers {
             let Some(data) = self.data.get_mut(&broker) else { continue };
+            let call = data.link.call();
             let Some(reply) = data.link.reply(now) else { continue };
+            if let (Some(call), Ok(DataReply::Records(Ok(_)))) = (call, &reply) {
+                self.settings.times.observe(now.saturating_duration_since(call.since));
+            }
             if let Some(asked) = data.asked.take() {
                 self.answered(&broker, reply, asked, now);
             }
@@ -220,9 +224,7 @@ impl KafkaClient {
                 part.step = Step::Header(Why::Undecodable);
             }),
             KafkaCode::UnsupportedVersion => self.with_part(asked, |part, events| {
-                let what =
-                    "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
-                part.fail(Fault::Unreadable { offset: asked.position, last: None, what }, now, events);
+                part.fail(no_down_conversion(asked.position), now, events);
                 part.step = Step::Fetch;
             }),
             code => {

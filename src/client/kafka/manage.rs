@@ -1,16 +1,10 @@
-//! The cluster for an operator's commands: who is in a group, where a time lies, offsets with their metadata.
+//! The cluster for an operator's commands: topics with their ids, where a time lies, offsets with their metadata.
 
 use std::sync::Arc;
 
 use super::control::{Control, TopicState};
-use crate::client::{Committed, Fault, Inspect, Manage, Member, Topic};
+use crate::client::{Committed, Fault, Manage, Topic};
 use crate::record::{Offset, TopicPartition};
-
-impl Inspect for Control {
-    fn members(&mut self, group: &str) -> Result<Vec<Member>, Fault> {
-        self.ask_coordinator(group, |wire| wire.members(group))
-    }
-}
 
 impl Manage for Control {
     fn topics(&mut self, names: &[Arc<str>]) -> Result<Vec<Result<Topic, Fault>>, Fault> {

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Run;
+use super::fault::unreadable;
 use super::fetch_size::FetchSize;
 use crate::backoff::Backoff;
 use crate::client::{Bounds, Event, Fault};
@@ -194,9 +195,8 @@ impl Partition {
         } else if control {
             self.tell_transactions();
             self.advance(last.next(), events);
-        } else if !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy) {
-            let (last, what) = (Some(last), format!("codec={codec}"));
-            self.fail(Fault::Unreadable { offset: position, last, what }, now, events);
+        } else if let Some(fault) = unreadable(codec, position, Some(last)) {
+            self.fail(fault, now, events);
         } else if let Some(&(limit, setting)) = limits.iter().find(|(limit, _)| batch.size > *limit) {
             self.fail(Fault::TooLarge { offset: position, size: batch.size, limit, setting }, now, events);
         } else {

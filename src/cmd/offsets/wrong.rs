@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use super::change::HalfWay;
 use super::{FAILURE, USAGE};
 use crate::client::Fault;
-use crate::config::LoadError;
+use crate::cmd::ask;
 
 /// Why a command ends without having done what it was asked.
 #[derive(Debug)]
 pub(super) enum Wrong {
-    /// The configuration.
-    Config(LoadError),
+    /// The configuration, or topics that are not in it.
+    Asked(ask::Wrong),
     /// What was asked for does not exist, or can't be done, in words.
     CommandLine(String),
     /// The cluster.
@@ -44,7 +44,7 @@ impl Wrong {
     /// The exit code that says so.
     pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::CommandLine(_) => USAGE,
+            Self::Asked(_) | Self::CommandLine(_) => USAGE,
             Self::Cluster(_)
             | Self::Unanswered { .. }
             | Self::Refused(_)
@@ -58,7 +58,7 @@ impl Wrong {
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(error) => error.fmt(f),
+            Self::Asked(wrong) => wrong.fmt(f),
             Self::CommandLine(what) => f.write_str(what),
             Self::Cluster(fault) => write!(f, "the cluster can't be asked, nothing was changed: {fault}"),
             Self::Unanswered { what, fault } => write!(f, "no answer about {what}, nothing was changed: {fault}"),

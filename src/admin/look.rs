@@ -1,0 +1,311 @@
+//! Everything that is told, at one moment: from what the threads publish to [`Status`].
+//!
+//! Reads the board, the lanes, the newest sight and the life of the process; writes nothing. The metrics,
+//! the page and the JSON are made of the same look, so that they never disagree.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::status::{
+    CallStatus, ConsumerStatus, ObservedStatus, PartitionStatus, ProcessStatus, SinkStatus, Status, TopicStatus,
+    TroubleStatus, VerdictStatus,
+};
+use crate::observe::sight::{PartSight, Point, Sights, TopicSight};
+use crate::plan::{ConsumerPlan, Plan};
+use crate::progress::counts::Counts;
+use crate::progress::{Beat, Board, LaneProgress, PartProgress, Phase, Progress, Since, Snapshot, State};
+use crate::verdict::Verdict;
+
+/// How many names a sentence has at most.
+const NAMED: usize = 5;
+
+/// What the supervisor tells of the process.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// The supervisor's own.
+    pub beat: Beat,
+    stopping: AtomicBool,
+    /// Topics that are neither read nor known to be missing; `None` before they are known.
+    waiting: Mutex<Option<Vec<Arc<str>>>>,
+}
+
+impl Life {
+    fn waiting(&self) -> MutexGuard<'_, Option<Vec<Arc<str>>>> {
+        // It is replaced as a whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process was told to stop, or has to.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// These topics are neither read yet nor known to be missing.
+    pub fn set_waiting(&self, topics: Vec<Arc<str>>) {
+        *self.waiting() = Some(topics);
+    }
+}
+
+/// What runs, and where it tells of itself.
+pub struct Sources {
+    /// The configuration's file.
+    pub config: PathBuf,
+    /// When the process started.
+    pub started: (Instant, SystemTime),
+    /// `observe.interval_ms`
+    pub interval: Duration,
+    /// What is to run, in the order of the board.
+    pub plan: Arc<Plan>,
+    /// What the consumers tell of themselves.
+    pub board: Arc<Board>,
+    /// What the lanes tell of themselves, by the names of their sinks.
+    pub lanes: BTreeMap<String, Arc<LaneProgress>>,
+    /// What the observer has seen.
+    pub sights: Arc<Sights>,
+    /// The observer's.
+    pub observer: Arc<Beat>,
+    /// The supervisor's.
+    pub life: Arc<Life>,
+}
+
+/// One consumer's part of a look: what has no place in [`Status`].
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) group: String,
+    pub(super) status: ConsumerStatus,
+    pub(super) counts: Arc<Counts>,
+    /// The places of its topics in the status.
+    pub(super) topics: std::ops::Range<usize>,
+}
+
+/// All that is told at one moment.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) status: Status,
+    pub(super) consumers: Vec<Consumer>,
+    /// Of each topic, in the order of the status.
+    pub(super) histories: Vec<Arc<Vec<Point>>>,
+    /// Of each sink, in the order of the status.
+    pub(super) sink_failures: Vec<u64>,
+    /// Rounds of the observer: answered, and not.
+    pub(super) rounds: (u64, u64),
+    pub(super) now: Instant,
+}
+
+impl Sources {
+    /// Why the process is not ready, in whole sentences; none if it is.
+    pub(super) fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.life.is_stopping() {
+            reasons.push("the worker is stopping".to_owned());
+        }
+        match &*self.life.waiting() {
+            None => reasons.push("the worker is starting".to_owned()),
+            Some(topics) if topics.is_empty() => {}
+            Some(topics) => reasons.push(format!("not read yet: {}", named(topics))),
+        }
+        let sight = self.sights.newest();
+        let stalled = |topic: &&Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
+        let stalled: Vec<Arc<str>> = self.topics().filter(stalled).cloned().collect();
+        if !stalled.is_empty() {
+            reasons.push(format!("stalled: {}", named(&stalled)));
+        }
+        reasons
+    }
+
+    /// Which of the threads that see to everything else has not come round for too long; none if all is well.
+    pub(super) fn not_alive(&self) -> Vec<String> {
+        // The supervisor comes round once a second, the observer once an interval.
+        let most = [
+            ("supervisor", self.life.beat.age(), Duration::from_secs(10)),
+            ("observe", self.observer.age(), self.interval * 2 + Duration::from_secs(10)),
+        ];
+        let late = most.into_iter().filter(|(name, age, most)| {
+            // The observer ends with the drain, and nothing is judged then.
+            age > most && !(*name == "observe" && self.life.is_stopping())
+        });
+        late.map(|(name, age, _)| format!("thread {name} has not come round for {} ms", age.as_millis())).collect()
+    }
+
+    /// Whether there is such a topic.
+    pub(super) fn has(&self, topic: &str) -> bool {
+        self.topics().any(|name| **name == *topic)
+    }
+
+    fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.plan.consumers.iter().flat_map(|consumer| consumer.settings.topics.iter().map(|(name, _)| name))
+    }
+
+    pub(super) fn look(&self, now: Instant) -> Look {
+        let sight = self.sights.newest();
+        let (mut topics, mut consumers, mut histories) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, plan) in self.plan.consumers.iter().enumerate() {
+            let progress = self.board.current(index);
+            let snapshot = progress.snapshot();
+            let status = consumer(plan, &progress, &snapshot, now);
+            let from = topics.len();
+            let last_error = trouble(progress.counts().last_fault().as_ref(), now);
+            for (name, _) in &plan.settings.topics {
+                let seen = sight.topics.get(name);
+                let sink = self.plan.routes.get(name).map_or("", String::as_str);
+                let mut told = topic(name, &snapshot, seen, now);
+                plan.settings.group.clone_into(&mut told.group);
+                sink.clone_into(&mut told.sink);
+                (told.consumer, told.last_error) = (status.clone(), last_error.clone());
+                topics.push(told);
+                histories.push(seen.map(|seen| Arc::clone(&seen.history)).unwrap_or_default());
+            }
+            let (group, counts) = (plan.settings.group.clone(), Arc::clone(progress.counts()));
+            consumers.push(Consumer { group, status, counts, topics: from..topics.len() });
+        }
+        let age = |at: Instant| millis(now.saturating_duration_since(at));
+        let sink = |(name, lane): (&String, &Arc<LaneProgress>)| {
+            let state = lane.get();
+            let trouble = state.trouble.map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
+            SinkStatus { sink: name.clone(), busy_for_ms: state.busy.map(age), trouble }
+        };
+        let not_ready = self.not_ready();
+        let status = Status {
+            process: ProcessStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                config: self.config.display().to_string(),
+                started_unix_ms: millis(self.started.1.duration_since(UNIX_EPOCH).unwrap_or_default()),
+                uptime_ms: age(self.started.0),
+                stopping: self.life.is_stopping(),
+            },
+            ready: not_ready.is_empty(),
+            not_ready,
+            observed: ObservedStatus {
+                age_ms: sight.asked.map(age),
+                interval_ms: millis(self.interval),
+                error: sight.fault.as_ref().map(|fault| fault.what.to_string()),
+            },
+            topics,
+            sinks: self.lanes.iter().map(sink).collect(),
+        };
+        let sink_failures = self.lanes.values().map(|lane| lane.failures()).collect();
+        Look { status, consumers, histories, sink_failures, rounds: (sight.answered, sight.failed), now }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn named(topics: &[Arc<str>]) -> String {
+    let rest = topics.len().saturating_sub(NAMED);
+    let names = topics[..topics.len() - rest].join(", ");
+    if rest == 0 { names } else { format!("{names} and {rest} more topics") }
+}
+
+fn trouble<T: ToString>(fault: Option<&Since<T>>, now: Instant) -> Option<TroubleStatus> {
+    let fault = fault?;
+    let age_ms = millis(now.saturating_duration_since(fault.since));
+    Some(TroubleStatus { error: fault.what.to_string(), age_ms })
+}
+
+fn consumer(plan: &ConsumerPlan, progress: &Progress, snapshot: &Snapshot, now: Instant) -> ConsumerStatus {
+    let age = |at: Instant| millis(now.saturating_duration_since(at));
+    let phase = match snapshot.phase.what {
+        Phase::Working => "working",
+        Phase::Waiting => "waiting",
+        Phase::HandingOver => "handing over",
+        Phase::Settling => "settling",
+    };
+    let call = snapshot.call.as_ref();
+    ConsumerStatus {
+        run: progress.run(),
+        run_age_ms: age(progress.born()),
+        phase: phase.to_owned(),
+        phase_age_ms: age(snapshot.phase.since),
+        trouble: trouble(snapshot.trouble.as_ref(), now),
+        commit_trouble: trouble(snapshot.commit.as_ref(), now),
+        call: call.map(|call| CallStatus { request: call.what.to_owned(), age_ms: age(call.since) }),
+        batches_in_flight: progress.batches() as u64,
+        batches_budget: plan.settings.batches as u64,
+        bytes_budget: plan.settings.bytes as u64,
+        full_for_ms: snapshot.full.map(age),
+    }
+}
+
+fn judged(verdict: Option<&Verdict>) -> Option<VerdictStatus> {
+    let verdict = verdict?;
+    let reason = match verdict {
+        Verdict::Stalled { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    };
+    Some(VerdictStatus { word: verdict.word().to_owned(), text: verdict.to_string(), reason })
+}
+
+/// What its partitions come to.
+fn topic(name: &Arc<str>, snapshot: &Snapshot, seen: Option<&TopicSight>, now: Instant) -> TopicStatus {
+    let parts: Vec<&PartProgress> = snapshot.parts.iter().filter(|part| part.report.partition.topic == *name).collect();
+    let mut partitions: BTreeMap<i32, PartitionStatus> = BTreeMap::new();
+    for part in &parts {
+        partitions.insert(part.report.partition.partition, here(part, now));
+    }
+    for sight in seen.into_iter().flat_map(|seen| &seen.partitions) {
+        let status = partitions.entry(sight.partition).or_default();
+        there(status, sight);
+    }
+    let moved = parts.iter().filter_map(|part| part.moved).max();
+    let rates = seen.and_then(|seen| seen.rates);
+    TopicStatus {
+        topic: name.to_string(),
+        verdict: judged(seen.and_then(|seen| seen.verdict.as_ref())),
+        stalled: seen.is_some_and(|seen| seen.stalled),
+        lag: seen.and_then(TopicSight::lag),
+        readable: seen.and_then(TopicSight::readable),
+        consumed_per_second: rates.map(|rates| rates.consumed),
+        produced_per_second: rates.map(|rates| rates.produced),
+        progress_age_ms: moved.map(|at| millis(now.saturating_duration_since(at))),
+        partitions: partitions.into_values().collect(),
+        ..TopicStatus::default()
+    }
+}
+
+/// What its consumer says.
+fn here(part: &PartProgress, now: Instant) -> PartitionStatus {
+    let state = match part.state {
+        State::Held => "held",
+        State::Reading => "reading",
+        State::Stopped(_) => "stopped",
+        State::Gone => "gone",
+    };
+    PartitionStatus {
+        partition: part.report.partition.partition,
+        state: Some(state.to_owned()),
+        position: part.position.map(crate::record::Offset::get),
+        acknowledged: part.acknowledged.map(crate::record::Offset::get),
+        committed_here: part.report.committed,
+        in_flight: part.report.in_flight,
+        trouble: trouble(part.fault.as_ref(), now),
+        ..PartitionStatus::default()
+    }
+}
+
+/// What the cluster says.
+fn there(status: &mut PartitionStatus, sight: &PartSight) {
+    status.partition = sight.partition;
+    status.verdict = judged(sight.verdict.as_ref());
+    match &sight.seen {
+        Ok(seen) => {
+            status.committed = seen.committed.map(crate::record::Offset::get);
+            status.log_start = Some(seen.bounds.log_start.get());
+            status.log_end = Some(seen.bounds.log_end.get());
+            status.lag = seen.lag();
+            status.readable = Some(seen.readable());
+            status.expired = Some(seen.expired());
+        }
+        Err(fault) => status.error = Some(fault.to_string()),
+    }
+}

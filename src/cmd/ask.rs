@@ -1,0 +1,100 @@
+//! What the commands have in common that ask the cluster: the configuration, the topics that are meant, and
+//! how errors are told.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{FAILURE, OK};
+use crate::client::kafka;
+use crate::client::{Fault, Inspect};
+use crate::config::{self, Config, LoadError, TopicSettings};
+use crate::plan::Plan;
+use crate::sample::{self, Watched};
+use crate::trend::{Row, Trends};
+
+/// What was asked can't be asked: the command line or the configuration is wrong.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    /// The configuration.
+    Config(LoadError),
+    /// Topics on the command line that are not in the configuration, in words.
+    Topics(Vec<String>),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Topics(lines) => f.write_str(&lines.join("\n")),
+        }
+    }
+}
+
+/// Reads the configuration in `path`, in which these topics have to be.
+pub(super) fn read(path: &Path, topics: &[String]) -> Result<Config, Wrong> {
+    let config = config::load(path).map_err(Wrong::Config)?;
+    let known = |name: &str| config.topics.iter().any(|topic| &*topic.name == name);
+    let strange = topics.iter().filter(|name| !known(name)).map(|name| {
+        let offer = config::nearest(name, config.topics.iter().map(|topic| &*topic.name));
+        let offer = offer.map(|offer| format!("; did you mean {offer}?")).unwrap_or_default();
+        format!("topic {name:?} is not in consumer.topics of {}{offer}", path.display())
+    });
+    let strange: Vec<String> = strange.collect();
+    if strange.is_empty() { Ok(config) } else { Err(Wrong::Topics(strange)) }
+}
+
+/// Reads the configuration in `path`, and finds the consumers of these topics, or of all if there are none.
+pub(super) fn load(path: &Path, topics: &[String]) -> Result<(Config, Vec<Watched>), Wrong> {
+    let config = read(path, topics)?;
+    let mut watched = Watched::all(&Plan::new(&config));
+    if !topics.is_empty() {
+        for one in &mut watched {
+            one.topics.retain(|(name, _)| topics.iter().any(|topic| **topic == **name));
+        }
+        watched.retain(|one| !one.topics.is_empty());
+    }
+    Ok((config, watched))
+}
+
+/// The settings of a topic of `config`.
+pub(super) fn settings<'c>(config: &'c Config, topic: &str) -> Option<&'c TopicSettings> {
+    config.topics.iter().find(|settings| &*settings.name == topic)
+}
+
+/// The cluster of `config`.
+pub(super) fn cluster(config: &Config) -> Box<dyn Inspect> {
+    kafka::inspect(Arc::new(config.kafka.connection()))
+}
+
+/// One look at the cluster, with judgements that know how short the time was.
+pub(super) fn look(
+    cluster: &mut dyn Inspect,
+    config: &Config,
+    watched: &[Watched],
+    trends: &mut Trends,
+) -> Result<Vec<Row>, Fault> {
+    let at = Instant::now();
+    let round = sample::round(cluster, watched)?;
+    let patient = |row: Row| match settings(config, &row.topic) {
+        Some(settings) => Row { verdict: row.verdict.patient(settings.patience(&config.commit)), ..row },
+        None => row,
+    };
+    Ok(trends.take(watched, round, at).into_iter().map(patient).collect())
+}
+
+/// The exit code of a command whose output was written, or was not.
+pub(super) fn written(result: io::Result<u8>, err: &mut dyn Write) -> u8 {
+    match result {
+        Ok(code) => code,
+        // The reader has seen enough, as in `worker lag | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
+        Err(error) => {
+            // Without standard error there is nobody left to tell; the exit code still says it.
+            let _ = writeln!(err, "the output can't be written: {error}");
+            FAILURE
+        }
+    }
+}

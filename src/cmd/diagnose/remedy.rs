@@ -1,0 +1,225 @@
+//! What to do about a finding: lines for the configuration, and commands. Pure.
+
+use super::finding::{Facts, Kind, Part};
+use crate::client::Fault;
+use crate::config::{OnOutOfRange, SinkSettings};
+use crate::consumer::resolve;
+use crate::state::Running;
+use crate::verdict::Verdict;
+
+/// `part`: the partition for which the finding holds.
+pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
+    match kind {
+        Kind::Idle | Kind::Empty | Kind::CatchingUp => Vec::new(),
+        Kind::Behind => {
+            vec![format!("look longer: --for {}s", facts.settings.patience(&facts.config.commit).as_secs() + 1)]
+        }
+        Kind::NotStarted => not_started(facts),
+        Kind::FallingBack => falling_back(facts),
+        Kind::OutOfRange => out_of_range(facts, part),
+        Kind::Stalled => stalled(facts),
+        Kind::SinkFailing => sink_failing(facts),
+        Kind::Shared => vec![format!(
+            "stop the other program, or give this topic a group of its own: [[topic]] name = \"{}\", group_id = \"{}-2\"",
+            facts.settings.name, facts.group.name
+        )],
+        Kind::Unreadable => unreadable(facts, part),
+        Kind::Missing => vec![
+            format!("{} --create --topic {}", tool(facts, "kafka-topics"), facts.settings.name),
+            format!("or take it out of consumer.topics in {}, or correct its name there", facts.file.display()),
+        ],
+        Kind::Unknown => vec!["look at the brokers; the worker goes on by itself when they answer".to_owned()],
+    }
+}
+
+/// `kafka-topics --bootstrap-server a:9092,b:9092`
+fn tool(facts: &Facts<'_>, name: &str) -> String {
+    format!("{name} --bootstrap-server {}", facts.config.kafka.bootstrap_servers.join(","))
+}
+
+/// The command that sets the group's offset of a partition.
+fn reset(facts: &Facts<'_>, part: &Part, to: &str) -> String {
+    format!(
+        "{} --group {} --topic {}:{} --reset-offsets {to} --execute",
+        tool(facts, "kafka-consumer-groups"),
+        facts.group.name,
+        facts.settings.name,
+        part.number
+    )
+}
+
+/// A setting of this topic alone.
+fn of_topic(facts: &Facts<'_>, setting: &str) -> String {
+    format!("[[topic]] name = \"{}\", {setting}", facts.settings.name)
+}
+
+fn start(facts: &Facts<'_>) -> Vec<String> {
+    match facts.running {
+        Running::No | Running::Never => vec![format!("start the worker: worker -c {}", facts.file.display())],
+        Running::Yes { .. } | Running::Unknown { .. } => Vec::new(),
+    }
+}
+
+fn not_started(facts: &Facts<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some((base, offsets)) = &facts.group.base {
+        for (number, at) in offsets {
+            if let Some(part) = facts.parts.iter().find(|part| part.number == *number) {
+                lines.push(format!(
+                    "to go on where group {base} is: {}",
+                    reset(facts, part, &format!("--to-offset {at}"))
+                ));
+            }
+        }
+    }
+    let skips = facts.parts.iter().any(|part| {
+        let bounds = part.seen.as_ref().map(|seen| seen.bounds);
+        part.told.is_none()
+            && bounds.is_ok_and(|b| resolve::first_start(b, facts.settings.auto_offset_reset, false).skipped() > 0)
+    });
+    if skips {
+        lines.push(format!("to read what is there: {}", of_topic(facts, "auto_offset_reset = \"earliest\"")));
+    }
+    lines.extend(start(facts));
+    if let Running::Yes { .. } = facts.running {
+        lines.push(format!("it runs, and has not committed its first position: {}", look_at_log(facts)));
+    }
+    lines
+}
+
+fn falling_back(facts: &Facts<'_>) -> Vec<String> {
+    let settings = facts.settings;
+    let full = facts.status.is_some_and(|status| status.consumer.full_for_ms.is_some());
+    let shared = facts.config.topics.iter().filter(|topic| topic.sink == settings.sink).count();
+    let mut lines = Vec::new();
+    if shared > 1 {
+        lines.push(format!(
+            "its sink {} has {shared} topics, which wait for each other; a sink of its own: {}",
+            settings.sink,
+            of_topic(facts, "sink = \"…\"")
+        ));
+    }
+    if full {
+        lines.push(format!("it waits for sink {}: a faster disk or reader is what helps", settings.sink));
+        return lines;
+    }
+    lines.push(of_topic(facts, "profile = \"high-throughput\""));
+    if settings.check_crcs {
+        lines.push(format!(
+            "{}: half of the time of large fetches is their checksums",
+            of_topic(facts, "check_crcs = false")
+        ));
+    }
+    lines
+}
+
+fn out_of_range(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
+    let settings = facts.settings;
+    let mut lines = Vec::new();
+    if let Some(part) = part
+        && let Verdict::OutOfRange { committed, bounds } = part.verdict
+    {
+        let jump = resolve::out_of_range(committed, bounds, settings.on_out_of_range, settings.auto_offset_reset);
+        match jump {
+            None if settings.on_out_of_range == OnOutOfRange::Stop => {
+                lines.push(format!("stop the worker, and set the offset: {}", reset(facts, part, "--to-earliest")));
+            }
+            Some(jump) if jump.reset.is_some() => lines.push(format!(
+                "to read what is still there, before the next start: {}",
+                of_topic(facts, "on_out_of_range = \"earliest\"")
+            )),
+            Some(_) | None if committed < bounds.log_start => lines.push(format!(
+                "nothing that exists is passed over; to lose less next time: kafka-configs --alter --entity-type topics --entity-name {} --add-config retention.ms=…",
+                settings.name
+            )),
+            Some(_) | None => lines.push(format!(
+                "was the log cut, or the topic made anew? To choose the place by hand: {}",
+                reset(facts, part, "--to-offset OFFSET")
+            )),
+        }
+    }
+    lines.extend(start(facts));
+    lines
+}
+
+fn stalled(facts: &Facts<'_>) -> Vec<String> {
+    let start = start(facts);
+    if !start.is_empty() {
+        return start;
+    }
+    if facts.unknown_to_worker {
+        return vec!["restart the worker: it has read another configuration than this".to_owned()];
+    }
+    let mut lines = Vec::new();
+    let stopped = |part: &&crate::admin::status::PartitionStatus| part.state.as_deref() == Some("stopped");
+    if let Some(status) = facts.status {
+        if let Some(part) = status.partitions.iter().find(stopped)
+            && let Some(part) = facts.parts.iter().find(|own| own.number == part.partition)
+        {
+            lines.push(format!(
+                "stop the worker, set an offset that exists, start it: {}",
+                reset(facts, part, "--to-earliest")
+            ));
+        }
+        if status.consumer.commit_trouble.is_some() {
+            lines.push("records are delivered; look at the coordinator of the group, see the error".to_owned());
+        }
+    }
+    lines.push(look_at_log(facts));
+    if facts.status.is_none() {
+        lines.push("to see the worker's own state here: [admin] listen = \"127.0.0.1:9464\"".to_owned());
+    }
+    lines
+}
+
+fn look_at_log(facts: &Facts<'_>) -> String {
+    format!(
+        "look at the worker's log: grep -E 'WARN|ERROR' LOG | grep {}; its rounds: --log-level info,worker::dispatch=debug",
+        facts.settings.name
+    )
+}
+
+fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
+    let mut lines = match facts.sink {
+        SinkSettings::File { path, .. } => {
+            let path = path.display();
+            vec![format!(
+                "df -h {path}; ls -l {path}; then make room, or correct [sink.{}] path or its rights",
+                facts.settings.sink
+            )]
+        }
+        SinkSettings::Stdout { .. } => vec!["whoever reads the worker's standard output has to read on".to_owned()],
+        SinkSettings::Log { .. } => vec!["whoever reads the worker's log has to read on".to_owned()],
+        SinkSettings::Drop => Vec::new(),
+    };
+    lines.extend(start(facts));
+    lines
+}
+
+fn unreadable(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
+    let Some((part, fault)) = part.and_then(|part| Some((part, facts.unreadable(part)?))) else { return Vec::new() };
+    match fault {
+        Fault::TooLarge { size, setting, .. } => {
+            let most = size.next_power_of_two() >> 20;
+            vec![match setting {
+                "memory.limit" => {
+                    format!("[memory] limit = \"{}MiB\": a quarter of it is what one batch may have", (most * 4).max(1))
+                }
+                key => of_topic(facts, &format!("{key} = \"{}MiB\"", most.max(1))),
+            }]
+        }
+        Fault::Unreadable { what, .. } if what.contains("downconversion") => vec![format!(
+            "kafka-configs --bootstrap-server {} --alter --entity-type topics --entity-name {} --add-config message.downconversion.enable=true",
+            facts.config.kafka.bootstrap_servers.join(","),
+            facts.settings.name
+        )],
+        Fault::Unreadable { last, .. } => {
+            let to = last.map_or_else(|| "--to-latest".to_owned(), |last| format!("--to-offset {}", last.next()));
+            vec![
+                "let its producers use compression.type=gzip, snappy or none".to_owned(),
+                format!("to pass the batch over, with the worker stopped: {}", reset(facts, part, &to)),
+            ]
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,150 @@
+//! `worker diagnose` on a real Kafka: one topic of each verdict.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kafka_or_skip;
+use crate::support::kafka::Kafka;
+use crate::support::kafka::free_ports;
+use crate::support::kafka::tool::{End, Produce};
+use crate::support::worker::{Site, Worker};
+
+const TOPICS: [&str; 14] = [
+    "idle",
+    "empty",
+    "catching-up",
+    "falling-back",
+    "stalled",
+    "expired",
+    "beyond",
+    "lz4",
+    "zstd",
+    "no-conversion",
+    "aborted",
+    "sink-failing",
+    "shared",
+    "missing",
+];
+
+/// Commits and records that go on while a look is taken.
+fn moving<T>(kafka: &Kafka, group: &str, catching: &str, falling: &str, body: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 1..1_000 {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                kafka.tool().commit(&format!("{group}-{catching}"), catching, 0, turn * 20).unwrap();
+                kafka.tool().commit(&format!("{group}-{falling}"), falling, 0, turn).unwrap();
+                kafka.tool().produce(&Produce::new(falling, 200));
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let result = body();
+        over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// A worker of its own consumes the topic whose sink fails; the others are nobody's. `--nocapture` shows the text.
+#[test]
+fn a_topic_of_each_verdict_on_a_real_kafka() {
+    let kafka = kafka_or_skip!();
+    let tool = kafka.tool();
+    let group = Kafka::name("diagnose");
+    let names: Vec<String> = TOPICS.iter().map(|topic| Kafka::name(topic)).collect();
+    let name = |topic: &str| names[TOPICS.iter().position(|known| *known == topic).unwrap()].as_str();
+    let group_of = |topic: &str| format!("{group}-{}", name(topic));
+    for topic in TOPICS.iter().filter(|topic| **topic != "missing") {
+        let configs = if *topic == "no-conversion" { "message.downconversion.enable=false" } else { "" };
+        tool.create(name(topic), "1", configs);
+    }
+    for topic in ["idle", "stalled", "expired", "beyond", "no-conversion", "sink-failing", "shared"] {
+        tool.produce(&Produce::new(name(topic), 100));
+    }
+    for topic in ["catching-up", "falling-back"] {
+        tool.produce(&Produce::new(name(topic), 100_000));
+    }
+    for codec in ["lz4", "zstd"] {
+        tool.produce(&Produce { configs: &format!("compression.type={codec}"), ..Produce::new(name(codec), 100) });
+    }
+    let configs = format!("enable.idempotence=true;transactional.id={}", Kafka::name("transaction"));
+    tool.produce(&Produce { configs: &configs, end: End::Abort, ..Produce::new(name("aborted"), 10) });
+    let commit = |topic: &str, at| tool.commit(&group_of(topic), name(topic), 0, at).unwrap();
+    for (topic, at) in
+        [("idle", 100), ("stalled", 40), ("expired", 30), ("beyond", 120), ("shared", 100), ("sink-failing", 0)]
+    {
+        commit(topic, at);
+    }
+    for topic in ["catching-up", "falling-back", "lz4", "zstd", "no-conversion"] {
+        commit(topic, 0);
+    }
+    // Behind the ten records there is only the marker.
+    commit("aborted", 10);
+    tool.trim(name("expired"), 0, 70);
+    tool.join(
+        &group_of("shared"),
+        &group_of("shared"),
+        name("shared"),
+        "session.timeout.ms=6000;client.id=old-service",
+    );
+
+    let listen = format!("'127.0.0.1:{}'", free_ports(1)[0]);
+    let site = Site::new();
+    let config = |topics: &[&str]| {
+        let config =
+            kafka.config(&group, topics).set("sink.full", "type", "'file'").set("sink.full", "path", "'/dev/full'");
+        let config = config.set("admin", "listen", &listen).set("consumer", "auto_offset_reset", "'latest'");
+        config.more(&format!("[[topic]]\nname = '{}'\nsink = 'full'\n", name("sink-failing")))
+    };
+    let worker = site.start(&config(&[name("sink-failing")]).to_string());
+    worker.wait_words(&["sink fails"]);
+
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let file = site.write_config(&config(&all).to_string()).display().to_string();
+    let run = |arguments: &[&str]| {
+        let ended = Worker::run(&[&["diagnose", "-c", &file, "--for", "3s"], arguments].concat());
+        assert_eq!((ended.code(), ended.log.as_slice()), (Some(1), &[][..]));
+        ended.stdout
+    };
+    let (json, text) =
+        moving(kafka, &group, name("catching-up"), name("falling-back"), || (run(&["--json"]), run(&[])));
+    tool.leave(&group_of("shared"));
+    println!("{}", text.join("\n"));
+    let report: Value = serde_json::from_str(&json[0]).unwrap();
+    let found = report["topics"].as_array().unwrap().iter().map(|topic| (topic["topic"].as_str().unwrap(), topic));
+    let found: BTreeMap<&str, &Value> = found.collect();
+    let verdicts = TOPICS.map(|topic| (topic, found[name(topic)]["verdict"].as_str().unwrap()));
+    assert_eq!(
+        verdicts,
+        [
+            ("idle", "idle"),
+            ("empty", "empty"),
+            ("catching-up", "catching-up"),
+            ("falling-back", "falling-back"),
+            ("stalled", "stalled"),
+            ("expired", "out-of-range"),
+            ("beyond", "out-of-range"),
+            ("lz4", "unreadable"),
+            ("zstd", "unreadable"),
+            ("no-conversion", "unreadable"),
+            ("aborted", "stalled"),
+            ("sink-failing", "sink-failing"),
+            ("shared", "shared-group"),
+            ("missing", "missing"),
+        ],
+        "{report:#}"
+    );
+    let evidence = |topic: &str| found[name(topic)]["evidence"].to_string();
+    assert!(evidence("no-conversion").contains("down-conversion is disabled"), "{}", evidence("no-conversion"));
+    assert!(evidence("shared").contains("old-service at 127.0.0.1"), "{}", evidence("shared"));
+    assert!(evidence("sink-failing").contains("No space left on device"), "{}", evidence("sink-failing"));
+    assert!(!evidence("aborted").contains("could not be looked at"), "{}", evidence("aborted"));
+    assert!(!tool.topics().contains(&name("missing").to_owned()), "asking makes no topic");
+    assert_eq!(kafka.committed(&group_of("stalled"), name("stalled"), 0), Some(40), "asking moves nothing");
+}
