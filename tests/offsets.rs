@@ -155,6 +155,20 @@ fn a_topic_that_was_made_anew_is_reset_as_the_one_that_it_is() {
     assert_eq!(delivered_next(&bed, &bed.config(&["t"]), 7), [9, 10, 11]);
 }
 
+/// The state file knows the topic's id after a reset as before it.
+#[test]
+fn a_topic_that_is_made_anew_after_a_reset_is_known_as_another() {
+    let bed = seven_are_read();
+    reset(&bed, &["--to-offset", "4", "--execute"], 0);
+    bed.server.delete_topic("t");
+    bed.server.create_topic("t", 1).unwrap();
+    bed.fill("t", 12);
+    bed.server.set_committed("g-t", "t", 0, Some(4));
+    let ended = run(&bed, &bed.config(&["t"]), "show", &[]);
+    assert!(cells(&ended, &["g-t", "t", "0"]).join(" ").contains("4 0 12 4 the topic was made anew"));
+    assert_eq!(delivered_next(&bed, &bed.config(&["t"]), 7), (0..12).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_target_outside_of_the_log_is_brought_to_its_end() {
     let bed = seven_are_read();
