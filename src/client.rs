@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::memory::Reserve;
+use crate::memory::{Held, Reserve};
 use crate::progress::counts::Times;
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
@@ -154,6 +154,11 @@ pub trait Client: Send {
     /// The call that has been under way for longest, for those who watch; `None` also if the client does
     /// not know.
     fn under_way(&self) -> Option<Call> {
+        None
+    }
+
+    /// What its answers hold, also when it is gone itself; `None` if the client does not know.
+    fn held(&self) -> Option<Held> {
         None
     }
 }
@@ -328,7 +333,7 @@ pub struct Connection {
 }
 
 /// How records are fetched: the settings of one consumer's fetches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchSettings {
     /// How long the broker may hold a fetch that has less than `min_bytes` to answer.
     pub max_wait: Duration,

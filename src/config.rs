@@ -31,6 +31,7 @@ use crate::logging::LogFormat;
 use crate::memory::Reserve;
 
 mod errors;
+mod fixed;
 mod read;
 mod report;
 mod resolve;
@@ -43,6 +44,7 @@ mod value;
 mod tests;
 
 pub use errors::{Error, Errors, LoadError};
+pub use fixed::Fixed;
 pub use report::{Scope, Setting, Source};
 
 pub use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
@@ -181,6 +183,8 @@ pub struct TopicSettings {
     pub on_takeover_timeout: OnTakeoverTimeout,
     /// The name of the sink, a key of [`Config::sinks`].
     pub sink: String,
+    /// It is not read for the time being; its group keeps its offset.
+    pub paused: bool,
 }
 
 impl TopicSettings {

@@ -75,7 +75,7 @@ pub enum Notice {
 pub struct Ends {
     /// To the dispatcher: groups of batches of one topic, because each message may wake a thread.
     pub deliveries: Sender<Vec<Batch>>,
-    /// Dropped at the other end when the process is to end.
+    /// Dropped at the other end when this consumer is to end: it drains.
     pub stop: Receiver<Never>,
     /// Dropped at the other end when this run is given up: another one takes its place.
     pub retired: Receiver<Never>,
@@ -99,12 +99,16 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Waits until all of it is delivered or given up, and says so; `false`: `ends` say that this run
-    /// ends before it begins. What was delivered meanwhile is delivered again.
-    pub fn settle(&self, ends: &Ends) -> bool {
-        ends.progress.enter(Phase::Settling);
+    /// Waits until all of it is delivered or given up, and says so; `false`: one of the channels was dropped at
+    /// its other end before that. `progress` is that of the run that waits. What was delivered meanwhile is
+    /// delivered again.
+    pub fn settle(&self, progress: &Progress, stop: &Receiver<Never>, retired: &Receiver<Never>) -> bool {
+        progress.enter(Phase::Settling);
         let mut left = self.progress.batches();
         while left > 0 {
+            if is_dropped(stop) || is_dropped(retired) {
+                return false;
+            }
             select! {
                 recv(self.acks) -> group => match group {
                     Ok(group) => {
@@ -115,11 +119,11 @@ impl Flight {
                     // Neither a ticket nor the run itself is left.
                     Err(_) => break,
                 },
-                recv(ends.stop) -> _ => return false,
-                recv(ends.retired) -> _ => return false,
+                recv(stop) -> _ => {}
+                recv(retired) -> _ => {}
             }
         }
-        ends.progress.enter(Phase::Working);
+        progress.enter(Phase::Working);
         true
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! Owns the routes, the gate, and the statistics of the poll rounds. Touches no sink and no client.
 //! Invariant: it blocks on nothing but its own input. A lane's queue holds the budgets of all
-//! topics that are routed to it, so a send to a lane finds room.
+//! topics that are routed to it, so a send to a lane finds room. Routes change by messages: one that
+//! was sent before a batch holds for that batch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, never, select};
 
 use crate::consumer::Batch;
 
@@ -19,8 +20,35 @@ mod rounds;
 use gate::{Gate, OnTimeout, State};
 use rounds::Rounds;
 
+/// What is to hold from now on.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// The sink of each topic that may still come.
+    pub routes: BTreeMap<Arc<str>, String>,
+    /// Queues of lanes that are new, or take the place of a smaller one: what is in that one stays there,
+    /// and its lane takes it first.
+    pub queues: Vec<(String, Sender<Vec<Batch>>)>,
+    /// The lanes that are still wanted; the queues of all others are let go, which ends them.
+    pub lanes: BTreeSet<String>,
+    /// The length of a poll round, for the statistics at DEBUG.
+    pub round: Duration,
+}
+
 /// Where each topic's records go.
-pub type Routes = HashMap<Arc<str>, Sender<Vec<Batch>>>;
+#[derive(Default)]
+struct Routes {
+    lanes: HashMap<String, Sender<Vec<Batch>>>,
+    topics: HashMap<Arc<str>, Sender<Vec<Batch>>>,
+}
+
+impl Routes {
+    fn change(&mut self, change: Change) {
+        self.lanes.extend(change.queues);
+        self.lanes.retain(|name, _| change.lanes.contains(name));
+        let lane_of = |(topic, sink): (Arc<str>, String)| Some((topic, self.lanes.get(&sink)?.clone()));
+        self.topics = change.routes.into_iter().filter_map(lane_of).collect();
+    }
+}
 
 /// Why the dispatcher ended before its input did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,34 +94,46 @@ pub struct Rest {
     pub gate: Option<Gate>,
 }
 
-/// Hands batches over, in groups of one topic, until every sender of the deliveries is gone. `round` is the
-/// length of a poll round, for the statistics at DEBUG.
+/// Hands batches over, in groups of one topic, until every sender of the deliveries is gone. The first of the
+/// `changes` has to come before any batch.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(Rest { deliveries, gate }: &mut Rest, routes: &Routes, round: Duration) -> Result<(), Failure> {
-    let mut rounds = Rounds::new(routes.keys(), round, Instant::now());
+pub fn run(Rest { deliveries, gate }: &mut Rest, mut changes: Receiver<Change>) -> Result<(), Failure> {
+    let mut routes = Routes::default();
+    let mut rounds = Rounds::new(Instant::now());
     loop {
         let counting = log::log_enabled!(log::Level::Debug);
         let alarms = [gate.as_ref().map(Gate::wake), counting.then(|| rounds.end())];
-        let received = match alarms.into_iter().flatten().min() {
-            Some(at) => deliveries.recv_deadline(at),
-            None => deliveries.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        let now = Instant::now();
-        match received {
-            Ok(batches) => {
-                if counting {
-                    batches.iter().for_each(|batch| rounds.count(&batch.partition.topic, batch.records.len()));
-                }
-                match gate {
-                    Some(gate) => gate.hold(batches),
-                    None => send(routes, batches)?,
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        let alarm = alarms.into_iter().flatten().min().map_or_else(never, crossbeam_channel::at);
+        let mut received = None;
+        select! {
+            recv(deliveries) -> batches => match batches {
+                Ok(batches) => received = Some(batches),
+                Err(_) => return Ok(()),
+            },
+            recv(changes) -> change => match change {
+                Ok(change) => take(change, &mut routes, &mut rounds, gate.as_mut()),
+                // Nothing will change any more.
+                Err(_) => changes = never(),
+            },
+            recv(alarm) -> _ => {}
         }
+        // What was to change before these batches were sent holds for them, in whatever order the two
+        // channels were looked at.
+        while let Ok(change) = changes.try_recv() {
+            take(change, &mut routes, &mut rounds, gate.as_mut());
+        }
+        if let Some(batches) = received {
+            if counting {
+                batches.iter().for_each(|batch| rounds.count(&batch.partition.topic, batch.records.len()));
+            }
+            match gate {
+                Some(gate) => gate.hold(batches),
+                None => send(&routes, batches)?,
+            }
+        }
+        let now = Instant::now();
         if let Some(closed) = gate {
             let state = closed.state(now);
             if let State::Expired { missing, waited } = &state
@@ -104,7 +144,7 @@ pub fn run(Rest { deliveries, gate }: &mut Rest, routes: &Routes, round: Duratio
             if state != State::Closed
                 && let Some(open) = gate.take()
             {
-                open.into_held().into_iter().try_for_each(|batches| send(routes, batches))?;
+                open.into_held().into_iter().try_for_each(|batches| send(&routes, batches))?;
             }
         }
         if counting && let Some(line) = rounds.line(now) {
@@ -113,11 +153,26 @@ pub fn run(Rest { deliveries, gate }: &mut Rest, routes: &Routes, round: Duratio
     }
 }
 
+fn take(change: Change, routes: &mut Routes, rounds: &mut Rounds, gate: Option<&mut Gate>) {
+    rounds.follow(change.routes.keys(), change.round);
+    if let Some(gate) = gate {
+        gate.wait_only_for(|topic| change.routes.contains_key(topic));
+    }
+    routes.change(change);
+}
+
 fn send(routes: &Routes, batches: Vec<Batch>) -> Result<(), Failure> {
     let Some(topic) = batches.first().map(|first| Arc::clone(&first.partition.topic)) else { return Ok(()) };
-    match routes.get(&topic).map(|lane| lane.send(batches)) {
+    match routes.topics.get(&topic).map(|lane| lane.send(batches)) {
         Some(Ok(())) => Ok(()),
-        // A topic without a route can't be: the plan makes a route for each topic it consumes.
-        Some(Err(_)) | None => Err(Failure::LaneGone { topic }),
+        Some(Err(_)) => Err(Failure::LaneGone { topic }),
+        // Its route is told before its consumer starts, and is kept until nothing of it is under way. Only a
+        // run that hung, was given up and moves again in this moment can still bring some.
+        None => {
+            log::warn!(
+                "records of a consumer that was given up came late, left out topic={topic} meaning=\"they are not committed, and delivered again to whoever reads the topic next\""
+            );
+            Ok(())
+        }
     }
 }

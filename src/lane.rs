@@ -66,8 +66,9 @@ impl Busy {
 
 /// The ends of the channels that a lane holds.
 pub struct Ends {
-    /// Its queue; the lane ends when the dispatcher has dropped the other end.
-    pub queue: Receiver<Vec<Batch>>,
+    /// Its queues, one after the other: it goes on to the next one when the dispatcher has let the present
+    /// one go and it is empty. The lane ends when there is no next one.
+    pub queues: Receiver<Receiver<Vec<Batch>>>,
     /// Dropped at the other end when retries are to be given up.
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
@@ -78,7 +79,7 @@ pub struct Ends {
     pub busy: Arc<Busy>,
 }
 
-/// Drives `sink`, called `name` in the log, until its queue is closed and empty, or `abort` is dropped.
+/// Drives `sink`, called `name` in the log, until its last queue is closed and empty, or `abort` is dropped.
 pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
     let backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     let mut lane = Lane {
@@ -93,11 +94,17 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
     };
     let mut taken = Vec::new();
     let mut reopen = ends.reopen.clone();
+    // One of the two is `never` at any moment: while there is a queue, the next one waits.
+    let (mut queue, mut queues) = (never(), ends.queues.clone());
     loop {
         let alarm = lane.trouble.wake().map_or_else(never, at);
         select! {
-            recv(ends.queue) -> batches => match batches {
+            recv(queue) -> batches => match batches {
                 Ok(batches) => taken.extend(batches),
+                Err(_) => (queue, queues) = (never(), ends.queues.clone()),
+            },
+            recv(queues) -> next => match next {
+                Ok(next) => (queue, queues) = (next, never()),
                 Err(_) => return,
             },
             recv(reopen) -> asked => match asked {
@@ -110,7 +117,7 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         }
         let mut records: usize = taken.iter().map(|b| b.records.len()).sum();
         while records < RECORDS_A_FLUSH
-            && let Ok(batches) = ends.queue.try_recv()
+            && let Ok(batches) = queue.try_recv()
         {
             records += batches.iter().map(|b| b.records.len()).sum::<usize>();
             taken.extend(batches);

@@ -70,6 +70,7 @@ impl Sink for Scripted {
 
 struct Fixture {
     sink: Scripted,
+    queues: Sender<Receiver<Vec<Batch>>>,
     queue: Sender<Vec<Batch>>,
     abort: Sender<Never>,
     reopen: Sender<()>,
@@ -83,14 +84,16 @@ impl Fixture {
         let sink = Scripted::default();
         sink.0.lock().unwrap().fates.extend(fates);
         let (queue, queue_rx) = bounded(10);
+        let (queues, queues_rx) = bounded(2);
+        queues.send(queue_rx).unwrap();
         let (abort, abort_rx) = bounded(0);
         let (reopen, reopen_rx) = bounded(1);
         let (acks_tx, acks) = bounded(10);
         let mut own = sink.clone();
         let busy = Arc::new(Busy::new(Instant::now()));
-        let ends = Ends { queue: queue_rx, abort: abort_rx, reopen: reopen_rx, busy, progress: Arc::default() };
+        let ends = Ends { queues: queues_rx, abort: abort_rx, reopen: reopen_rx, busy, progress: Arc::default() };
         let thread = thread::spawn(move || run("test", &mut own, &ends));
-        Self { sink, queue, abort, reopen, acks_tx, acks, thread }
+        Self { sink, queues, queue, abort, reopen, acks_tx, acks, thread }
     }
 
     fn send(&self, seq: u64, offsets: std::ops::Range<usize>) {
@@ -134,10 +137,27 @@ fn ends_with_its_queue_and_not_before_what_is_in_it() {
     let fixture = Fixture::new([]);
     fixture.send(0, 0..2);
     fixture.send(1, 2..3);
-    drop(fixture.queue);
+    drop((fixture.queue, fixture.queues));
     fixture.thread.join().unwrap();
     assert_eq!(fixture.sink.0.lock().unwrap().durable, [0, 1, 2]);
     assert_eq!(fixture.acks.try_iter().flatten().filter(|ack| ack.ok).count(), 2);
+}
+
+#[test]
+fn what_is_in_a_queue_comes_before_what_is_in_the_next_one() {
+    let mut fixture = Fixture::new([]);
+    let (next, next_rx) = bounded(20);
+    fixture.queues.send(next_rx).unwrap();
+    let first = std::mem::replace(&mut fixture.queue, next);
+    fixture.send(1, 2..4);
+    // The batch in the next queue is there already, and has to wait until the first one is let go.
+    let next = std::mem::replace(&mut fixture.queue, first);
+    fixture.send(0, 0..2);
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!(fixture.durable(), [0, 1]);
+    drop((fixture.queue, next, fixture.queues));
+    fixture.thread.join().unwrap();
+    assert_eq!(fixture.sink.0.lock().unwrap().durable, [0, 1, 2, 3]);
 }
 
 #[test]
@@ -169,7 +189,7 @@ fn files_are_opened_anew_when_asked() {
     while !fixture.reopen.is_empty() {
         thread::yield_now();
     }
-    drop(fixture.queue);
+    drop((fixture.queue, fixture.queues));
     fixture.thread.join().unwrap();
     assert_eq!(fixture.sink.0.lock().unwrap().reopened, 1);
 }

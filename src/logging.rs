@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{self, Location};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::{env, thread};
 
 use clap::ValueEnum;
@@ -33,9 +34,56 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sets up the log of this process: once, before the first line. `filter` as `log.level` has it.
-pub fn init(filter: &str, format: LogFormat) {
-    let journal = is_journal(env::var("JOURNAL_STREAM").ok().as_deref(), io::stderr());
+/// The log of this process, whose level can change.
+#[derive(Clone)]
+pub struct Logger {
+    inner: Arc<RwLock<env_logger::Logger>>,
+    format: LogFormat,
+    journal: bool,
+}
+
+impl Logger {
+    /// Sets it up: once, before the first line. `filter` as `log.level` has it.
+    pub fn start(filter: &str, format: LogFormat) -> Self {
+        let journal = is_journal(env::var("JOURNAL_STREAM").ok().as_deref(), io::stderr());
+        let inner = build(filter, format, journal);
+        log::set_max_level(inner.filter());
+        let logger = Self { inner: Arc::new(RwLock::new(inner)), format, journal };
+        // It fails only where there is a log already, which nobody else makes.
+        let _ = log::set_boxed_logger(Box::new(logger.clone()));
+        tell_panics();
+        logger
+    }
+
+    /// From now on only lines of these levels are written.
+    pub fn set_level(&self, filter: &str) {
+        let new = build(filter, self.format, self.journal);
+        let most = new.filter();
+        *self.inner.write().unwrap_or_else(PoisonError::into_inner) = new;
+        log::set_max_level(most);
+    }
+
+    fn inner(&self) -> RwLockReadGuard<'_, env_logger::Logger> {
+        // It is replaced as a whole.
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.inner().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.inner().log(record);
+    }
+
+    fn flush(&self) {
+        self.inner().flush();
+    }
+}
+
+fn build(filter: &str, format: LogFormat, journal: bool) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(filter);
     match (format, journal) {
@@ -52,7 +100,10 @@ pub fn init(filter: &str, format: LogFormat) {
             writeln!(out, "{}", json(&time, record))
         }),
     };
-    builder.init();
+    builder.build()
+}
+
+fn tell_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if log::log_enabled!(Level::Warn) {

@@ -100,6 +100,15 @@ impl Reserve {
     }
 }
 
+/// Whether both are handles of the same one.
+impl PartialEq for Reserve {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Reserve {}
+
 impl fmt::Debug for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Reserve({})", self.0.bytes)
@@ -196,8 +205,8 @@ impl Drop for Loan {
 }
 
 /// What the answers of one consumer hold, in bytes: each counts as a whole until the last of its
-/// records is done.
-#[derive(Debug, Default)]
+/// records is done. Clones are handles of the same count.
+#[derive(Clone, Debug, Default)]
 pub struct Held(Arc<AtomicUsize>);
 
 impl Held {

@@ -6,7 +6,6 @@
 //! - it waits for no answer: a stop ends it at once, and an answer that does not come costs one round;
 //! - a cluster that does not answer is no news here: the consumers tell it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +13,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::client::kafka::Link;
 use crate::client::{Cluster, Fault};
-use crate::config::Config;
+use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;
-use crate::plan::Plan;
-use crate::progress::{Beat, Board, LaneProgress, Pulse};
-use crate::sample::{self, Round, Watched};
+use crate::progress::{Board, Entry, Pulse};
+use crate::sample::{self, TopicRound};
 use crate::verdict;
 
 mod judge;
@@ -39,7 +37,7 @@ const QUESTIONS: u32 = 4;
 const SOON: Duration = Duration::from_secs(1);
 
 /// What is observed, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `observe.interval_ms`
     pub interval: Duration,
@@ -47,42 +45,40 @@ pub struct Settings {
     pub first: Duration,
     /// `watchdog.stall_timeout_ms`
     pub stall_timeout: Duration,
-    /// How long a round of questions may take before it is given up.
-    pub round_timeout: Duration,
-    /// The consumers, in the order of the plan.
-    pub consumers: Vec<Watched>,
+    /// How the brokers are reached.
+    pub kafka: KafkaSettings,
 }
 
 impl Settings {
-    /// All consumers of `plan`.
-    pub fn new(config: &Config, plan: &Plan) -> Self {
+    /// What `config` says of it.
+    pub fn new(config: &Config) -> Self {
         Self {
             interval: config.observe_interval,
             // Somebody may look at the page just after the start.
             first: if config.admin.is_some() { SOON.min(config.observe_interval) } else { config.observe_interval },
             stall_timeout: config.watchdog.stall_timeout,
-            round_timeout: (config.kafka.connect_timeout + config.kafka.request_timeout) * QUESTIONS,
-            consumers: Watched::all(plan),
+            kafka: config.kafka.clone(),
         }
+    }
+
+    /// How long a round of questions may take before it is given up.
+    fn round_timeout(&self) -> Duration {
+        (self.kafka.connect_timeout + self.kafka.request_timeout) * QUESTIONS
     }
 }
 
 /// The ends of the channels that the observer holds, and what it looks at.
 pub struct Ends {
-    /// Dropped at the other end when the process is to end.
+    /// Dropped at the other end when it is to end.
     pub stop: Receiver<Never>,
     /// To the supervisor.
     pub demands: Sender<Demand>,
-    /// What the consumers tell of themselves.
+    /// Who there is, and what they tell of themselves.
     pub board: Arc<Board>,
-    /// What the observer tells of itself.
-    pub pulse: Arc<Pulse>,
-    /// What the lanes tell of themselves, by the names of their sinks.
-    pub lanes: HashMap<String, Arc<LaneProgress>>,
     /// Where it is published what was seen.
     pub sights: Arc<Sights>,
-    /// Told at every turn, and at least once an interval.
-    pub beat: Arc<Beat>,
+    /// What the observer tells of itself.
+    pub pulse: Arc<Pulse>,
     /// Makes what is asked about the cluster; called on the link's thread.
     pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
 }
@@ -90,7 +86,7 @@ pub struct Ends {
 /// The watchdog asks for a consumer to be given up and started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Its place in the plan.
+    /// Its number on the board.
     pub consumer: usize,
     /// The run that does not move.
     pub run: u32,
@@ -98,16 +94,26 @@ pub struct Demand {
     pub why: String,
 }
 
+/// What the cluster said in one round of those consumers that were there when it was asked.
+type Round = Vec<Asked>;
+
+/// What it said of one consumer, by its number.
+#[derive(Clone)]
+struct Asked {
+    consumer: usize,
+    seen: Vec<TopicRound>,
+}
+
 /// Observes until `ends.stop` is dropped.
 pub fn run(settings: &Settings, ends: Ends) {
-    let Ends { stop, demands, board, pulse, lanes, sights, beat, cluster } = ends;
+    let Ends { stop, demands, board, sights, pulse, cluster } = ends;
     let (ready_tx, ready) = bounded(1);
     let mut link: Link<Box<dyn Cluster>, Result<Round, Fault>> =
         Link::new("link:observe".to_owned(), ready_tx, move || cluster());
-    let consumers = Arc::new(settings.consumers.clone());
-    let mut judge = Judge::new(settings.stall_timeout, &settings.consumers);
+    let mut judge = Judge::new(settings.stall_timeout);
     let (mut asked, mut wait) = (Instant::now(), settings.first);
     let mut next = asked + wait;
+    sights.begin(settings.interval);
     loop {
         let alarm = link.deadline().map_or(next, |deadline| deadline.min(next)).min(Instant::now() + TURN);
         select! {
@@ -116,13 +122,10 @@ pub fn run(settings: &Settings, ends: Ends) {
             recv(crossbeam_channel::at(alarm)) -> _ => {}
         }
         let now = Instant::now();
-        beat.now();
         pulse.beat(now);
         match link.reply(now) {
             Some(Ok(Ok(round))) => {
-                let lanes = lanes.iter().map(|(name, lane)| (name.as_str(), lane.get())).collect();
-                let snapshots: Vec<_> = (0..consumers.len()).map(|index| board.current(index)).collect();
-                let (news, wanted) = judge.round(round.clone(), &snapshots, &lanes, asked, now);
+                let (news, wanted) = judge.round(round.clone(), &board.entries(), &board.lanes(), asked, now);
                 tell(news);
                 sights.set(sight::after(&sights.newest(), round, judge.take_judged(), asked));
                 wanted.into_iter().for_each(|demand| send(&demands, demand));
@@ -136,17 +139,16 @@ pub fn run(settings: &Settings, ends: Ends) {
         if now >= next {
             wait = (wait * 2).min(settings.interval);
             next = now + wait;
-            for index in 0..consumers.len() {
-                let progress = board.current(index);
+            let entries = board.entries();
+            for Entry { consumer, progress, .. } in &entries {
                 if let Some(reason) = verdict::stuck(&progress.snapshot(), now, settings.stall_timeout) {
-                    send(&demands, Demand { consumer: index, run: progress.run(), why: reason.to_string() });
+                    send(&demands, Demand { consumer: *consumer, run: progress.run(), why: reason.to_string() });
                 }
             }
             if !link.is_busy() {
                 asked = now;
-                let consumers = Arc::clone(&consumers);
-                let call = move |cluster: &mut Box<dyn Cluster>| sample::round(&mut **cluster, &consumers);
-                if let Err(fault) = link.start("observe", settings.round_timeout, now, call) {
+                let call = move |cluster: &mut Box<dyn Cluster>| sample(&mut **cluster, &entries);
+                if let Err(fault) = link.start("observe", settings.round_timeout(), now, call) {
                     log::debug!("the cluster is not observed error=\"{fault}\"");
                 }
             }
@@ -157,6 +159,13 @@ pub fn run(settings: &Settings, ends: Ends) {
 fn send(demands: &Sender<Demand>, demand: Demand) {
     // Full: the supervisor has enough to do, and the next round asks again.
     let _ = demands.try_send(demand);
+}
+
+/// Asks for all topics in one round.
+fn sample(cluster: &mut dyn Cluster, entries: &[Entry]) -> Result<Round, Fault> {
+    let watched: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.watched)).collect();
+    let round = sample::round(cluster, &watched)?;
+    Ok(entries.iter().zip(round).map(|(entry, seen)| Asked { consumer: entry.consumer, seen }).collect())
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.

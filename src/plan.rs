@@ -1,4 +1,4 @@
-//! From a configuration to consumers.
+//! From a configuration to consumers, and from one plan to the next.
 //!
 //! Pure. The only place that knows the mode: below it there are consumers with topics, and nothing
 //! else. Owns the shares: how much memory and how many batches each consumer may hold, and what is left
@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::client::FetchSettings;
-use crate::config::{Config, Mode, TopicSettings};
+use crate::config::{Config, KafkaSettings, Mode, TopicSettings};
 use crate::consumer::core::{Policy, Settings};
 use crate::memory::Reserve;
+
+mod difference;
+
+pub use difference::Difference;
 
 /// Batches in flight in the whole process, at most, shared out evenly: it bounds the lanes' queues,
 /// whose places exist from the start.
@@ -21,7 +25,7 @@ const MOST_BATCHES: usize = 512;
 const LEAST_BATCHES: usize = 8;
 
 /// One consumer: a group and its topics.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerPlan {
     /// Its name in log lines and thread names: its topic, or its group if it has several.
     pub name: String,
@@ -29,54 +33,127 @@ pub struct ConsumerPlan {
     pub settings: Settings,
     /// What its client needs.
     pub fetch: FetchSettings,
+    /// How its client reaches the brokers.
+    pub kafka: Arc<KafkaSettings>,
+    /// The sink of each of its topics.
+    pub sinks: BTreeMap<Arc<str>, String>,
+}
+
+impl ConsumerPlan {
+    /// Whether it has a topic in common with `other`.
+    pub fn shares_topic(&self, other: &Self) -> bool {
+        self.sinks.keys().any(|topic| other.sinks.contains_key(topic))
+    }
+
+    /// The same with the shares of `other`.
+    fn with_shares_of(mut self, other: &Self) -> Self {
+        (self.settings.batches, self.settings.bytes) = (other.settings.batches, other.settings.bytes);
+        self.fetch.memory = other.fetch.memory;
+        self
+    }
+}
+
+/// A topic that is not read for the time being.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// The group that keeps its place.
+    pub group: String,
+    /// The sink that it would go to.
+    pub sink: String,
 }
 
 /// All that is to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The consumers, in the order of their topics.
     pub consumers: Vec<ConsumerPlan>,
-    /// The sink of each topic.
-    pub routes: BTreeMap<Arc<str>, String>,
+    /// The topics that are not read.
+    pub paused: Vec<Paused>,
+    /// All shares together never exceed this, in bytes.
+    pub memory: usize,
+    /// What is lent beside the shares.
+    pub reserve: Reserve,
 }
 
 impl Plan {
-    /// What `config` comes to.
+    /// What `config` comes to: even shares.
     pub fn new(config: &Config) -> Self {
-        let groups: Vec<Vec<&TopicSettings>> = match config.mode {
-            Mode::Multi => config.topics.iter().map(|topic| vec![topic]).collect(),
-            Mode::Single => vec![config.topics.iter().collect()],
-        };
-        let shares = groups.len().max(1);
-        let memory = config.memory_limit / 4 * 3 / shares;
-        let reserve = Reserve::new(config.memory_limit / 4);
-        let batches = (BATCHES / shares).clamp(LEAST_BATCHES, MOST_BATCHES);
-        let consumers =
-            groups.iter().filter_map(|topics| consumer(config, topics, memory, &reserve, batches)).collect();
-        let routes = config.topics.iter().map(|topic| (Arc::clone(&topic.name), topic.sink.clone())).collect();
-        Self { consumers, routes }
+        let (memory, reserve) = (config.memory_limit / 4 * 3, Reserve::new(config.memory_limit / 4));
+        Self::over(config, &Self { consumers: Vec::new(), paused: Vec::new(), memory, reserve })
     }
 
-    /// How many batches may wait in the queue of the lane of `sink`: the budgets of all consumers
-    /// with a topic that is routed to it, so that the dispatcher always finds room.
-    pub fn queue(&self, sink: &str) -> usize {
-        let routed = |consumer: &&ConsumerPlan| {
-            consumer.settings.topics.iter().any(|(topic, _)| self.routes.get(topic).is_some_and(|s| s == sink))
+    /// What `config` comes to where `before` runs. A consumer that stays as it is keeps its share, so
+    /// that it can be left alone; the others divide what is left of the memory, up to an even share. If
+    /// that is less than half of an even share, the one with the largest share loses it and is
+    /// among those that divide, which is a change. A share is never raised but when its consumer changes.
+    /// The memory and the reserve are those of `before`, whatever `config` says.
+    #[must_use]
+    pub fn over(config: &Config, before: &Self) -> Self {
+        let (paused, read): (Vec<_>, Vec<_>) = config.topics.iter().partition(|topic| topic.paused);
+        let groups: Vec<Vec<&TopicSettings>> = match config.mode {
+            Mode::Multi => read.into_iter().map(|topic| vec![topic]).collect(),
+            Mode::Single => vec![read],
         };
-        self.consumers.iter().filter(routed).map(|consumer| consumer.settings.batches).sum()
+        let groups: Vec<_> = groups.iter().filter_map(|topics| Some((topics.first()?, topics))).collect();
+        let even = before.memory / groups.len().max(1);
+        let batches = (BATCHES / groups.len().max(1)).clamp(LEAST_BATCHES, MOST_BATCHES);
+        let kafka = Arc::new(config.kafka.clone());
+        let make = |(first, topics): &(&&TopicSettings, &Vec<&TopicSettings>)| {
+            consumer(config, first, topics, &before.reserve, &kafka, batches)
+        };
+        let mut consumers: Vec<ConsumerPlan> = groups.iter().map(make).collect();
+        // Which of them stay as they are.
+        let mut stays = vec![false; consumers.len()];
+        for (consumer, stays) in consumers.iter_mut().zip(&mut stays) {
+            let same = |old: &&ConsumerPlan| consumer.clone().with_shares_of(old) == **old;
+            if let Some(old) = before.consumers.iter().find(|old| old.name == consumer.name).filter(same) {
+                *consumer = old.clone();
+                *stays = true;
+            }
+        }
+        let share = loop {
+            let held: usize = consumers.iter().zip(&stays).filter(|(_, s)| **s).map(|(c, _)| c.settings.bytes).sum();
+            let others = stays.iter().filter(|stays| !**stays).count();
+            let share = ((before.memory - held) / others.max(1)).min(even);
+            let largest = (0..consumers.len()).filter(|&at| stays[at]).max_by_key(|&at| consumers[at].settings.bytes);
+            match largest {
+                Some(at) if others > 0 && share < even / 2 => stays[at] = false,
+                _ => break share,
+            }
+        };
+        for (consumer, _) in consumers.iter_mut().zip(stays).filter(|(_, stays)| !stays) {
+            consumer.settings.batches = batches;
+            (consumer.settings.bytes, consumer.fetch.memory) = (share, share);
+        }
+        let paused = paused.into_iter().map(|topic| Paused {
+            topic: Arc::clone(&topic.name),
+            group: topic.group.clone(),
+            sink: topic.sink.clone(),
+        });
+        Self { consumers, paused: paused.collect(), memory: before.memory, reserve: before.reserve.clone() }
+    }
+
+    /// The topics that are read, each with its sink.
+    pub fn routes(&self) -> impl Iterator<Item = (&Arc<str>, &String)> {
+        self.consumers.iter().flat_map(|consumer| &consumer.sinks)
     }
 }
 
 fn consumer(
     config: &Config,
+    first: &TopicSettings,
     topics: &[&TopicSettings],
-    memory: usize,
     reserve: &Reserve,
+    kafka: &Arc<KafkaSettings>,
     batches: usize,
-) -> Option<ConsumerPlan> {
+) -> ConsumerPlan {
     // In single mode the configuration has made sure that all agree in what belongs to the client.
-    let first = topics.first()?;
-    let name = if topics.len() == 1 { first.name.to_string() } else { first.group.clone() };
+    let name = match config.mode {
+        Mode::Multi => first.name.to_string(),
+        Mode::Single => first.group.clone(),
+    };
     let policy = |topic: &&TopicSettings| {
         let policy = Policy {
             reset: topic.auto_offset_reset,
@@ -87,7 +164,7 @@ fn consumer(
         };
         (Arc::clone(&topic.name), policy)
     };
-    Some(ConsumerPlan {
+    ConsumerPlan {
         name,
         settings: Settings {
             group: first.group.clone(),
@@ -95,41 +172,14 @@ fn consumer(
             pace: config.commit,
             drain_timeout: config.drain_timeout,
             batches,
-            bytes: memory,
+            bytes: 0,
         },
-        fetch: first.fetch(memory, reserve.clone()),
-    })
+        fetch: first.fetch(0, reserve.clone()),
+        kafka: Arc::clone(kafka),
+        sinks: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.sink.clone())).collect(),
+    }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn plan(mode: bool) -> Plan {
-        let text = format!(
-            "[kafka]\nbootstrap_servers = ['b:1']\n[consumer]\ngroup_id = 'g'\ntopics = ['a', 'b', 'c']\n\
-             multi_consumer_mode = {mode}\n[memory]\nlimit = '64MiB'\n[[topic]]\nname = 'b'\nsink = 'drop'\n"
-        );
-        Plan::new(&crate::config::parse(&text, &|_| None).unwrap())
-    }
-
-    #[test]
-    fn a_consumer_and_a_group_a_topic() {
-        let plan = plan(true);
-        let groups: Vec<_> = plan.consumers.iter().map(|c| (c.name.as_str(), c.settings.group.as_str())).collect();
-        assert_eq!(groups, [("a", "g-a"), ("b", "g-b"), ("c", "g-c")]);
-        assert!(plan.consumers.iter().all(|c| c.settings.bytes == 16 << 20 && c.fetch.memory == 16 << 20));
-        assert!(plan.consumers.iter().all(|c| c.fetch.reserve.bytes() == 16 << 20));
-        assert_eq!(plan.queue("log"), 2 * MOST_BATCHES);
-        assert_eq!(plan.queue("drop"), MOST_BATCHES);
-    }
-
-    #[test]
-    fn one_consumer_for_all_in_single_mode() {
-        let plan = plan(false);
-        assert_eq!(plan.consumers.len(), 1);
-        assert_eq!((plan.consumers[0].name.as_str(), plan.consumers[0].settings.group.as_str()), ("g", "g"));
-        assert_eq!(plan.consumers[0].settings.topics.len(), 3);
-    }
-}
+#[path = "plan/tests.rs"]
+mod tests;

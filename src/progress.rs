@@ -6,18 +6,21 @@
 //!   somewhere can't speak for it;
 //! - telling is cheap: the phase is one store, all the rest is written a few times a second.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::{Call, Event, Fault};
 use crate::consumer::Report;
 use crate::consumer::part::{Part, Place};
+use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
+use crate::sample::Watched;
 
 pub mod counts;
 
-use counts::{Counter, Counts};
+use counts::Counts;
 
 /// How often a consumer publishes what is not told by every turn of its loop. Watchers look every few
 /// seconds; what is older than this is nobody's news.
@@ -68,8 +71,11 @@ pub enum Phase {
     Waiting,
     /// It hands batches over to the dispatcher, which takes them at once.
     HandingOver,
-    /// It waits until what its earlier run handed over is delivered or given up.
+    /// It waits until what its earlier run, or the one whose place it takes, handed over is delivered or
+    /// given up.
     Settling,
+    /// It does not run: its topics are paused.
+    Paused,
 }
 
 /// Where a partition stands, as its consumer sees it.
@@ -143,20 +149,21 @@ struct Told {
 pub struct Progress {
     run: u32,
     born: Instant,
-    /// Milliseconds since `born`, and the phase in the two lowest bits: one number, so that they agree.
+    /// Milliseconds since `born`, and the phase in the three lowest bits: one number, so that they agree.
     phase: AtomicU64,
     batches: AtomicUsize,
+    held: OnceLock<Held>,
     told: Mutex<Told>,
     counts: Arc<Counts>,
 }
 
-const PHASES: [Phase; 4] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling];
+const PHASES: [Phase; 5] = [Phase::Working, Phase::Waiting, Phase::HandingOver, Phase::Settling, Phase::Paused];
 
 impl Progress {
     /// Run `run` of a consumer, from 0, which begins at `born`, with `counts` of all its runs.
     pub fn new(run: u32, born: Instant, counts: Arc<Counts>) -> Self {
         let (phase, batches, told) = (AtomicU64::new(0), AtomicUsize::new(0), Mutex::default());
-        Self { run, born, phase, batches, told, counts }
+        Self { run, born, phase, batches, held: OnceLock::new(), told, counts }
     }
 
     /// What the consumer has come to in all its runs.
@@ -181,9 +188,9 @@ impl Progress {
 
     /// The thread begins to do this.
     pub fn enter(&self, phase: Phase) {
-        let ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        let ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
         let number = PHASES.iter().position(|p| *p == phase).unwrap_or(0) as u64;
-        self.phase.store(ms << 2 | number, Ordering::Relaxed);
+        self.phase.store(ms << 3 | number, Ordering::Relaxed);
     }
 
     /// So many batches are handed over, or about to be, and not acknowledged.
@@ -194,6 +201,24 @@ impl Progress {
     /// See [`Progress::set_batches`].
     pub fn batches(&self) -> usize {
         self.batches.load(Ordering::Relaxed)
+    }
+
+    /// Where it can be seen what the client's answers hold.
+    pub fn set_held(&self, held: Held) {
+        // A run has one client.
+        let _ = self.held.set(held);
+    }
+
+    /// What the client's answers hold, in bytes; `None` if that is not known.
+    pub fn held(&self) -> Option<usize> {
+        self.held.get().map(Held::bytes)
+    }
+
+    /// What the thread is doing, and since when.
+    pub fn phase(&self) -> Since<Phase> {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let (what, since) = (PHASES[(phase & 7) as usize], self.born + Duration::from_millis(phase >> 3));
+        Since { what, since }
     }
 
     /// The client is in trouble; or it is over.
@@ -259,9 +284,6 @@ impl Progress {
 
     /// All that was published.
     pub fn snapshot(&self) -> Snapshot {
-        let phase = self.phase.load(Ordering::Relaxed);
-        let what = PHASES[(phase & 3) as usize];
-        let since = self.born + Duration::from_millis(phase >> 2);
         let told = self.told();
         let mut parts = told.parts.clone();
         for (name, fault) in &told.faults {
@@ -270,7 +292,7 @@ impl Progress {
             }
         }
         Snapshot {
-            phase: Since { what, since },
+            phase: self.phase(),
             trouble: told.trouble.clone(),
             commit: told.commit.clone(),
             full: told.full,
@@ -310,69 +332,81 @@ fn part_progress(part: &Part, earlier: Option<&PartProgress>, now: Instant) -> P
     PartProgress { report, state, position, acknowledged, moved, unacknowledged, fault: None }
 }
 
-/// When a thread has last come round.
-#[derive(Debug)]
-pub struct Beat {
-    base: Instant,
-    /// Milliseconds since `base`.
-    last: AtomicU64,
+/// One consumer on the [`Board`].
+#[derive(Clone)]
+pub struct Entry {
+    /// Its number, which is never used again.
+    pub consumer: usize,
+    /// What it consumes.
+    pub watched: Arc<Watched>,
+    /// What its current run tells of itself.
+    pub progress: Arc<Progress>,
 }
 
-impl Default for Beat {
-    fn default() -> Self {
-        Self { base: Instant::now(), last: AtomicU64::new(0) }
-    }
+/// Who there is to be watched, as it changes: consumers, paused topics, lanes.
+#[derive(Default)]
+pub struct Board {
+    consumers: Mutex<BTreeMap<usize, Entry>>,
+    lanes: Mutex<BTreeMap<String, Arc<LaneProgress>>>,
 }
-
-impl Beat {
-    /// It comes round.
-    pub fn now(&self) {
-        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Nothing else is read by whoever reads it.
-        self.last.store(ms, Ordering::Relaxed);
-    }
-
-    /// How long ago that was.
-    pub fn age(&self) -> Duration {
-        self.base.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
-}
-
-/// The current run's progress of every consumer, in the order of the plan.
-pub struct Board(Vec<Mutex<Arc<Progress>>>);
 
 impl Board {
-    /// A place for so many consumers, each before its first run.
-    pub fn new(consumers: usize) -> Self {
-        let none = || Progress::new(0, Instant::now(), Arc::default());
-        Self((0..consumers).map(|_| Mutex::new(Arc::new(none()))).collect())
+    fn consumers(&self) -> MutexGuard<'_, BTreeMap<usize, Entry>> {
+        // A map is whole at any moment.
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The progress of the current run of the consumer at this place of the plan.
-    ///
-    /// # Panics
-    /// If there is no such place.
-    pub fn current(&self, consumer: usize) -> Arc<Progress> {
-        Arc::clone(&self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner))
+    fn lane_map(&self) -> MutexGuard<'_, BTreeMap<String, Arc<LaneProgress>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another run begins there, which adds to `counts`. Returns its progress.
-    ///
-    /// # Panics
-    /// If there is no such place.
+    /// From now on there is a consumer of this number, which does this before its first run.
+    pub fn add(&self, consumer: usize, watched: Watched, phase: Phase, counts: &Arc<Counts>) {
+        let progress = Arc::new(Progress::new(0, Instant::now(), Arc::clone(counts)));
+        progress.enter(phase);
+        self.consumers().insert(consumer, Entry { consumer, watched: Arc::new(watched), progress });
+    }
+
+    /// There is no such consumer any more.
+    pub fn remove(&self, consumer: usize) {
+        self.consumers().remove(&consumer);
+    }
+
+    /// All consumers, and the paused topics, in the order in which they came.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.consumers().values().cloned().collect()
+    }
+
+    /// Another run of a consumer begins, which adds to `counts`. Returns its progress, which is on the board if the consumer is.
     pub fn begin(&self, consumer: usize, run: u32, counts: &Arc<Counts>) -> Arc<Progress> {
         let progress = Arc::new(Progress::new(run, Instant::now(), Arc::clone(counts)));
-        *self.0[consumer].lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
+        if let Some(entry) = self.consumers().get_mut(&consumer) {
+            entry.progress = Arc::clone(&progress);
+        }
         progress
+    }
+
+    /// From now on there is a lane for this sink. Returns its progress.
+    pub fn add_lane(&self, sink: &str) -> Arc<LaneProgress> {
+        let progress = Arc::new(LaneProgress::default());
+        self.lane_map().insert(sink.to_owned(), Arc::clone(&progress));
+        progress
+    }
+
+    /// There is no such lane any more.
+    pub fn remove_lane(&self, sink: &str) {
+        self.lane_map().remove(sink);
+    }
+
+    /// What the lanes are doing, by the names of their sinks.
+    pub fn lanes(&self) -> HashMap<String, LaneState> {
+        self.lane_map().iter().map(|(name, lane)| (name.clone(), lane.get())).collect()
     }
 }
 
 /// What a lane tells of itself.
 #[derive(Default)]
-pub struct LaneProgress {
-    state: Mutex<LaneState>,
-    failures: Counter,
-}
+pub struct LaneProgress(Mutex<LaneState>);
 
 /// What a lane is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -381,16 +415,13 @@ pub struct LaneState {
     pub busy: Option<Instant>,
     /// Its sink fails.
     pub trouble: Option<Since<String>>,
+    /// How often its sink failed; each time it was, or will be, tried again.
+    pub failures: u64,
 }
 
 impl LaneProgress {
     fn state(&self) -> MutexGuard<'_, LaneState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How often its sink failed; each time it was, or will be, tried again.
-    pub fn failures(&self) -> u64 {
-        self.failures.get()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It takes up its work, or is done with it.
@@ -400,8 +431,8 @@ impl LaneProgress {
 
     /// Its sink failed with these words, or works again.
     pub fn set_trouble(&self, why: Option<&str>) {
-        self.failures.add(why.is_some().into());
         let mut state = self.state();
+        state.failures += u64::from(why.is_some());
         let since = state.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
         state.trouble = why.map(|why| Since { what: why.to_owned(), since });
     }

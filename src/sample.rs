@@ -5,10 +5,11 @@
 //! `worker diagnose`. A round costs one question for all topics, two for each broker that leads one of
 //! their partitions, and one for each group.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use crate::client::{Cluster, Fault};
-use crate::plan::{ConsumerPlan, Plan};
+use crate::plan::{ConsumerPlan, Paused, Plan};
 use crate::record::TopicPartition;
 use crate::verdict::Seen;
 
@@ -22,14 +23,21 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// All consumers of `plan`, in its order.
+    /// A consumer that is to run.
+    pub fn new(plan: &ConsumerPlan) -> Self {
+        let sink = |topic: &Arc<str>| plan.sinks.get(topic).cloned().unwrap_or_default();
+        let topics = plan.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect();
+        Self { group: plan.settings.group.clone(), topics }
+    }
+
+    /// A topic that is not read at present.
+    pub fn paused(paused: &Paused) -> Self {
+        Self { group: paused.group.clone(), topics: vec![(Arc::clone(&paused.topic), paused.sink.clone())] }
+    }
+
+    /// All consumers of `plan` in its order, and then what is paused.
     pub fn all(plan: &Plan) -> Vec<Self> {
-        let sink = |topic: &Arc<str>| plan.routes.get(topic).cloned().unwrap_or_default();
-        let watched = |consumer: &ConsumerPlan| Self {
-            group: consumer.settings.group.clone(),
-            topics: consumer.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect(),
-        };
-        plan.consumers.iter().map(watched).collect()
+        plan.consumers.iter().map(Self::new).chain(plan.paused.iter().map(Self::paused)).collect()
     }
 }
 
@@ -56,7 +64,8 @@ pub type Round = Vec<Vec<TopicRound>>;
 ///
 /// # Errors
 /// No broker could be asked. What concerns one topic or one partition is inside.
-pub fn round(cluster: &mut dyn Cluster, watched: &[Watched]) -> Result<Round, Fault> {
+pub fn round(cluster: &mut dyn Cluster, watched: &[impl Borrow<Watched>]) -> Result<Round, Fault> {
+    let watched: Vec<&Watched> = watched.iter().map(Borrow::borrow).collect();
     let names: Vec<Arc<str>> = watched.iter().flat_map(|w| w.topics.iter().map(|(name, _)| Arc::clone(name))).collect();
     let mut topics = names.iter().cloned().zip(cluster.partitions(&names)?);
     // The topics of each consumer, with their partitions as far as they have any.

@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::client::Remembered;
 use crate::consumer::Never;
 use crate::record::{Offset, TopicId, TopicPartition};
+use crate::trouble::{Phrases, Trouble, Word};
 
 mod peek;
 mod text;
@@ -160,6 +161,13 @@ impl Ledger {
     }
 }
 
+const FAILS: Phrases = Phrases {
+    begins: "state can't be written, retrying",
+    goes_on: "state still can't be written, retrying",
+    ends: "state is written again",
+    flaps: "state can't be written again and again",
+};
+
 /// An open state directory. Its lock is held until this is dropped.
 #[derive(Debug)]
 pub struct State {
@@ -270,32 +278,35 @@ impl State {
 
     /// Writes what has changed now and then, until `stop` is dropped, and then once more.
     pub fn keep(&self, ledger: &Ledger, stop: &Receiver<Never>) {
-        let mut failing: Option<Instant> = None;
+        let (mut trouble, mut why) = (Trouble::default(), String::new());
+        let tell = |word: Word, why: &str| {
+            FAILS.log(word, log::Level::Warn, &format_args!("dir={}", self.dir.display()), &why);
+        };
         loop {
             let last = match stop.recv_timeout(WRITE_EVERY) {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
                 Ok(never) => match never {},
             };
+            let now = Instant::now();
             match self.write(ledger) {
                 Ok(()) => {
-                    if let Some(since) = failing.take() {
-                        log::info!(
-                            "state is written again dir={} after_ms={}",
-                            self.dir.display(),
-                            since.elapsed().as_millis()
-                        );
+                    if let Some(word) = trouble.works(now).or_else(|| trouble.due(now)) {
+                        tell(word, &why);
                     }
                 }
-                Err(error) if failing.is_none() => {
-                    failing = Some(Instant::now());
-                    log::warn!(
-                        "state can't be written, retrying dir={} error=\"{error}\" meaning=\"commits to the group go on; \
-                         only if the group forgets them, older offsets are gone back to\"",
-                        self.dir.display()
+                Err(error) => {
+                    why = format!(
+                        "{error}; commits to the group go on, and only if the group forgets them, older offsets are gone back to"
                     );
+                    let word = if trouble.since().is_some() { trouble.due(now) } else { Some(trouble.fails(now, now)) };
+                    match word {
+                        Some(word) => tell(word, &why),
+                        None => {
+                            log::debug!("state still can't be written dir={} error=\"{error}\"", self.dir.display())
+                        }
+                    }
                 }
-                Err(error) => log::debug!("state still can't be written dir={} error=\"{error}\"", self.dir.display()),
             }
             if last {
                 return;

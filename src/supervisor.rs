@@ -1,7 +1,7 @@
 //! The supervisor: starts every thread above the client, sees every one of them end, stops them in
 //! order.
 //!
-//! Owns the channels' far ends and the signals. Invariants:
+//! Owns the channels' far ends and the signals, and what holds of the configuration. Invariants:
 //! - a thread that panics or ends early is an event here; none is swallowed;
 //! - the order at the end: consumers drain and commit, then the dispatcher and the lanes end by
 //!   their channels; `stop` and `abort` are channels that are dropped, not messages;
@@ -10,30 +10,29 @@
 //! - it waits for nothing without a bound.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, never, select};
 
-use crate::admin::{Life, Sources};
-use crate::client::{Client, Cluster, Connection, Remembered, kafka};
+use crate::admin::Life;
 use crate::config::Config;
 use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
-use crate::observe::sight::Sights;
-use crate::observe::{self, Demand};
-use crate::plan::{ConsumerPlan, Plan};
-use crate::progress::{Beat, Board, Pulse};
+use crate::observe::Demand;
+use crate::plan::Plan;
+use crate::progress::Pulse;
 use crate::record::TopicPartition;
-use crate::sink::Sink;
-use crate::state::{Ledger, State};
 use crate::trouble::chorus;
 
 mod consumers;
+mod lanes;
+mod library;
+mod limits;
 mod notify;
+mod reload;
 mod restarts;
 mod signals;
 mod start;
@@ -42,13 +41,14 @@ mod sums;
 mod threads;
 mod watch;
 
-use consumers::{Common, Consumers, Verdict, absorb};
+use consumers::{Consumers, Verdict, absorb};
+use lanes::Lanes;
+pub use library::{Library, MakeClient, MakeCluster, Source};
 use notify::Notify;
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
 use startup::Startup;
 use threads::{Exit, Role};
-use watch::Watch;
 
 /// The process ended as it was asked to.
 pub const CLEAN: u8 = 0;
@@ -69,66 +69,18 @@ pub fn hard_deadline(config: &Config) -> Duration {
     config.drain_timeout + GRACE * 2
 }
 
-/// Makes the client of a consumer, given what earlier runs have read.
-pub type MakeClient = dyn Fn(&ConsumerPlan, &[Remembered]) -> Box<dyn Client> + Send + Sync;
-
-/// Where clients come from: one a consumer, made on its thread, and one that asks about the cluster.
-#[derive(Clone)]
-pub struct Library {
-    /// Makes the client of a consumer, given what earlier runs have read.
-    pub client: Arc<MakeClient>,
-    /// Makes what the observer asks.
-    pub cluster: Arc<dyn Fn() -> Box<dyn Cluster> + Send + Sync>,
-}
-
-impl Library {
-    /// The clients over the crate `kafka`.
-    pub fn kafka(connection: Connection) -> Self {
-        let connection = Arc::new(connection);
-        let own = Arc::clone(&connection);
-        let client = move |plan: &ConsumerPlan, remembered: &[Remembered]| -> Box<dyn Client> {
-            let topics = plan.settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
-            let (connection, fetch) = (Arc::clone(&own), Arc::new(plan.fetch.clone()));
-            Box::new(kafka::KafkaClient::new(&plan.name, &plan.settings.group, topics, connection, fetch, remembered))
-        };
-        Self { client: Arc::new(client), cluster: Arc::new(move || kafka::cluster(Arc::clone(&connection))) }
-    }
-}
-
 /// Runs until a signal or a failure ends it. `beside`: the state directory where none can be used that is
-/// configured. Returns the exit code.
-pub fn run(config: &Config, beside: &Path, signals: &Signals) -> u8 {
-    run_with(config, beside, signals, Library::kafka(config.kafka.connection()))
+/// configured; `source`: what SIGHUP takes the configuration from. Returns the exit code.
+pub fn run(config: Config, beside: &Path, signals: &Signals, source: Source) -> u8 {
+    run_with(config, beside, signals, source, Library::kafka())
 }
 
 /// The same over clients of another library.
-pub fn run_with(config: &Config, beside: &Path, signals: &Signals, library: Library) -> u8 {
+pub fn run_with(config: Config, beside: &Path, signals: &Signals, source: Source, library: Library) -> u8 {
     for warning in &config.warnings {
         log::warn!("configuration: {warning}");
     }
-    let plan = Plan::new(config);
-    let state = match start::open_state(config, beside) {
-        Ok(state) => state,
-        Err(error) => {
-            log::error!("cannot start error=\"{error}\"");
-            return FAILURE;
-        }
-    };
-    let sinks = match start::open_sinks(config, &plan) {
-        Ok(sinks) => sinks,
-        Err(error) => {
-            log::error!("cannot start error=\"{error}\"");
-            return FAILURE;
-        }
-    };
-    let admin = match start::open_admin(config) {
-        Ok(admin) => admin,
-        Err(error) => {
-            log::error!("cannot start error=\"{error}\"");
-            return FAILURE;
-        }
-    };
-    match Supervisor::start(config, &plan, state, sinks, admin, library) {
+    match Supervisor::start(config, beside, source, library) {
         Ok(supervisor) => supervisor.run(signals),
         Err(error) => {
             log::error!("cannot start error=\"{error}\"");
@@ -147,22 +99,31 @@ struct Supervisor {
     consumers: Option<Consumers>,
     /// Held while runs drain: dropped, they would end without a last commit.
     draining: Vec<Sender<Never>>,
-    /// Dropped: consumers drain.
+    lanes: Lanes,
+    /// Dropped: the observer ends.
+    observer: Option<Sender<Never>>,
+    observers: start::Observers,
+    /// Closed: the admin ends.
+    admin: Option<UnixStream>,
+    /// What the admin tells of the process.
+    life: Arc<Life>,
+    /// Dropped: nothing is waited for but the drain.
     stop: Option<Sender<Never>>,
     /// Dropped: lanes give up retrying.
     abort: Option<Sender<Never>>,
     /// Dropped: nothing is committed any more.
     settled: Option<Sender<Never>>,
-    reopen: Vec<Sender<()>>,
-    /// Closed: the admin ends.
-    admin: Option<UnixStream>,
-    /// What the admin tells of the process.
-    life: Arc<Life>,
-    drain_timeout: Duration,
+    /// What holds.
+    config: Config,
+    plan: Plan,
+    source: Source,
+    /// Since when a reload is under way.
+    reloading: Option<Instant>,
+    /// It waits for a lane to end.
+    reload_again: bool,
     /// What has not ended yet.
     running: BTreeSet<Role>,
     startup: Startup,
-    watch: Watch,
     notify: Notify,
     /// The observer's.
     pulse: Arc<Pulse>,
@@ -183,13 +144,13 @@ impl Supervisor {
             let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(reopen) -> asked => match asked {
-                    Ok(()) => self.reopen(),
+                    Ok(()) => self.hangup(),
                     Err(_) => reopen = never(),
                 },
                 recv(signals.stop) -> stop => match stop {
                     Ok(Stop { name, .. }) if !asked => {
                         asked = true;
-                        log::info!("stopping signal={name} drain_timeout_ms={}", self.drain_timeout.as_millis());
+                        log::info!("stopping signal={name} drain_timeout_ms={}", self.config.drain_timeout.as_millis());
                         if self.deadline.is_none() {
                             self.drain();
                         }
@@ -221,6 +182,7 @@ impl Supervisor {
                 recv(alarm) -> _ => {
                     if self.deadline.is_none() {
                         self.start_due();
+                        self.look_after_leavers();
                         continue;
                     }
                     let names: Vec<String> = self.running.iter().map(ToString::to_string).collect();
@@ -232,8 +194,10 @@ impl Supervisor {
                 }
             }
             let now = Instant::now();
-            self.life.beat.now();
-            self.watch.look(now);
+            self.life.pulse.beat(now);
+            self.life.set_waiting(self.startup.starting().cloned().collect());
+            self.lanes.look(now);
+            self.look_after_leavers();
             chorus::flush(now);
             if self.deadline.is_none()
                 && let Some(line) = self.startup.line(now)
@@ -243,7 +207,9 @@ impl Supervisor {
             self.tell(now);
         }
         chorus::flush_all();
-        sums::log(self.reports.values(), self.startup.not_started());
+        let not_started = self.startup.not_started().map(|topic| (topic, "not-started"));
+        let paused = self.plan.paused.iter().map(|paused| (&paused.topic, "paused"));
+        sums::log(self.reports.values(), not_started.chain(paused));
         log::info!("stopped exit_code={}", self.code);
         self.code
     }
@@ -259,12 +225,14 @@ impl Supervisor {
 
     fn drain(&mut self) {
         self.life.stop();
-        self.notify.stopping(self.drain_timeout + GRACE * 2);
+        self.notify.stopping(hard_deadline(&self.config));
         self.stop = None;
+        self.observer = None;
+        self.lanes.close();
         if let Some(consumers) = self.consumers.take() {
             (self.reports, self.draining) = consumers.into_drain();
         }
-        self.deadline = Some(Instant::now() + self.drain_timeout + GRACE);
+        self.deadline = Some(Instant::now() + self.config.drain_timeout + GRACE);
     }
 
     fn fail(&mut self) {
@@ -289,8 +257,7 @@ impl Supervisor {
                 self.fail();
             }
             Ok(threads::End::Consumer(reports)) => {
-                reports.into_iter().for_each(|report| absorb(&mut self.reports, report));
-                if !stopping {
+                if !self.left(&exit.role, reports) {
                     log::error!("consumer ended by itself, stopping thread={}", exit.role);
                     self.fail();
                 }
@@ -309,10 +276,17 @@ impl Supervisor {
                 drop(rest);
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
-            Ok(threads::End::Lane) => {}
+            Ok(threads::End::Lane) => {
+                if let Role::Lane(name) = &exit.role {
+                    self.lanes.ended(name);
+                }
+                if self.reload_again {
+                    self.reload();
+                }
+            }
             // The worker's work does not depend on it; why it ended, it has said.
             Ok(threads::End::Admin) => {}
-            // It ends when it is to stop, which its end may tell before anything else does.
+            // It ends when it is to stop, or another one takes its place.
             Ok(threads::End::Observe) => {}
             Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
                 if !stopping {
@@ -330,10 +304,28 @@ impl Supervisor {
         }
     }
 
+    /// A consumer's thread has ended with these reports: whether it was to.
+    fn left(&mut self, role: &Role, reports: Vec<Report>) -> bool {
+        let (Some(consumers), Role::Consumer { index, .. }) = (&mut self.consumers, role) else {
+            reports.into_iter().for_each(|report| absorb(&mut self.reports, report));
+            return true;
+        };
+        consumers.absorb(reports);
+        let left = consumers.is_leaving(*index);
+        if left {
+            consumers.left(*index);
+            self.advance();
+        }
+        left
+    }
+
     /// The watchdog says that a consumer does not move.
     fn give_up(&mut self, demand: &Demand) {
         let current = |role: &&Role| matches!(role, Role::Consumer { index, run, .. } if (*index, *run) == (demand.consumer, demand.run));
         let Some(role) = self.running.iter().find(current).cloned() else { return };
+        if self.consumers.as_ref().is_none_or(|consumers| consumers.is_leaving(demand.consumer)) {
+            return;
+        }
         self.running.remove(&role);
         if !self.restart(&role, &demand.why) {
             log::error!("consumer stalled, stopping thread={role} reason=\"{}\"", demand.why);
@@ -346,6 +338,18 @@ impl Supervisor {
         let (Role::Consumer { index, run, .. }, Some(consumers)) = (role, &mut self.consumers) else { return false };
         if !consumers.is_current(*index, *run) {
             return false;
+        }
+        if consumers.is_leaving(*index) {
+            log::error!(
+                "consumer failed while it drained thread={role} reason=\"{why}\" meaning=\"what it had in flight is delivered again to whoever reads its topics next\""
+            );
+            return match consumers.give_up(*index) {
+                Ok(role) => {
+                    self.running.extend(role);
+                    true
+                }
+                Err(_) => false,
+            };
         }
         match consumers.failed(*index, Instant::now()) {
             Verdict::Again(wait) => {
@@ -369,7 +373,7 @@ impl Supervisor {
         let Some(consumers) = &mut self.consumers else { return };
         for index in consumers.all_due(Instant::now()) {
             match consumers.start(index) {
-                Ok(role) => drop(self.running.insert(role)),
+                Ok(role) => self.running.extend(role),
                 Err(error) => {
                     log::error!("consumer can't be started again, stopping error=\"{error}\"");
                     return self.fail();
@@ -387,101 +391,5 @@ impl Supervisor {
             Notice::Missing { topic } => self.startup.missing(topic),
             Notice::Waiting { topics, why } => self.startup.waiting(topics, why.as_deref()),
         }
-        self.life.set_waiting(self.startup.starting().cloned().collect());
-    }
-
-    fn reopen(&mut self) {
-        self.notify.reloading();
-        log::info!("reopening files signal=SIGHUP");
-        for lane in &self.reopen {
-            // Full: a request is already waiting, and serves for this one too.
-            let _ = lane.try_send(());
-        }
-        self.notify.ready();
-    }
-
-    /// Starts every thread of `plan`.
-    fn start(
-        config: &Config,
-        plan: &Plan,
-        (state, ledger): (State, Ledger),
-        sinks: BTreeMap<String, Box<dyn Sink>>,
-        admin: Option<TcpListener>,
-        library: Library,
-    ) -> Result<Self, StartError> {
-        let threads = 4 + sinks.len() + plan.consumers.len();
-        let (exits_tx, exits) = bounded(threads);
-        let (notices_tx, notices) = bounded(256);
-        let (stop, stop_rx) = bounded(0);
-        let (abort, abort_rx) = bounded(0);
-        let (demands_tx, demands) = bounded(plan.consumers.len());
-        let (settled, settled_rx) = bounded(0);
-        let ledger = Arc::new(ledger);
-        let mut supervisor = Self {
-            exits,
-            notices,
-            demands,
-            consumers: None,
-            draining: Vec::new(),
-            stop: Some(stop),
-            abort: Some(abort),
-            settled: Some(settled),
-            reopen: Vec::new(),
-            admin: None,
-            life: Arc::default(),
-            drain_timeout: config.drain_timeout,
-            running: BTreeSet::new(),
-            startup: Startup::new(plan.routes.keys().cloned(), Instant::now()),
-            watch: Watch::default(),
-            notify: Notify::from_environment(),
-            pulse: Arc::new(Pulse::new(Instant::now())),
-            reports: BTreeMap::new(),
-            code: CLEAN,
-            deadline: None,
-        };
-        start::log_start(config, plan);
-        let lanes = start::lanes(&mut supervisor, plan, sinks, &abort_rx, &exits_tx)?;
-        let deliveries = start::dispatcher(&mut supervisor, config, plan, &lanes.queues, &exits_tx)?;
-        start::state(&mut supervisor, state, &ledger, settled_rx, &exits_tx)?;
-        let board = Arc::new(Board::new(plan.consumers.len()));
-        let (sights, beat) = (Arc::<Sights>::default(), Arc::<Beat>::default());
-        let sources = Sources {
-            config: config.file.clone().unwrap_or_default(),
-            started: (Instant::now(), SystemTime::now()),
-            interval: config.observe_interval,
-            plan: Arc::new(plan.clone()),
-            board: Arc::clone(&board),
-            lanes: lanes.progress.clone().into_iter().collect(),
-            sights: Arc::clone(&sights),
-            observer: Arc::clone(&beat),
-            life: Arc::clone(&supervisor.life),
-        };
-        let observer = observe::Ends {
-            stop: stop_rx.clone(),
-            demands: demands_tx,
-            board: Arc::clone(&board),
-            pulse: Arc::clone(&supervisor.pulse),
-            lanes: lanes.progress,
-            sights,
-            beat,
-            cluster: Arc::clone(&library.cluster),
-        };
-        let window = RESTARTS_COUNT_FOR.max(config.watchdog.stall_timeout * 6);
-        let common = Common {
-            library,
-            deliveries,
-            stop: stop_rx,
-            notices: notices_tx,
-            ledger,
-            exits: exits_tx.clone(),
-            board,
-            window,
-        };
-        start::consumers(&mut supervisor, plan, common)?;
-        start::observer(&mut supervisor, config, plan, observer, &exits_tx)?;
-        if let Some(listener) = admin {
-            start::admin(&mut supervisor, listener, sources, &exits_tx)?;
-        }
-        Ok(supervisor)
     }
 }

@@ -75,6 +75,29 @@ impl Trend {
         judged
     }
 
+    /// `judged`, which [`Trend::add`] said last, for who has looked for a short time only. Two looks may fall between
+    /// two commits; so what moves is judged by the whole window, but for what was read to its end less than `grace`
+    /// ago: all there is to read then is younger than that. See [`Verdict::patient`].
+    pub fn patient(&self, judged: Verdict, grace: Duration) -> Verdict {
+        let may_move = match &judged {
+            Verdict::Stalled { still, .. } => *still < grace,
+            Verdict::CatchingUp(_) | Verdict::FallingBack(_) => true,
+            _ => false,
+        };
+        if let (Some(first), Some(last)) = (self.samples.front(), self.samples.back())
+            && may_move
+        {
+            let recent = |sample: &&Sample| last.at.saturating_duration_since(sample.at) < grace;
+            let all_read = |sample: &Sample| sample.seen.as_ref().is_ok_and(|seen| seen.readable() == 0);
+            let whole = verdict(first, last, None);
+            let moved = matches!(&whole, Verdict::CatchingUp(pace) | Verdict::FallingBack(pace) if pace.consumed > 0);
+            if moved && !self.samples.iter().rev().take_while(recent).any(all_read) {
+                return whole.patient(grace);
+            }
+        }
+        judged.patient(grace)
+    }
+
     /// What the cluster said when it answered last.
     pub fn last(&self) -> Option<&Seen> {
         self.samples.back().and_then(|sample| sample.seen.as_ref().ok())
@@ -129,9 +152,16 @@ impl Trends {
         Self { window, trends: HashMap::new() }
     }
 
-    /// Takes what the cluster said of `watched` when it was asked at `at`, and judges. In the order of the question,
-    /// partitions by number. What no longer exists is forgotten.
-    pub fn take(&mut self, watched: &[Watched], round: Round, at: Instant) -> Vec<Row> {
+    /// Takes what the cluster said of `watched` when it was asked at `at`, and judges; `grace` is how long a topic may
+    /// have something to read without a commit. In the order of the question, partitions by number. What no longer
+    /// exists is forgotten.
+    pub fn take(
+        &mut self,
+        watched: &[Watched],
+        round: Round,
+        at: Instant,
+        grace: impl Fn(&str) -> Duration,
+    ) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut there = HashSet::new();
         for (group, topics) in watched.iter().map(|watched| &watched.group).zip(round) {
@@ -157,7 +187,8 @@ impl Trends {
                     let key = (group.clone(), partition);
                     there.insert(key.clone());
                     let trend = self.trends.entry(key).or_insert_with(|| Trend::new(self.window));
-                    let verdict = trend.add(Sample { at, seen: seen.clone() }, None);
+                    let judged = trend.add(Sample { at, seen: seen.clone() }, None);
+                    let verdict = trend.patient(judged, grace(&one.topic));
                     rows.push(row(Some(number), seen, verdict, trend.rates()));
                 }
             }
@@ -223,6 +254,31 @@ mod tests {
         assert_eq!(rates.catch_up(0), Some(Duration::ZERO));
         assert_eq!(Rates { consumed: Some(1.0), ..rates }.catch_up(60), None);
         assert_eq!(Rates { consumed: None, ..rates }.catch_up(60), None);
+    }
+
+    #[test]
+    fn what_moves_is_judged_by_the_whole_window() {
+        const GRACE: Duration = Duration::from_secs(6);
+        // Committed and log end, a second apart; what is said of the last.
+        let said = |looks: &[(i64, i64)]| {
+            let (mut trend, now) = (Trend::new(S * 60), Instant::now());
+            let mut told = Verdict::Idle;
+            for (second, (committed, end)) in (0..).zip(looks) {
+                let judged = trend.add(sample(now + S * second, *committed, *end), None);
+                told = trend.patient(judged, GRACE);
+            }
+            told.word()
+        };
+        // The last looks fall between two commits.
+        assert_eq!(said(&[(0, 1_000), (1, 1_500), (2, 2_000), (2, 2_500)]), "falling-back");
+        assert_eq!(said(&[(0, 1_000), (90, 1_010), (180, 1_020), (180, 1_030)]), "catching-up");
+        assert_eq!(said(&[(0, 1_000), (0, 1_000), (0, 1_000)]), "behind");
+        assert_eq!(said(&[(0, 9), (1, 9), (1, 9), (1, 9), (1, 9), (1, 9), (1, 9), (1, 9)]), "stalled");
+        // Now and then a record, which is committed some seconds later.
+        let trickle = [(10, 10), (10, 10), (10, 11), (10, 11), (11, 11), (11, 11), (11, 12), (11, 12), (11, 12)];
+        assert_eq!(said(&trickle), "behind");
+        assert_eq!(said(&trickle[..6]), "idle");
+        assert_eq!(said(&[(5, 5), (5, 6)]), "behind");
     }
 
     #[test]

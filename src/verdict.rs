@@ -133,6 +133,13 @@ pub enum Verdict {
         /// What it is outside of.
         bounds: Bounds,
     },
+    /// It is paused: nobody reads it, and that is as it should be.
+    Paused {
+        /// READABLE.
+        readable: u64,
+        /// EXPIRED.
+        expired: u64,
+    },
     /// The topic does not exist.
     Missing,
     /// The cluster did not say.
@@ -204,6 +211,9 @@ pub fn verdict(earlier: &Sample, now: &Sample, view: Option<&View<'_>>) -> Verdi
         Err(Fault::TopicMissing { .. }) => return Verdict::Missing,
         Err(fault) => return Verdict::Unknown(fault.clone()),
     };
+    if view.is_some_and(|view| view.consumer.phase.what == Phase::Paused) {
+        return Verdict::Paused { readable: seen.readable(), expired: seen.expired() };
+    }
     let before = earlier.seen.as_ref().ok();
     let within = now.at.saturating_duration_since(earlier.at);
     let consumed = match before.map(|before| before.committed) {
@@ -323,6 +333,7 @@ impl Verdict {
             Self::FallingBack(_) => "falling-back",
             Self::Stalled { .. } => "stalled",
             Self::OutOfRange { .. } => "out-of-range",
+            Self::Paused { .. } => "paused",
             Self::Missing => "missing",
             Self::Unknown(_) => "unknown",
         }
@@ -367,6 +378,9 @@ impl fmt::Display for Verdict {
             }
             Self::OutOfRange { committed, bounds } => {
                 write!(f, "out of range at next start: committed={committed} {bounds}")
+            }
+            Self::Paused { readable, expired } => {
+                write!(f, "paused: readable={readable} expired={expired}")
             }
             Self::Missing => f.write_str("missing: the topic does not exist"),
             Self::Unknown(fault) => write!(f, "unknown: {fault}"),

@@ -292,3 +292,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_paused_topic_is_no_stall_and_says_what_waits_for_it() {
+    let paused = |case: &mut Case| case.consumer.phase.what = Phase::Paused;
+    let verdict = Case::still().with(paused).verdict();
+    assert_eq!(verdict, Verdict::Paused { readable: 5, expired: 0 });
+    assert_eq!((verdict.word(), verdict.to_string().as_str()), ("paused", "paused: readable=5 expired=0"));
+    let expired = Case::new(seen(7, 10, Some(5)), seen(7, 10, Some(5))).with(paused).verdict();
+    assert_eq!(expired, Verdict::Paused { readable: 3, expired: 2 });
+}

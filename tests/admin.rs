@@ -323,3 +323,34 @@ fn many_ask_at_once() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     bed.stop(worker);
 }
+
+#[test]
+fn a_reload_is_to_be_seen() {
+    let bed = Bed::new(&["t", "u"]);
+    bed.fill("t", 10);
+    let worker = bed.started(&with_admin(&bed.config(&["t"])));
+    let at = address(&worker);
+    bed.await_all("t", 0);
+    let topics = || status(at).topics.into_iter().map(|topic| topic.topic).collect::<Vec<_>>();
+    assert_eq!(topics(), ["t"]);
+    let verdict = |name: &str| {
+        let told = status(at).topics.into_iter().find(|topic| topic.topic == name)?;
+        Some((told.consumer.phase, told.verdict?.word))
+    };
+    let config = with_admin(&bed.config(&["t", "u"]))
+        .set("admin", "listen", "'127.0.0.1:1'")
+        .set("observe", "interval_ms", 150)
+        .more("[[topic]]\nname = 't'\npaused = true");
+    bed.site.write_config(&config.to_string());
+    worker.signal("HUP");
+    worker.wait_words(&["WARN", "restart needed key=admin.listen"]);
+    worker.wait_words(&["reload complete"]);
+    eventually("t is shown as paused", || {
+        verdict("t").is_some_and(|(phase, word)| (&*phase, &*word) == ("paused", "paused"))
+    });
+    eventually("u is shown", || verdict("u").is_some_and(|(_, word)| word == "empty"));
+    assert_eq!(status(at).observed.interval_ms, 150);
+    assert_eq!(get(at, "/readyz").body, "ready\n");
+    assert!(get(at, "/").body.contains(">paused<"));
+    bed.stop(worker);
+}

@@ -253,7 +253,7 @@ fn the_next_run_begins_when_what_the_panicked_one_handed_over_is_done() {
         acks: bounded(8),
         progress: Arc::clone(&progress),
     };
-    let settling = std::thread::spawn(move || earlier.settle(&ends));
+    let settling = std::thread::spawn(move || earlier.settle(&ends.progress, &ends.stop, &ends.retired));
     eventually("it waits", || progress.snapshot().phase.what == Phase::Settling);
     assert!(!settling.is_finished());
     batch.ticket.done();

@@ -179,7 +179,7 @@ fn a_fetch_that_fails_gives_the_reserve_back() {
     ["t0", "t1", "t2"].iter().for_each(|topic| append(&bed, topic, [3_000_000, 100, 3_000_000]));
     let config = small(&bed, &names).set("kafka", "request_timeout_ms", 500);
     let worker = bed.start(&config);
-    worker.wait_words(&["WARN", "no answer to Fetch within 500 ms"]);
+    worker.wait_words(&["WARN", "did not answer Fetch within 500 ms"]);
     // The thread that nobody waits for keeps what was borrowed until its socket ends.
     bed.server.disconnect(0);
     ["t0", "t1", "t2"].iter().for_each(|topic| await_end(&bed, topic));

@@ -1,10 +1,12 @@
 //! Given such a committed offset, a worker starts there: first starts, restarts, other clients.
 
+use std::process::Command;
+
 use broker::fault::code;
 use broker::{Api, Fault, Order};
 
 use crate::support::bed::Bed;
-use crate::support::worker::PATIENCE;
+use crate::support::worker::{PATIENCE, Worker};
 
 #[test]
 fn a_first_start_at_latest_commits_the_end_and_reads_what_comes_later() {
@@ -140,4 +142,23 @@ fn a_topic_that_never_started_has_its_sums_too() {
     let ended = bed.stop(bed.started(&bed.config(&["t", "none"])));
     assert_eq!(ended.sums("t"), "delivered=0 committed=0 in_flight=0 expired=0 reset=0");
     assert_eq!(ended.sums("none"), "delivered=0 committed=- in_flight=0 expired=0 reset=0 state=not-started");
+}
+
+/// The usual soft limit of open files is too low for hundreds of topics.
+#[test]
+fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+    let bed = Bed::new(&["t"]);
+    let config = bed.site.write_config(&bed.config(&["t"]).to_string());
+    let mut shell = Command::new("sh");
+    let program = Worker::command().get_program().to_owned();
+    shell.args(["-c", "ulimit -Sn 50; exec \"$0\" -c \"$1\""]).arg(program).arg(config);
+    let worker = Worker::spawn(shell);
+    worker.wait_started();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    bed.fill("t", 5);
+    bed.await_all("t", 0);
+    bed.stop(worker);
 }

@@ -9,13 +9,17 @@ use broker::scripted::{Mishap, Stage};
 use broker::{Api, Fault as Ordered, Log, Order};
 use crossbeam_channel::{Sender, bounded};
 use worker::client::{Bounds, Client, Cluster, Fault, Remembered};
+use worker::config::KafkaSettings;
 use worker::plan::ConsumerPlan;
 use worker::record::{Offset, TopicPartition};
-use worker::supervisor::{CLEAN, INTERNAL, Library, Signals, Stop, run_with};
+use worker::supervisor::{CLEAN, INTERNAL, Library, Signals, Source, Stop, run_with};
 
 use crate::support::bed::{Bed, numbered};
 use crate::support::eventually;
 use crate::support::worker::{Config, PATIENCE, Site, sink};
+
+/// How long a drain may take.
+const DRAIN_MS: u64 = 500;
 
 /// Short times, as far as they go.
 fn hasty(config: &Config) -> Config {
@@ -55,6 +59,7 @@ struct Scene {
     site: Site,
     stages: Stages,
     stop: Sender<Stop>,
+    hangup: Sender<()>,
     thread: JoinHandle<u8>,
 }
 
@@ -62,7 +67,8 @@ impl Scene {
     /// A consumer for each of these topics, which are empty.
     fn start(topics: &[&str]) -> Self {
         let site = Site::new();
-        let text = hasty(&Config::new(&["127.0.0.1:1".to_owned()], topics)).to_string();
+        let text = hasty(&Config::new(&["127.0.0.1:1".to_owned()], topics));
+        let text = text.set("shutdown", "drain_timeout_ms", DRAIN_MS).to_string();
         let config = worker::config::load(&site.write_config(&text)).unwrap();
         let stage = |topic: &&str| Stage::new([(TopicPartition::new(*topic, 0), Log::starting_at(0))]).0;
         let stages = Stages(topics.iter().map(|topic| ((*topic).to_owned(), stage(topic))).collect());
@@ -73,13 +79,24 @@ impl Scene {
             client: Arc::new(move |plan: &ConsumerPlan, _: &[Remembered]| -> Box<dyn Client> {
                 Box::new(of_client.0[&plan.name].client())
             }),
-            cluster: Arc::new(move || -> Box<dyn Cluster> { Box::new(of_cluster.clone()) }),
+            cluster: Arc::new(move |_: &KafkaSettings| -> Box<dyn Cluster> { Box::new(of_cluster.clone()) }),
         };
+        let (hangup, reopen) = bounded(1);
+        let file = site.path("consumer.toml");
+        let source = Box::new(move || worker::config::load(&file));
         let run = move || {
-            let (_reopen, reopen) = bounded(1);
-            run_with(&config, &beside, &Signals { stop: stopped, reopen }, library)
+            let source = Source { load: source, set_log_level: Box::new(|_| {}) };
+            run_with(config, &beside, &Signals { stop: stopped, reopen }, source, library)
         };
-        Self { site, stages, stop, thread: std::thread::spawn(run) }
+        Self { site, stages, stop, hangup, thread: std::thread::spawn(run) }
+    }
+
+    /// Asks for a reload with these topics, and these lines behind them.
+    fn reload(&self, topics: &[&str], more: &str) {
+        let config =
+            hasty(&Config::new(&["127.0.0.1:1".to_owned()], topics)).set("shutdown", "drain_timeout_ms", DRAIN_MS);
+        self.site.write_config(&config.more(more).to_string());
+        self.hangup.send(()).unwrap();
     }
 
     fn stage(&self, topic: &str) -> &Stage {
@@ -160,6 +177,27 @@ fn a_consumer_that_hangs_is_replaced_and_says_nothing_more_when_it_comes_back() 
     let (release, until) = bounded(0);
     scene.stage("a").order(Mishap::Hang(until));
     eventually("it hangs", || scene.stage("a").outstanding() == 0);
+    scene.append("a", 5);
+    scene.append("b", 5);
+    scene.await_committed("b", 5);
+    scene.await_committed("a", 10);
+    drop(release);
+    scene.append("a", 5);
+    scene.await_committed("a", 15);
+    assert_eq!(scene.arrived("a"), (0..15).collect::<Vec<_>>(), "each once: nothing was in flight");
+    assert_eq!(scene.stop(), CLEAN);
+}
+
+/// It hangs when it is to drain: it is given up, another one takes its place, and it says nothing more.
+#[test]
+fn a_consumer_that_hangs_while_it_should_leave_is_given_up_and_its_place_taken() {
+    let scene = Scene::start(&["a", "b"]);
+    scene.append("a", 5);
+    scene.await_committed("a", 5);
+    let (release, until) = bounded(0);
+    scene.stage("a").order(Mishap::Hang(until));
+    eventually("it hangs", || scene.stage("a").outstanding() == 0);
+    scene.reload(&["a", "b"], "[[topic]]\nname = 'a'\nmax_poll_records = 2");
     scene.append("a", 5);
     scene.append("b", 5);
     scene.await_committed("b", 5);

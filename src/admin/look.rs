@@ -14,25 +14,31 @@ use super::status::{
     TroubleStatus, VerdictStatus,
 };
 use crate::observe::sight::{PartSight, Point, Sights, TopicSight};
-use crate::plan::{ConsumerPlan, Plan};
 use crate::progress::counts::Counts;
-use crate::progress::{Beat, Board, LaneProgress, PartProgress, Phase, Progress, Since, Snapshot, State};
+use crate::progress::{Board, Entry, LaneState, PartProgress, Phase, Progress, Pulse, Since, Snapshot, State};
 use crate::verdict::Verdict;
 
+/// A thread that comes round once a second and has not for so long stands still.
+const LATE: Duration = Duration::from_secs(10);
 /// How many names a sentence has at most.
 const NAMED: usize = 5;
 
 /// What the supervisor tells of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Life {
     /// The supervisor's own.
-    pub beat: Beat,
+    pub pulse: Pulse,
     stopping: AtomicBool,
     /// Topics that are neither read nor known to be missing; `None` before they are known.
     waiting: Mutex<Option<Vec<Arc<str>>>>,
 }
 
 impl Life {
+    /// Of a process that starts.
+    pub fn new(now: Instant) -> Self {
+        Self { pulse: Pulse::new(now), stopping: AtomicBool::new(false), waiting: Mutex::new(None) }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Option<Vec<Arc<str>>>> {
         // It is replaced as a whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -60,18 +66,12 @@ pub struct Sources {
     pub config: PathBuf,
     /// When the process started.
     pub started: (Instant, SystemTime),
-    /// `observe.interval_ms`
-    pub interval: Duration,
-    /// What is to run, in the order of the board.
-    pub plan: Arc<Plan>,
-    /// What the consumers tell of themselves.
+    /// What the consumers and the lanes tell of themselves.
     pub board: Arc<Board>,
-    /// What the lanes tell of themselves, by the names of their sinks.
-    pub lanes: BTreeMap<String, Arc<LaneProgress>>,
     /// What the observer has seen.
     pub sights: Arc<Sights>,
     /// The observer's.
-    pub observer: Arc<Beat>,
+    pub observer: Arc<Pulse>,
     /// The supervisor's.
     pub life: Arc<Life>,
 }
@@ -113,8 +113,8 @@ impl Sources {
             Some(topics) => reasons.push(format!("not read yet: {}", named(topics))),
         }
         let sight = self.sights.newest();
-        let stalled = |topic: &&Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
-        let stalled: Vec<Arc<str>> = self.topics().filter(stalled).cloned().collect();
+        let stalled = |topic: &Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
+        let stalled: Vec<Arc<str>> = self.topics().into_iter().filter(stalled).collect();
         if !stalled.is_empty() {
             reasons.push(format!("stalled: {}", named(&stalled)));
         }
@@ -123,53 +123,50 @@ impl Sources {
 
     /// Which of the threads that see to everything else has not come round for too long; none if all is well.
     pub(super) fn not_alive(&self) -> Vec<String> {
-        // The supervisor comes round once a second, the observer once an interval.
-        let most = [
-            ("supervisor", self.life.beat.age(), Duration::from_secs(10)),
-            ("observe", self.observer.age(), self.interval * 2 + Duration::from_secs(10)),
-        ];
-        let late = most.into_iter().filter(|(name, age, most)| {
+        // Both come round once a second, whatever they wait for.
+        let now = Instant::now();
+        let all = [("supervisor", self.life.pulse.still(now)), ("observe", self.observer.still(now))];
+        let late = all.into_iter().filter(|(name, still)| {
             // The observer ends with the drain, and nothing is judged then.
-            age > most && !(*name == "observe" && self.life.is_stopping())
+            *still > LATE && !(*name == "observe" && self.life.is_stopping())
         });
-        late.map(|(name, age, _)| format!("thread {name} has not come round for {} ms", age.as_millis())).collect()
+        late.map(|(name, age)| format!("thread {name} has not come round for {} ms", age.as_millis())).collect()
     }
 
     /// Whether there is such a topic.
     pub(super) fn has(&self, topic: &str) -> bool {
-        self.topics().any(|name| **name == *topic)
+        self.topics().iter().any(|name| **name == *topic)
     }
 
-    fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.plan.consumers.iter().flat_map(|consumer| consumer.settings.topics.iter().map(|(name, _)| name))
+    fn topics(&self) -> Vec<Arc<str>> {
+        let entries = self.board.entries();
+        entries.iter().flat_map(|entry| entry.watched.topics.iter().map(|(name, _)| Arc::clone(name))).collect()
     }
 
     pub(super) fn look(&self, now: Instant) -> Look {
         let sight = self.sights.newest();
         let (mut topics, mut consumers, mut histories) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, plan) in self.plan.consumers.iter().enumerate() {
-            let progress = self.board.current(index);
+        for Entry { watched, progress, .. } in self.board.entries() {
             let snapshot = progress.snapshot();
-            let status = consumer(plan, &progress, &snapshot, now);
+            let status = consumer(&progress, &snapshot, now);
             let from = topics.len();
             let last_error = trouble(progress.counts().last_fault().as_ref(), now);
-            for (name, _) in &plan.settings.topics {
+            for (name, sink) in &watched.topics {
                 let seen = sight.topics.get(name);
-                let sink = self.plan.routes.get(name).map_or("", String::as_str);
                 let mut told = topic(name, &snapshot, seen, now);
-                plan.settings.group.clone_into(&mut told.group);
-                sink.clone_into(&mut told.sink);
+                told.group.clone_from(&watched.group);
+                told.sink.clone_from(sink);
                 (told.consumer, told.last_error) = (status.clone(), last_error.clone());
                 topics.push(told);
                 histories.push(seen.map(|seen| Arc::clone(&seen.history)).unwrap_or_default());
             }
-            let (group, counts) = (plan.settings.group.clone(), Arc::clone(progress.counts()));
+            let (group, counts) = (watched.group.clone(), Arc::clone(progress.counts()));
             consumers.push(Consumer { group, status, counts, topics: from..topics.len() });
         }
         let age = |at: Instant| millis(now.saturating_duration_since(at));
-        let sink = |(name, lane): (&String, &Arc<LaneProgress>)| {
-            let state = lane.get();
-            let trouble = state.trouble.map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
+        let lanes: BTreeMap<String, LaneState> = self.board.lanes().into_iter().collect();
+        let sink = |(name, state): (&String, &LaneState)| {
+            let trouble = state.trouble.clone().map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
             SinkStatus { sink: name.clone(), busy_for_ms: state.busy.map(age), trouble }
         };
         let not_ready = self.not_ready();
@@ -186,13 +183,13 @@ impl Sources {
             not_ready,
             observed: ObservedStatus {
                 age_ms: sight.asked.map(age),
-                interval_ms: millis(self.interval),
+                interval_ms: millis(sight.interval),
                 error: sight.fault.as_ref().map(|fault| fault.what.to_string()),
             },
             topics,
-            sinks: self.lanes.iter().map(sink).collect(),
+            sinks: lanes.iter().map(sink).collect(),
         };
-        let sink_failures = self.lanes.values().map(|lane| lane.failures()).collect();
+        let sink_failures = lanes.values().map(|lane| lane.failures).collect();
         Look { status, consumers, histories, sink_failures, rounds: (sight.answered, sight.failed), now }
     }
 }
@@ -213,13 +210,14 @@ fn trouble<T: ToString>(fault: Option<&Since<T>>, now: Instant) -> Option<Troubl
     Some(TroubleStatus { error: fault.what.to_string(), age_ms })
 }
 
-fn consumer(plan: &ConsumerPlan, progress: &Progress, snapshot: &Snapshot, now: Instant) -> ConsumerStatus {
+fn consumer(progress: &Progress, snapshot: &Snapshot, now: Instant) -> ConsumerStatus {
     let age = |at: Instant| millis(now.saturating_duration_since(at));
     let phase = match snapshot.phase.what {
         Phase::Working => "working",
         Phase::Waiting => "waiting",
         Phase::HandingOver => "handing over",
         Phase::Settling => "settling",
+        Phase::Paused => "paused",
     };
     let call = snapshot.call.as_ref();
     ConsumerStatus {
@@ -231,8 +229,8 @@ fn consumer(plan: &ConsumerPlan, progress: &Progress, snapshot: &Snapshot, now: 
         commit_trouble: trouble(snapshot.commit.as_ref(), now),
         call: call.map(|call| CallStatus { request: call.what.to_owned(), age_ms: age(call.since) }),
         batches_in_flight: progress.batches() as u64,
-        batches_budget: plan.settings.batches as u64,
-        bytes_budget: plan.settings.bytes as u64,
+        batches_budget: progress.counts().limits.batches as u64,
+        bytes_budget: progress.counts().limits.bytes as u64,
         full_for_ms: snapshot.full.map(age),
     }
 }

@@ -60,6 +60,7 @@ fn words(topic: &TopicStatus) -> (&'static str, Grade) {
     match topic.verdict.as_ref().map_or("", |verdict| &verdict.word) {
         "idle" => ("idle", Grade::Good),
         "empty" => ("empty topic", Grade::Calm),
+        "paused" => ("paused", Grade::Calm),
         "uncommitted" if topic.consumer.commit_trouble.is_some() => ("commits fail", Grade::Warn),
         "uncommitted" => ("not committed yet", Grade::Good),
         "catching-up" => ("catching up", Grade::Good),

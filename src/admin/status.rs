@@ -107,7 +107,7 @@ pub struct ConsumerStatus {
     pub run: u32,
     /// How long this run has lasted.
     pub run_age_ms: u64,
-    /// What its thread is doing: `working`, `waiting`, `handing over`, `settling`.
+    /// What its thread is doing: `working`, `waiting`, `handing over`, `settling`, `paused`.
     pub phase: String,
     /// For how long.
     pub phase_age_ms: u64,

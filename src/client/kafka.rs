@@ -235,4 +235,8 @@ impl Client for KafkaClient {
         let links = [self.survey.call(), self.group_link.call()];
         links.into_iter().flatten().chain(self.data_calls()).min_by_key(|call| call.since)
     }
+
+    fn held(&self) -> Option<Held> {
+        Some(self.held.clone())
+    }
 }

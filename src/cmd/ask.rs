@@ -14,6 +14,7 @@ use crate::config::{self, Config, LoadError, TopicSettings};
 use crate::plan::Plan;
 use crate::sample::{self, Watched};
 use crate::trend::{Row, Trends};
+use crate::verdict::Verdict;
 
 /// What was asked can't be asked: the command line or the configuration is wrong.
 #[derive(Debug)]
@@ -78,11 +79,16 @@ pub(super) fn look(
 ) -> Result<Vec<Row>, Fault> {
     let at = Instant::now();
     let round = sample::round(cluster, watched)?;
-    let patient = |row: Row| match settings(config, &row.topic) {
-        Some(settings) => Row { verdict: row.verdict.patient(settings.patience(&config.commit)), ..row },
-        None => row,
+    let grace =
+        |topic: &str| settings(config, topic).map_or(config.commit.interval, |own| own.patience(&config.commit));
+    let paused = |row: Row| match &row.seen {
+        Ok(seen) if settings(config, &row.topic).is_some_and(|own| own.paused) => {
+            let verdict = Verdict::Paused { readable: seen.readable(), expired: seen.expired() };
+            Row { verdict, ..row }
+        }
+        _ => row,
     };
-    Ok(trends.take(watched, round, at).into_iter().map(patient).collect())
+    Ok(trends.take(watched, round, at, grace).into_iter().map(paused).collect())
 }
 
 /// The exit code of a command whose output was written, or was not.

@@ -72,5 +72,9 @@ fn print(path: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {
         Mode::Single => "one consumer and one group for all",
     };
     let (topics, warnings) = (config.topics.len(), config.warnings.len());
-    writeln!(out, "{}: correct; topics={topics} ({consumers}) warnings={warnings}", path.display())
+    let paused = match config.topics.iter().filter(|topic| topic.paused).count() {
+        0 => String::new(),
+        count => format!(" paused={count}"),
+    };
+    writeln!(out, "{}: correct; topics={topics}{paused} ({consumers}) warnings={warnings}", path.display())
 }

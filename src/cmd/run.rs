@@ -4,7 +4,8 @@ use std::io::Write;
 
 use super::{FAILURE, USAGE};
 use crate::cli::Run;
-use crate::{config, logging, supervisor};
+use crate::logging::Logger;
+use crate::{config, supervisor};
 
 /// Reads the configuration, sets up the log, and runs until a signal. Returns the exit code. What the
 /// command line says of the log goes before the configuration's.
@@ -21,9 +22,19 @@ pub fn run(arguments: &Run, err: &mut dyn Write) -> u8 {
         let _ = writeln!(err, "{error}");
     }
     let (Ok(()), Ok(config)) = (level, config) else { return USAGE };
-    logging::init(log_level.unwrap_or(&config.log_level), arguments.log_format.unwrap_or(config.log_format));
+    let logger =
+        Logger::start(log_level.unwrap_or(&config.log_level), arguments.log_format.unwrap_or(config.log_format));
+    let (file, given) = (path.clone(), log_level.is_some());
+    let source = supervisor::Source {
+        load: Box::new(move || config::load(&file)),
+        set_log_level: Box::new(move |filter| {
+            if !given {
+                logger.set_level(filter);
+            }
+        }),
+    };
     match supervisor::signals(supervisor::hard_deadline(&config)) {
-        Ok(signals) => supervisor::run(&config, &path.with_extension("state"), &signals),
+        Ok(signals) => supervisor::run(config, &path.with_extension("state"), &signals, source),
         Err(error) => {
             log::error!("cannot start error=\"signals can't be received: {error}\"");
             FAILURE

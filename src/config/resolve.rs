@@ -149,6 +149,16 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         timeout
     };
     let gate = gate(tables, context, consumer.names.as_ref());
+    for topic in consumer.topics.iter().flatten().filter(|topic| topic.paused) {
+        if let Ok(Some(gate)) = &gate
+            && gate.required_topics.contains(&topic.name)
+        {
+            let name = &topic.name;
+            context
+                .warnings
+                .push(format!("gate.required_topics has {name}, which is paused: the gate does not wait for it"));
+        }
+    }
     let state_dir = {
         let mut state = tables.reader(context, "state");
         let dir = state.text("dir", directory);

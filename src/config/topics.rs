@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::errors::{Faults, TableName, short};
 use super::read::{Context, Layer, Origin, Reader};
-use super::report::Scope;
+use super::report::{Scope, Setting, Source};
 use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
 use super::value::{self, Choice};
 use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings};
@@ -114,6 +114,7 @@ impl Values {
             takeover_timeout: self.takeover_timeout?,
             on_takeover_timeout: self.on_takeover_timeout?,
             sink: self.sink?,
+            paused: false,
         })
     }
 }
@@ -209,6 +210,7 @@ impl Base<'_> {
         let group = self.group(name);
         let mut scope = Scope { title: format!("topic {name}"), settings: base.settings.clone(), unset: vec![] };
         scope.settings.retain(|setting| !matches!(setting.key, "topics" | "multi_consumer_mode"));
+        scope.settings.push(Setting { key: "paused", value: false.to_string(), source: Source::Default });
         show_group(&mut scope, group.as_deref());
         let settings = self.settings.clone().zip(group);
         (settings.map(|(settings, group)| TopicSettings { name: name.into(), group, ..settings }), scope)
@@ -273,7 +275,8 @@ fn topic_table<'a>(
     (at, table): (usize, &'a DeTable<'a>),
 ) -> Option<(String, TopicTable)> {
     let own = Layer { origin: Origin::File { inherited: false }, table };
-    let layers = base.layers.iter().copied().chain([own]).collect();
+    let defaults = tables.default_layer(&["topic"]);
+    let layers = defaults.into_iter().chain(base.layers.iter().copied()).chain([own]).collect();
     let mut reader = Reader::new(context, TableName::topic(), at, layers);
     let name = reader.text("name", value::topic_name);
     let name = reader.required("name", name, "\"orders\"");
@@ -288,6 +291,7 @@ fn topic_table<'a>(
         reader.insert_below_file(layer);
     }
     let values = values(&mut reader, sinks, Some(&base.values));
+    let paused = reader.flag("paused").unwrap_or(false);
     if base.mode == Some(Mode::Single) {
         one_client(&mut reader, base, group.as_deref(), &values);
     }
@@ -296,7 +300,7 @@ fn topic_table<'a>(
     show_group(&mut scope, group.as_deref());
     let name = name?;
     let settings =
-        values.complete().zip(group).map(|(s, group)| TopicSettings { name: name.as_str().into(), group, ..s });
+        values.complete().zip(group).map(|(s, group)| TopicSettings { name: name.as_str().into(), group, paused, ..s });
     Some((name, TopicTable { at: name_at, settings, scope }))
 }
 

@@ -49,7 +49,7 @@ pub struct Policy {
 }
 
 /// The settings of one consumer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The name of its group.
     pub group: String,

@@ -73,6 +73,11 @@ impl Gate {
         self.held.push(batches);
     }
 
+    /// Topics for which this does not hold are no longer waited for: they were removed, or paused.
+    pub fn wait_only_for(&mut self, topic: impl Fn(&Arc<str>) -> bool) {
+        self.missing.retain(topic);
+    }
+
     /// When to look at the state at the latest: the end of the attempt.
     pub fn wake(&self) -> Instant {
         self.started + self.every.saturating_mul(self.attempt + 1)
@@ -144,6 +149,16 @@ mod tests {
         assert_eq!(gate.state(now), State::Open);
         let order: Vec<_> = gate.into_held().iter().flatten().map(|b| b.partition.topic.to_string()).collect();
         assert_eq!(order, ["a", "other", "a", "b"]);
+    }
+
+    #[test]
+    fn a_topic_that_is_removed_is_no_longer_waited_for() {
+        let now = Instant::now();
+        let mut gate = gate(now);
+        gate.hold(batch("a"));
+        assert_eq!(gate.state(now), State::Closed);
+        gate.wait_only_for(|topic| **topic != *"b");
+        assert_eq!(gate.state(now), State::Open);
     }
 
     #[test]

@@ -16,9 +16,16 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn new<'a>(topics: impl Iterator<Item = &'a Arc<str>>, every: Duration, now: Instant) -> Self {
-        let every = every.max(SHORTEST);
-        Self { counts: topics.map(|t| (Arc::clone(t), 0)).collect(), every, end: now + every }
+    /// Of no topic yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { counts: BTreeMap::new(), every: SHORTEST, end: now + SHORTEST }
+    }
+
+    /// From now on it counts these topics, in rounds of this length; the present round ends when it would.
+    pub(super) fn follow<'a>(&mut self, topics: impl Iterator<Item = &'a Arc<str>>, every: Duration) {
+        let mut before = std::mem::take(&mut self.counts);
+        self.counts = topics.map(|topic| (Arc::clone(topic), before.remove(topic).unwrap_or(0))).collect();
+        self.every = every.max(SHORTEST);
     }
 
     pub(super) fn count(&mut self, topic: &Arc<str>, records: usize) {
@@ -58,8 +65,10 @@ mod tests {
     fn one_line_a_round_with_the_silent_topics_in_it() {
         let now = Instant::now();
         let topics: [Arc<str>; 2] = ["A".into(), "B".into()];
-        let mut rounds = Rounds::new(topics.iter(), Duration::from_millis(1), now);
+        let mut rounds = Rounds::new(now);
+        rounds.follow(topics[..1].iter(), Duration::from_millis(1));
         rounds.count(&topics[0], 7);
+        rounds.follow(topics.iter(), Duration::from_millis(1));
         rounds.count(&topics[0], 3);
         assert_eq!(rounds.line(now + Duration::from_millis(999)), None);
         assert_eq!(rounds.line(now + SHORTEST).as_deref(), Some("polled [A:10, B:0] total=10"));

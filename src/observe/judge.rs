@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::sight::Judged;
-use super::{Demand, Round, Watched};
-use crate::progress::{LaneState, Progress, Snapshot};
+use super::{Asked, Demand, Round};
+use crate::progress::{Entry, LaneState, Snapshot};
 use crate::record::TopicPartition;
 use crate::sample::TopicRound;
 use crate::verdict::{Pace, Reason, Sample, Verdict, View, verdict};
@@ -107,7 +107,8 @@ struct Falling {
 /// See the module's text.
 pub(super) struct Judge {
     stall_timeout: Duration,
-    consumers: Vec<(Watched, HashMap<Arc<str>, Topic>)>,
+    /// The topics of each consumer, by its number.
+    consumers: HashMap<usize, HashMap<Arc<str>, Topic>>,
     /// Of the last round.
     judged: HashMap<Arc<str>, Judged>,
 }
@@ -124,13 +125,8 @@ struct Sum {
 }
 
 impl Judge {
-    pub(super) fn new(stall_timeout: Duration, consumers: &[Watched]) -> Self {
-        let empty = |watched: &Watched| {
-            let topics = watched.topics.iter().map(|(name, _)| (Arc::clone(name), Topic::default())).collect();
-            (watched.clone(), topics)
-        };
-        let consumers = consumers.iter().map(empty).collect();
-        Self { stall_timeout, consumers, judged: HashMap::new() }
+    pub(super) fn new(stall_timeout: Duration) -> Self {
+        Self { stall_timeout, consumers: HashMap::new(), judged: HashMap::new() }
     }
 
     /// What was said of each topic in the last round.
@@ -138,18 +134,22 @@ impl Judge {
         std::mem::take(&mut self.judged)
     }
 
-    /// Judges what the cluster was asked at `asked`, beside what the consumers tell at `now`.
+    /// Judges what the cluster was asked at `asked`, beside what the consumers on the board tell at `now`.
+    /// Who is no longer there is forgotten.
     pub(super) fn round(
         &mut self,
         round: Round,
-        progress: &[Arc<Progress>],
-        lanes: &HashMap<&str, LaneState>,
+        board: &[Entry],
+        lanes: &HashMap<String, LaneState>,
         asked: Instant,
         now: Instant,
     ) -> (Vec<News>, Vec<Demand>) {
         let (mut news, mut demands) = (Vec::new(), Vec::new());
-        let consumers = self.consumers.iter_mut().zip(round).zip(progress).enumerate();
-        for (index, (((watched, topics), seen), progress)) in consumers {
+        let entries: HashMap<usize, &Entry> = board.iter().map(|entry| (entry.consumer, entry)).collect();
+        self.consumers.retain(|consumer, _| entries.contains_key(consumer));
+        for Asked { consumer, seen } in round {
+            let Some(Entry { watched, progress, .. }) = entries.get(&consumer) else { continue };
+            let topics = self.consumers.entry(consumer).or_default();
             let snapshot = progress.snapshot();
             let mut by_topic: HashMap<Arc<str>, Vec<(TopicPartition, Sample)>> = HashMap::new();
             for TopicRound { topic, partitions } in seen {
@@ -157,7 +157,7 @@ impl Judge {
                 by_topic.insert(topic, partitions.unwrap_or_default().into_iter().map(sampled).collect());
             }
             for (name, sink) in &watched.topics {
-                let Some(topic) = topics.get_mut(name) else { continue };
+                let topic = topics.entry(Arc::clone(name)).or_default();
                 let samples = by_topic.remove(name).unwrap_or_default();
                 let idle = LaneState::default();
                 let lane = lanes.get(sink.as_str()).unwrap_or(&idle);
@@ -168,7 +168,7 @@ impl Judge {
                 if let Some((partition, _, still, reason)) = own.filter(|_| grown) {
                     let still = still.as_millis();
                     let why = format!("topic={name} partition={partition} no_progress_ms={still}: {reason}");
-                    demands.push(Demand { consumer: index, run: progress.run(), why });
+                    demands.push(Demand { consumer, run: progress.run(), why });
                 }
                 topic.tell(&sum, name, &watched.group, self.stall_timeout, asked, &mut news);
                 let judged = Judged { verdicts: sum.verdicts, pace: sum.pace, stalled: topic.stalled.is_some() };
@@ -220,7 +220,8 @@ impl Topic {
                 | Verdict::Uncommitted { .. }
                 | Verdict::Behind { .. }
                 | Verdict::NotStarted { .. }
-                | Verdict::OutOfRange { .. } => {
+                | Verdict::OutOfRange { .. }
+                | Verdict::Paused { .. } => {
                     self.anchors.insert(number, sample);
                 }
             }

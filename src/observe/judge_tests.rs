@@ -4,8 +4,9 @@ use super::*;
 use crate::client::{Bounds, Fault};
 use crate::consumer::part::{Part, Past, Place};
 use crate::consumer::tracker::Tracker;
-use crate::progress::Phase;
+use crate::progress::{Phase, Progress};
 use crate::record::Offset;
+use crate::sample::Watched;
 use crate::ticket::Slot;
 use crate::verdict::Seen;
 
@@ -19,7 +20,7 @@ fn offset(number: i64) -> Offset {
 /// One consumer of topic `t` in group `g`, looked at every thirty seconds.
 struct Scene {
     judge: Judge,
-    progress: Arc<Progress>,
+    entry: Entry,
     now: Instant,
 }
 
@@ -28,7 +29,8 @@ impl Scene {
         let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "out".to_owned())] };
         let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
         progress.enter(Phase::Waiting);
-        Self { judge: Judge::new(TIMEOUT, &[watched]), now: progress.born(), progress }
+        let entry = Entry { consumer: 7, watched: Arc::new(watched), progress };
+        Self { judge: Judge::new(TIMEOUT), now: entry.progress.born(), entry }
     }
 
     /// What follows from the next look at these partitions: log end, committed.
@@ -41,8 +43,9 @@ impl Scene {
         };
         let named = |(number, answer)| (TopicPartition::new("t", number), seen(answer));
         let partitions = Ok((0..).zip(partitions).map(named).collect());
-        let round = vec![vec![TopicRound { topic: "t".into(), partitions }]];
-        self.judge.round(round, &[Arc::clone(&self.progress)], &HashMap::new(), self.now, self.now)
+        let seen = vec![TopicRound { topic: "t".into(), partitions }];
+        let round = vec![Asked { consumer: 7, seen }];
+        self.judge.round(round, std::slice::from_ref(&self.entry), &HashMap::new(), self.now, self.now)
     }
 
     /// The same, without demands.
@@ -65,7 +68,7 @@ fn idle_and_busy_topics_are_silent() {
 #[test]
 fn a_stall_is_told_once_when_it_is_long_and_once_when_it_is_over() {
     let mut scene = Scene::new();
-    scene.progress.set_trouble(Some(&Fault::NoLeader));
+    scene.entry.progress.set_trouble(Some(&Fault::NoLeader));
     for _ in 0..10 {
         assert_eq!(scene.news(&[Ok((9, 9)), Ok((9, 4))]), [], "less than the watchdog's time");
     }
@@ -96,7 +99,7 @@ fn a_consumer_is_given_up_only_when_its_present_run_had_the_time() {
         unanswered: Default::default(),
     };
     let publish = |progress: &Progress| progress.publish(std::slice::from_ref(&part), false, None, Instant::now());
-    publish(&scene.progress);
+    publish(&scene.entry.progress);
     let (mut told, mut wanted) = (0, Vec::new());
     for _ in 0..12 {
         let (news, demands) = scene.look(&[Ok((9, 4))]);
@@ -104,11 +107,11 @@ fn a_consumer_is_given_up_only_when_its_present_run_had_the_time() {
         wanted.extend(demands);
     }
     assert_eq!((told, wanted.len()), (1, 2), "asked again until it is done: {wanted:?}");
-    assert_eq!((wanted[0].consumer, wanted[0].run), (0, 0));
+    assert_eq!((wanted[0].consumer, wanted[0].run), (7, 0));
     assert!(wanted.iter().all(|demand| demand.run == 0));
-    scene.progress = Arc::new(Progress::new(1, scene.now, Arc::default()));
-    scene.progress.enter(Phase::Waiting);
-    publish(&scene.progress);
+    scene.entry.progress = Arc::new(Progress::new(1, scene.now, Arc::default()));
+    scene.entry.progress.enter(Phase::Waiting);
+    publish(&scene.entry.progress);
     for _ in 0..9 {
         assert_eq!(scene.news(&[Ok((9, 4))]), [], "the new run is given its time");
     }

@@ -22,6 +22,8 @@ const SPACING: Duration = Duration::from_secs(5);
 /// What is known of all topics.
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
+    /// How often the cluster is looked at.
+    pub interval: Duration,
     /// When the cluster was asked that last answered.
     pub asked: Option<Instant>,
     /// Rounds that the cluster answered.
@@ -106,6 +108,11 @@ impl Sights {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// From now on the cluster is looked at as often as this.
+    pub(super) fn begin(&self, interval: Duration) {
+        self.set(Sight { interval, ..(*self.newest()).clone() });
+    }
+
     pub(super) fn set(&self, sight: Sight) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sight);
     }
@@ -130,7 +137,7 @@ pub(super) struct Judged {
 pub(super) fn after(before: &Sight, round: Round, mut judged: HashMap<Arc<str>, Judged>, asked: Instant) -> Sight {
     let within = before.asked.map(|earlier| asked.saturating_duration_since(earlier));
     let mut topics: HashMap<Arc<str>, TopicSight> = HashMap::new();
-    for one in round.into_iter().flatten() {
+    for one in round.into_iter().flat_map(|asked| asked.seen) {
         let topic = topics.entry(Arc::clone(&one.topic)).or_default();
         match one.partitions {
             Err(Fault::TopicMissing { .. }) => topic.verdict = Some(Verdict::Missing),
@@ -152,7 +159,8 @@ pub(super) fn after(before: &Sight, round: Round, mut judged: HashMap<Arc<str>, 
         let history = earlier.map(|earlier| Arc::clone(&earlier.history)).unwrap_or_default();
         topic.history = extend(history, topic.lag(), asked);
     }
-    Sight { asked: Some(asked), answered: before.answered + 1, failed: before.failed, fault: None, topics }
+    let (interval, answered, failed) = (before.interval, before.answered + 1, before.failed);
+    Sight { interval, asked: Some(asked), answered, failed, fault: None, topics }
 }
 
 /// What the partitions come to: what somebody has to look at goes before what goes well.
@@ -169,6 +177,7 @@ fn worst(partitions: &[PartSight], pace: Option<Pace>) -> Option<Verdict> {
         }
         Verdict::Idle => (2, 0),
         Verdict::Empty => (1, 0),
+        Verdict::Paused { .. } => (0, 0),
     };
     let worst = partitions.iter().filter_map(|part| part.verdict.clone()).max_by_key(rank)?;
     Some(match (worst, pace) {
@@ -219,6 +228,7 @@ fn extend(history: Arc<Vec<Point>>, lag: Option<i64>, at: Instant) -> Arc<Vec<Po
 mod tests {
     use super::*;
     use crate::client::Bounds;
+    use crate::observe::Asked;
     use crate::record::{Offset, TopicPartition};
     use crate::sample::TopicRound;
 
@@ -232,7 +242,7 @@ mod tests {
         };
         let named = |(number, &ends): (i32, &(i64, i64))| (TopicPartition::new("t", number), Ok(seen(ends)));
         let partitions = Ok((0..).zip(partitions).map(named).collect());
-        vec![vec![TopicRound { topic: "t".into(), partitions }]]
+        vec![Asked { consumer: 0, seen: vec![TopicRound { topic: "t".into(), partitions }] }]
     }
 
     fn judged(verdicts: &[Verdict], pace: Option<Pace>) -> HashMap<Arc<str>, Judged> {
@@ -259,7 +269,8 @@ mod tests {
     #[test]
     fn a_missing_topic_has_its_verdict_too() {
         let gone = TopicRound { topic: "t".into(), partitions: Err(Fault::TopicMissing { topic: "t".into() }) };
-        let sight = after(&Sight::default(), vec![vec![gone]], HashMap::new(), Instant::now());
+        let round = vec![Asked { consumer: 0, seen: vec![gone] }];
+        let sight = after(&Sight::default(), round, HashMap::new(), Instant::now());
         assert_eq!(sight.topics["t"].verdict, Some(Verdict::Missing));
     }
 

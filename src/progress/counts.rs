@@ -38,6 +38,15 @@ pub struct Times {
     micros: Counter,
 }
 
+/// Where it is told is no part of what is told, so that settings compare by the rest.
+impl PartialEq for Times {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Times {}
+
 impl Times {
     /// It took this long.
     pub fn observe(&self, took: Duration) {
@@ -72,6 +81,15 @@ pub struct TopicCounts {
     pub absent: Counter,
 }
 
+/// How much of a consumer may be in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Batches.
+    pub batches: usize,
+    /// Bytes of records, without the reserve.
+    pub bytes: usize,
+}
+
 /// What came of one consumer, in all its runs.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -83,14 +101,16 @@ pub struct Counts {
     pub commit_failures: Counter,
     faults: Counter,
     last: Mutex<Option<Since<String>>>,
+    /// What there may be at once.
+    pub limits: Limits,
     topics: BTreeMap<Arc<str>, TopicCounts>,
 }
 
 impl Counts {
     /// Of a consumer of these topics, whose client tells its fetches to `fetches`.
-    pub fn new(topics: impl IntoIterator<Item = Arc<str>>, fetches: Arc<Times>) -> Self {
+    pub fn new(topics: impl IntoIterator<Item = Arc<str>>, fetches: Arc<Times>, limits: Limits) -> Self {
         let topics = topics.into_iter().map(|topic| (topic, TopicCounts::default())).collect();
-        Self { fetches, topics, ..Self::default() }
+        Self { fetches, topics, limits, ..Self::default() }
     }
 
     /// Something failed, and is tried again.

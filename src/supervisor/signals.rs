@@ -38,7 +38,7 @@ pub struct Stop {
 pub struct Signals {
     /// At most two of them: the first and the second.
     pub stop: Receiver<Stop>,
-    /// SIGHUP: open files anew.
+    /// SIGHUP: open files anew, and read the configuration again.
     pub reopen: Receiver<()>,
 }
 

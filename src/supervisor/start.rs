@@ -1,6 +1,6 @@
 //! From a plan to running threads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -8,21 +8,23 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
-use super::Supervisor;
 use super::consumers::{Common, Consumers};
+use super::lanes::Lanes;
+use super::notify::Notify;
+use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
-use crate::admin;
+use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
+use crate::admin::{self, Life};
 use crate::config::{Config, Mode, SinkSettings};
-use crate::consumer::{Batch, Never};
 use crate::dispatch::{self, gate::Gate};
-use crate::lane;
-use crate::observe;
+use crate::observe::sight::Sights;
+use crate::observe::{self, Demand};
 use crate::plan::Plan;
-use crate::progress::LaneProgress;
+use crate::progress::{Board, Pulse};
 use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::file::{FileSink, OpenError, Rotation};
@@ -32,6 +34,8 @@ use crate::state::{self, Ledger, State};
 
 /// Batches that wait for the dispatcher, which never waits itself.
 const DELIVERIES: usize = 256;
+/// Events of one kind that wait for the supervisor. Who has another one waits, or goes without.
+const EVENTS: usize = 256;
 /// Below this share of the memory a consumer can't hold one record of Kafka's default maximum beside others.
 const SMALL_SHARE: usize = 2 << 20;
 
@@ -91,12 +95,15 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Opens every sink that a topic uses.
-pub(super) fn open_sinks(config: &Config, plan: &Plan) -> Result<BTreeMap<String, Box<dyn Sink>>, StartError> {
-    let used = |name: &&String| plan.routes.values().any(|sink| sink == *name);
-    let mut sinks: BTreeMap<String, Box<dyn Sink>> = BTreeMap::new();
-    for name in config.sinks.keys().filter(used) {
-        let sink: Box<dyn Sink> = match &config.sinks[name] {
+/// Sinks that are open, by name.
+pub(super) type Sinks = BTreeMap<String, Box<dyn Sink>>;
+
+/// Opens the sinks of these names.
+pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a String>) -> Result<Sinks, StartError> {
+    let mut sinks = Sinks::new();
+    for name in names {
+        let Some(settings) = config.sinks.get(name) else { continue };
+        let sink: Box<dyn Sink> = match settings {
             SinkSettings::Drop => Box::new(DropSink::new()),
             SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
             SinkSettings::Stdout { format } => {
@@ -133,42 +140,9 @@ pub(super) fn open_state(config: &Config, beside: &Path) -> Result<(State, Ledge
     }
 }
 
-/// The thread that writes the state. It goes on until `stop` is dropped.
-pub(super) fn state(
-    supervisor: &mut Supervisor,
-    state: State,
-    ledger: &Arc<Ledger>,
-    stop: Receiver<Never>,
-    exits: &Sender<Exit>,
-) -> Result<(), StartError> {
-    let ledger = Arc::clone(ledger);
-    start(supervisor, Role::State, exits, move || {
-        state.keep(&ledger, &stop);
-        End::State
-    })
-}
-
 /// Takes the port of the admin, if there is to be one.
-pub(super) fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     config.admin.map(|address| admin::bind(address).map_err(|error| StartError::Admin { error })).transpose()
-}
-
-/// The thread that serves metrics and status. It ends when the end of `supervisor.admin` is closed.
-pub(super) fn admin(
-    supervisor: &mut Supervisor,
-    listener: TcpListener,
-    sources: admin::Sources,
-    exits: &Sender<Exit>,
-) -> Result<(), StartError> {
-    let failed = |error| StartError::Thread { name: Role::Admin.to_string(), error };
-    let (stop, stopped) = UnixStream::pair().map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    log::info!("admin listens address={address} paths=\"/ /status /metrics /healthz /readyz\"");
-    supervisor.admin = Some(stop);
-    start(supervisor, Role::Admin, exits, move || {
-        admin::run(&listener, &stopped, sources);
-        End::Admin
-    })
 }
 
 pub(super) fn log_start(config: &Config, plan: &Plan) {
@@ -179,10 +153,14 @@ pub(super) fn log_start(config: &Config, plan: &Plan) {
     log::info!(
         "worker starting version={} topics={} mode={mode} bootstrap_servers={} memory_limit={}",
         env!("CARGO_PKG_VERSION"),
-        config.topics.len(),
+        config.topics.len() - plan.paused.len(),
         config.kafka.bootstrap_servers.join(","),
         config.memory_limit
     );
+    if !plan.paused.is_empty() {
+        let names: Vec<&str> = plan.paused.iter().map(|paused| &*paused.topic).collect();
+        log::info!("topics paused topics={} meaning=\"not read; their groups keep their offsets\"", names.join(","));
+    }
     if let Some(share) = plan.consumers.first().map(|c| c.settings.bytes).filter(|share| *share < SMALL_SHARE) {
         log::warn!(
             "little memory a consumer share={share} consumers={} meaning=\"larger batches are fetched one at a time, with the reserve; raise memory.limit\"",
@@ -191,92 +169,161 @@ pub(super) fn log_start(config: &Config, plan: &Plan) {
     }
 }
 
-/// The running lanes, by the names of their sinks.
-pub(super) struct Lanes {
-    pub(super) queues: HashMap<String, Sender<Vec<Batch>>>,
-    pub(super) progress: HashMap<String, Arc<LaneProgress>>,
+/// What the observer's runs have in common.
+pub(super) struct Observers {
+    demands: Sender<Demand>,
+    board: Arc<Board>,
+    cluster: Arc<MakeCluster>,
+    exits: Sender<Exit>,
+    runs: u32,
+    /// What all of them have seen.
+    sights: Arc<Sights>,
 }
 
-pub(super) fn lanes(
-    supervisor: &mut Supervisor,
-    plan: &Plan,
-    sinks: BTreeMap<String, Box<dyn Sink>>,
-    abort: &Receiver<Never>,
-    exits: &Sender<Exit>,
-) -> Result<Lanes, StartError> {
-    let mut lanes = Lanes { queues: HashMap::new(), progress: HashMap::new() };
-    for (name, mut sink) in sinks {
-        let (queue_tx, queue) = bounded(plan.queue(&name));
-        let (reopen_tx, reopen) = bounded(1);
-        let progress = Arc::new(LaneProgress::default());
-        let busy = Arc::new(lane::Busy::new(Instant::now()));
-        supervisor.watch.add(&name, Arc::clone(&busy));
-        let ends = lane::Ends { queue, abort: abort.clone(), reopen, busy, progress: Arc::clone(&progress) };
-        let own_name = name.clone();
-        start(supervisor, Role::Lane(name.clone()), exits, move || {
-            lane::run(&own_name, &mut *sink, &ends);
-            End::Lane
+impl Supervisor {
+    /// Starts every thread that `config` asks for.
+    pub(super) fn start(config: Config, beside: &Path, source: Source, library: Library) -> Result<Self, StartError> {
+        let plan = Plan::new(&config);
+        let (state, ledger) = open_state(&config, beside)?;
+        let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
+        let sinks = open_sinks(&config, used.into_iter())?;
+        let admin = open_admin(&config)?;
+        let (exits_tx, exits) = bounded(EVENTS);
+        let (notices_tx, notices) = bounded(EVENTS);
+        let (demands_tx, demands) = bounded(EVENTS);
+        let (stop, stop_rx) = bounded(0);
+        let (abort, abort_rx) = bounded(0);
+        let (settled, settled_rx) = bounded(0);
+        let (deliveries_tx, deliveries) = bounded(DELIVERIES);
+        let (changes_tx, changes) = bounded(1);
+        let (ledger, board) = (Arc::new(ledger), Arc::new(Board::default()));
+        let observers = Observers {
+            demands: demands_tx,
+            board: Arc::clone(&board),
+            cluster: Arc::clone(&library.cluster),
+            exits: exits_tx.clone(),
+            runs: 0,
+            sights: Arc::default(),
+        };
+        let mut consumers = Consumers::new(Common {
+            library,
+            deliveries: deliveries_tx,
+            stop: stop_rx,
+            notices: notices_tx,
+            ledger: Arc::clone(&ledger),
+            exits: exits_tx.clone(),
+            board: Arc::clone(&board),
+            window: RESTARTS_COUNT_FOR.max(config.watchdog.stall_timeout * 6),
+            memory: plan.memory,
+        });
+        log_start(&config, &plan);
+        super::limits::raise_open_files(plan.consumers.len());
+        plan.consumers.iter().for_each(|consumer| consumers.add(consumer));
+        consumers.show_paused(&plan.paused);
+        let gate = config.gate.as_ref().map(|gate| {
+            let required = gate.required_topics.iter().cloned();
+            Gate::new(required, gate.max_attempts, gate.timeout, gate.on_timeout, Instant::now())
+        });
+        let mut supervisor = Self {
+            exits,
+            notices,
+            demands,
+            consumers: Some(consumers),
+            draining: Vec::new(),
+            lanes: Lanes::new(abort_rx, exits_tx.clone(), board, changes_tx),
+            observer: None,
+            observers,
+            admin: None,
+            life: Arc::new(Life::new(Instant::now())),
+            notify: Notify::from_environment(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
+            stop: Some(stop),
+            abort: Some(abort),
+            settled: Some(settled),
+            startup: Startup::new(plan.routes().map(|(topic, _)| Arc::clone(topic)), Instant::now()),
+            config,
+            plan,
+            source,
+            reloading: None,
+            reload_again: false,
+            running: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            code: CLEAN,
+            deadline: None,
+        };
+        for (name, sink) in sinks {
+            supervisor.running.insert(supervisor.lanes.start(&name, sink)?);
+        }
+        let mut rest = dispatch::Rest { deliveries, gate };
+        supervisor.spawn(Role::Dispatch, &exits_tx, move || {
+            let result = dispatch::run(&mut rest, changes);
+            End::Dispatch(result.map_err(|failure| (failure, rest)))
         })?;
-        supervisor.reopen.push(reopen_tx);
-        lanes.queues.insert(name.clone(), queue_tx);
-        lanes.progress.insert(name, progress);
+        supervisor.spawn(Role::State, &exits_tx, move || {
+            state.keep(&ledger, &settled_rx);
+            End::State
+        })?;
+        supervisor.start_ready()?;
+        supervisor.observe(observe::Settings::new(&supervisor.config))?;
+        if let Some(listener) = admin {
+            supervisor.admin(listener)?;
+        }
+        Ok(supervisor)
     }
-    Ok(lanes)
-}
 
-pub(super) fn dispatcher(
-    supervisor: &mut Supervisor,
-    config: &Config,
-    plan: &Plan,
-    lanes: &HashMap<String, Sender<Vec<Batch>>>,
-    exits: &Sender<Exit>,
-) -> Result<Sender<Vec<Batch>>, StartError> {
-    let lane_of = |(topic, sink): (&Arc<str>, &String)| Some((Arc::clone(topic), lanes.get(sink)?.clone()));
-    let routes: dispatch::Routes = plan.routes.iter().filter_map(lane_of).collect();
-    let gate = config.gate.as_ref().map(|gate| {
-        let required = gate.required_topics.iter().cloned();
-        Gate::new(required, gate.max_attempts, gate.timeout, gate.on_timeout, Instant::now())
-    });
-    let round = config.topics.iter().map(|topic| topic.timeout).min().unwrap_or(Duration::from_secs(1));
-    let (deliveries_tx, deliveries) = bounded(DELIVERIES);
-    let mut rest = dispatch::Rest { deliveries, gate };
-    start(supervisor, Role::Dispatch, exits, move || {
-        let result = dispatch::run(&mut rest, &routes, round);
-        End::Dispatch(result.map_err(|failure| (failure, rest)))
-    })?;
-    Ok(deliveries_tx)
-}
-
-pub(super) fn consumers(supervisor: &mut Supervisor, plan: &Plan, common: Common) -> Result<(), StartError> {
-    let consumers = supervisor.consumers.insert(Consumers::new(common, &plan.consumers));
-    for index in 0..plan.consumers.len() {
-        supervisor.running.insert(consumers.start(index)?);
+    /// Starts the thread that serves metrics and status. It ends when `self.admin` is closed.
+    fn admin(&mut self, listener: TcpListener) -> Result<(), StartError> {
+        let failed = |error| StartError::Thread { name: Role::Admin.to_string(), error };
+        let (stop, stopped) = UnixStream::pair().map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        log::info!("admin listens address={address} paths=\"/ /status /metrics /healthz /readyz\"");
+        self.admin = Some(stop);
+        let sources = admin::Sources {
+            config: self.config.file.clone().unwrap_or_default(),
+            started: (Instant::now(), SystemTime::now()),
+            board: Arc::clone(&self.observers.board),
+            sights: Arc::clone(&self.observers.sights),
+            observer: Arc::clone(&self.pulse),
+            life: Arc::clone(&self.life),
+        };
+        let exits = self.observers.exits.clone();
+        self.spawn(Role::Admin, &exits, move || {
+            admin::run(&listener, &stopped, sources);
+            End::Admin
+        })
     }
-    Ok(())
-}
 
-pub(super) fn observer(
-    supervisor: &mut Supervisor,
-    config: &Config,
-    plan: &Plan,
-    ends: observe::Ends,
-    exits: &Sender<Exit>,
-) -> Result<(), StartError> {
-    let settings = observe::Settings::new(config, plan);
-    start(supervisor, Role::Observe, exits, move || {
-        observe::run(&settings, ends);
-        End::Observe
-    })
-}
+    /// Starts the observer with these settings; one that runs ends.
+    pub(super) fn observe(&mut self, settings: observe::Settings) -> Result<(), StartError> {
+        let (stop, stop_rx) = bounded(0);
+        self.observer = Some(stop);
+        let observers = &mut self.observers;
+        observers.runs += 1;
+        let (make, kafka) = (Arc::clone(&observers.cluster), settings.kafka.clone());
+        let ends = observe::Ends {
+            stop: stop_rx,
+            demands: observers.demands.clone(),
+            board: Arc::clone(&observers.board),
+            sights: Arc::clone(&observers.sights),
+            pulse: Arc::clone(&self.pulse),
+            cluster: Arc::new(move || make(&kafka)),
+        };
+        let (role, exits) = (Role::Observe(observers.runs), observers.exits.clone());
+        self.spawn(role, &exits, move || {
+            observe::run(&settings, ends);
+            End::Observe
+        })
+    }
 
-fn start(
-    supervisor: &mut Supervisor,
-    role: Role,
-    exits: &Sender<Exit>,
-    body: impl FnOnce() -> End + Send + 'static,
-) -> Result<(), StartError> {
-    let name = role.to_string();
-    spawn(role.clone(), exits, body).map_err(|error| StartError::Thread { name, error })?;
-    supervisor.running.insert(role);
-    Ok(())
+    fn spawn(
+        &mut self,
+        role: Role,
+        exits: &Sender<Exit>,
+        body: impl FnOnce() -> End + Send + 'static,
+    ) -> Result<(), StartError> {
+        let name = role.to_string();
+        spawn(role.clone(), exits, body).map_err(|error| StartError::Thread { name, error })?;
+        self.running.insert(role);
+        Ok(())
+    }
 }

@@ -35,20 +35,39 @@ impl Startup {
         }
     }
 
+    /// Another topic is to be read.
+    pub(super) fn expect(&mut self, topic: Arc<str>, now: Instant) {
+        if self.topics.insert(topic) {
+            (self.told, self.told_all, self.long) = (false, false, Some(now + LONG));
+        }
+    }
+
+    /// A topic is no longer to be read.
+    pub(super) fn forget(&mut self, topic: &Arc<str>) {
+        self.topics.remove(topic);
+        self.started.remove(topic);
+        self.missing.remove(topic);
+        self.why.remove(topic);
+    }
+
     pub(super) fn started(&mut self, topic: Arc<str>) {
+        // It may have been removed while its consumer said so.
+        if !self.topics.contains(&topic) {
+            return;
+        }
         self.missing.remove(&topic);
         self.why.remove(&topic);
         self.started.insert(topic);
     }
 
     pub(super) fn missing(&mut self, topic: Arc<str>) {
-        if !self.started.contains(&topic) {
+        if self.topics.contains(&topic) && !self.started.contains(&topic) {
             self.missing.insert(topic);
         }
     }
 
     pub(super) fn waiting(&mut self, topics: Vec<Arc<str>>, why: Option<&str>) {
-        for topic in topics {
+        for topic in topics.into_iter().filter(|topic| self.topics.contains(topic)) {
             match why {
                 Some(why) => drop(self.why.insert(topic, why.to_owned())),
                 None => drop(self.why.remove(&topic)),
@@ -137,6 +156,24 @@ mod tests {
         assert_eq!(startup.status(), "2 of 3 topics read, 1 missing");
         startup.started("c".into());
         assert_eq!(startup.line(now + LONG).as_deref(), Some("all consumers started topics=3 missing=0"));
+    }
+
+    #[test]
+    fn topics_that_come_and_go_are_counted() {
+        let (mut startup, now) = startup();
+        startup.forget(&"c".into());
+        startup.started("a".into());
+        startup.started("b".into());
+        startup.started("c".into());
+        startup.missing("c".into());
+        assert_eq!(startup.line(now).as_deref(), Some("all consumers started topics=2 missing=0"));
+        startup.expect("d".into(), now + LONG);
+        startup.expect("a".into(), now + LONG);
+        assert_eq!(startup.line(now + LONG), None);
+        assert_eq!(startup.not_started().map(|t| &**t).collect::<Vec<_>>(), ["d"]);
+        startup.started("d".into());
+        assert_eq!(startup.line(now + LONG).as_deref(), Some("all consumers started topics=3 missing=0"));
+        assert_eq!(startup.line(now + LONG), None);
     }
 
     #[test]

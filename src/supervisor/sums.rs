@@ -1,31 +1,34 @@
 //! The last lines of the log: what became of each topic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::consumer::Report;
 
-/// Writes one line a topic; `not_started` are those that were never read.
-pub(super) fn log<'a>(reports: impl IntoIterator<Item = &'a Report>, not_started: impl Iterator<Item = &'a Arc<str>>) {
-    for line in lines(reports, not_started) {
+/// Writes one line a topic; `states`: what there is to say of some, which may never have been read.
+pub(super) fn log<'a>(
+    reports: impl IntoIterator<Item = &'a Report>,
+    states: impl Iterator<Item = (&'a Arc<str>, &'static str)>,
+) {
+    for line in lines(reports, states) {
         log::info!("sums {line}");
     }
 }
 
 fn lines<'a>(
     reports: impl IntoIterator<Item = &'a Report>,
-    not_started: impl Iterator<Item = &'a Arc<str>>,
+    states: impl Iterator<Item = (&'a Arc<str>, &'static str)>,
 ) -> Vec<String> {
-    let not_started: BTreeSet<&str> = not_started.map(AsRef::as_ref).collect();
-    let mut topics: BTreeMap<&str, Vec<&Report>> = not_started.iter().map(|topic| (*topic, Vec::new())).collect();
+    let states: BTreeMap<&str, &str> = states.map(|(topic, state)| (topic.as_ref(), state)).collect();
+    let mut topics: BTreeMap<&str, Vec<&Report>> = states.keys().map(|topic| (*topic, Vec::new())).collect();
     for report in reports {
         topics.entry(&report.partition.topic).or_default().push(report);
     }
-    let state = |topic: &str| if not_started.contains(topic) { " state=not-started" } else { "" };
+    let state = |topic: &str| states.get(topic).map(|state| format!(" state={state}")).unwrap_or_default();
     let of = |(topic, mut parts): (&str, Vec<&Report>)| {
         parts.sort_by_key(|report| report.partition.partition);
-        line(topic, &parts) + state(topic)
+        line(topic, &parts) + &state(topic)
     };
     topics.into_iter().map(of).collect()
 }
@@ -81,7 +84,7 @@ mod tests {
             committed: Some(7),
         };
         assert_eq!(
-            lines(&[report], ["a".into()].iter()),
+            lines(&[report], [(&"a".into(), "not-started")].into_iter()),
             [
                 "topic=a delivered=0 committed=- in_flight=0 expired=0 reset=0 state=not-started",
                 "topic=t delivered=5 committed=7 in_flight=0 expired=0 reset=0"

@@ -13,13 +13,14 @@ use crate::dispatch;
 /// What a thread is for. Its `Display` is the thread's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
-    /// A run of the consumer at a place of the plan.
+    /// A run of the consumer of this number.
     Consumer {
         name: String,
         index: usize,
         run: u32,
     },
-    Observe,
+    /// With the number of its run.
+    Observe(u32),
     Dispatch,
     Lane(String),
     State,
@@ -30,7 +31,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Consumer { name, .. } => write!(f, "consumer:{name}"),
-            Self::Observe => f.write_str("observe"),
+            Self::Observe(_) => f.write_str("observe"),
             Self::Dispatch => f.write_str("dispatch"),
             Self::State => f.write_str("state"),
             Self::Admin => f.write_str("admin"),

@@ -42,6 +42,10 @@ impl Watch {
         self.lanes.push(Lane { name: name.to_owned(), busy, slow: None, trouble: Trouble::default() });
     }
 
+    pub(super) fn remove(&mut self, name: &str) {
+        self.lanes.retain(|lane| lane.name != name);
+    }
+
     /// Looks at every lane, and writes what there is to say.
     pub(super) fn look(&mut self, now: Instant) {
         for lane in &mut self.lanes {

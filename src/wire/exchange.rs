@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Encodable, encode_request_header_into_buffer};
+use rustix::io::Errno;
 
 /// How much is allocated ahead of what has come in.
 const PIECE: usize = 64 << 10;
@@ -157,6 +158,10 @@ pub(super) fn open(addr: &str, timeout: Duration) -> io::Result<TcpStream> {
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 last = io::Error::new(error.kind(), format!("no answer within {} ms", timeout.as_millis()));
+            }
+            Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                let why = "too many open files in this process: raise the limit (ulimit -n, LimitNOFILE)";
+                return Err(io::Error::new(error.kind(), why));
             }
             Err(error) => last = error,
         }

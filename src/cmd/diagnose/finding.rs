@@ -84,6 +84,7 @@ pub(super) struct Part {
 /// How a topic is doing, from what is best to what has to be mended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
+    Paused,
     Idle,
     Empty,
     /// There is something to read, and it was looked for too short a time to say more.
@@ -104,6 +105,7 @@ impl Kind {
     /// For programs: one of this list, which does not change.
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Paused => "paused",
             Self::Idle => "idle",
             Self::Empty => "empty",
             Self::Behind => "behind",
@@ -123,6 +125,7 @@ impl Kind {
     /// For an operator.
     pub(super) fn title(self) -> &'static str {
         match self {
+            Self::Paused => "paused",
             Self::Idle => "idle",
             Self::Empty => "empty topic",
             Self::Behind => "behind, looked at for too short a time to say more",
@@ -175,6 +178,7 @@ fn of_part(facts: &Facts<'_>, part: &Part) -> Kind {
         return Kind::Unreadable;
     }
     let kind = match &part.verdict {
+        Verdict::Paused { .. } => Kind::Paused,
         Verdict::Idle | Verdict::Uncommitted { fault: None, .. } => Kind::Idle,
         Verdict::Empty => Kind::Empty,
         Verdict::Behind { .. } => Kind::Behind,

@@ -11,6 +11,10 @@ use crate::verdict::Verdict;
 pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
     match kind {
         Kind::Idle | Kind::Empty | Kind::CatchingUp => Vec::new(),
+        Kind::Paused => vec![format!(
+            "to read it again: take paused = true from [[topic]] name = \"{}\", and send SIGHUP",
+            facts.settings.name
+        )],
         Kind::Behind => {
             vec![format!("look longer: --for {}s", facts.settings.patience(&facts.config.commit).as_secs() + 1)]
         }

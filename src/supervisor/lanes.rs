@@ -1,0 +1,147 @@
+//! The lanes: which there are, and what the dispatcher is told of them.
+//!
+//! Owns the far ends of the lanes' channels and the dispatcher's `changes`. Invariants:
+//! - a lane's queue has a place for every batch of every consumer that is, or was and still has something
+//!   under way, or waits to be started, with a topic that goes to it;
+//! - the dispatcher is told of a route before a consumer starts that needs it;
+//! - a sink is opened only when no lane of its name is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::StartError;
+use super::threads::{End, Exit, Role, spawn};
+use super::watch::Watch;
+use crate::consumer::{Batch, Never};
+use crate::dispatch::Change;
+use crate::lane;
+use crate::progress::Board;
+use crate::sink::Sink;
+
+/// So often may a queue be replaced before its lane has looked: each is twice as large as the one before, so
+/// these are more than there is memory for.
+const QUEUES: usize = 32;
+
+/// Where batches may go, and how many there may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Routing {
+    /// The sink of each topic.
+    pub(super) routes: BTreeMap<Arc<str>, String>,
+    /// The batches that may be under way to each sink.
+    pub(super) needs: BTreeMap<String, usize>,
+    /// The length of a poll round.
+    pub(super) round: Duration,
+}
+
+struct Lane {
+    /// Dropped: the lane ends when the dispatcher has let its queue go.
+    queues: Option<Sender<Receiver<Vec<Batch>>>>,
+    /// The places in its present queue.
+    places: usize,
+    reopen: Sender<()>,
+}
+
+/// See the module's text.
+pub(super) struct Lanes {
+    abort: Receiver<Never>,
+    exits: Sender<Exit>,
+    board: Arc<Board>,
+    changes: Sender<Change>,
+    watch: Watch,
+    all: BTreeMap<String, Lane>,
+    told: Routing,
+}
+
+impl Lanes {
+    pub(super) fn new(abort: Receiver<Never>, exits: Sender<Exit>, board: Arc<Board>, changes: Sender<Change>) -> Self {
+        let (watch, all, told) = (Watch::default(), BTreeMap::new(), Routing::default());
+        Self { abort, exits, board, changes, watch, all, told }
+    }
+
+    /// Whether there is a lane of this name that is not about to end.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.all.get(name).is_some_and(|lane| lane.queues.is_some())
+    }
+
+    /// Whether a lane is about to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.all.values().any(|lane| lane.queues.is_none())
+    }
+
+    /// Starts a lane. It has a queue from the next [`route`](Self::route) on.
+    pub(super) fn start(&mut self, name: &str, mut sink: Box<dyn Sink>) -> Result<Role, StartError> {
+        let (queues_tx, queues) = bounded(QUEUES);
+        let (reopen_tx, reopen) = bounded(1);
+        let busy = Arc::new(lane::Busy::new(Instant::now()));
+        let ends = lane::Ends {
+            queues,
+            abort: self.abort.clone(),
+            reopen,
+            busy: Arc::clone(&busy),
+            progress: self.board.add_lane(name),
+        };
+        let (role, own_name) = (Role::Lane(name.to_owned()), name.to_owned());
+        let body = move || {
+            lane::run(&own_name, &mut *sink, &ends);
+            End::Lane
+        };
+        let thread = role.to_string();
+        spawn(role.clone(), &self.exits, body).map_err(|error| StartError::Thread { name: thread, error })?;
+        self.watch.add(name, busy);
+        self.all.insert(name.to_owned(), Lane { queues: Some(queues_tx), places: 0, reopen: reopen_tx });
+        Ok(role)
+    }
+
+    /// Tells the dispatcher, if anything has changed. Lanes that are no longer needed end.
+    pub(super) fn route(&mut self, routing: Routing) {
+        if routing == self.told {
+            return;
+        }
+        let mut new = Vec::new();
+        for (name, need) in &routing.needs {
+            let Some(lane) = self.all.get_mut(name).filter(|lane| lane.places < *need) else { continue };
+            lane.places = (*need).max(lane.places * 2);
+            let (queue_tx, queue) = bounded(lane.places);
+            // A lane that is gone is told by its end.
+            let _ = lane.queues.as_ref().map(|queues| queues.try_send(queue));
+            new.push((name.clone(), queue_tx));
+        }
+        let lanes: BTreeSet<String> = routing.needs.keys().cloned().collect();
+        for (name, lane) in &mut self.all {
+            if !lanes.contains(name) {
+                lane.queues = None;
+            }
+        }
+        // A dispatcher that is gone is told by its end. It takes what it is told at once.
+        let _ = self.changes.send(Change { routes: routing.routes.clone(), queues: new, lanes, round: routing.round });
+        self.told = routing;
+    }
+
+    /// A lane has ended.
+    pub(super) fn ended(&mut self, name: &str) {
+        self.all.remove(name);
+        self.board.remove_lane(name);
+        self.watch.remove(name);
+    }
+
+    /// Asks every lane to open its files anew.
+    pub(super) fn reopen(&self) {
+        for lane in self.all.values() {
+            // Full: a request is already waiting, and serves for this one too.
+            let _ = lane.reopen.try_send(());
+        }
+    }
+
+    /// Looks for lanes that stand still in their sinks.
+    pub(super) fn look(&mut self, now: Instant) {
+        self.watch.look(now);
+    }
+
+    /// The process ends: lanes end when the dispatcher has.
+    pub(super) fn close(&mut self) {
+        self.all.values_mut().for_each(|lane| lane.queues = None);
+    }
+}
