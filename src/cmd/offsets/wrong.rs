@@ -116,7 +116,7 @@ impl fmt::Display for Obstacle {
             ),
             Self::State { dir, why } => write!(
                 f,
-                "the state directory {} can't be kept in line: {why}; run this as root, or as the user as whom the worker runs",
+                "the state directory {} can't be kept in line: {why}; run this as root, or as the user as whom the worker runs; a file without sense has to be moved away",
                 dir.display()
             ),
             Self::Members { group, members } => write!(
