@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cmd::offsets;
 use crate::logging::LogFormat;
 
 /// Consumes many Kafka topics at once and delivers their records to sinks
@@ -81,6 +82,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show or move the committed offsets of the worker's groups
+    #[command(subcommand)]
+    Offsets(Offsets),
 }
 
 /// A time on the command line: seconds, also parts of them.
@@ -92,4 +96,111 @@ fn seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("is not between 0.1 and 86400 seconds".to_owned())
     }
+}
+
+/// What can be done with committed offsets.
+#[derive(Debug, Subcommand)]
+pub enum Offsets {
+    /// Print what each group has committed, where the logs begin and end, and what the state directory remembers
+    Show(Show),
+    /// Move committed offsets; without --execute it only shows what would be done
+    Reset(Reset),
+    /// Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows
+    /// what would be done
+    Migrate(Migrate),
+}
+
+/// `worker offsets show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Only these topics
+    #[arg(value_name = "TOPIC")]
+    pub topics: Vec<String>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `worker offsets reset`
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// A topic of the configuration; may be given several times
+    #[arg(long = "topic", value_name = "TOPIC", required_unless_present = "all_topics")]
+    pub topics: Vec<String>,
+    /// All topics of the configuration
+    #[arg(long, conflicts_with = "topics")]
+    pub all_topics: bool,
+    /// Only these partitions of the one topic
+    #[arg(long, value_name = "N[,M]", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "all_topics")]
+    pub partition: Vec<i32>,
+    /// Where to.
+    #[command(flatten)]
+    pub to: To,
+    /// Do it
+    #[arg(long)]
+    pub execute: bool,
+    /// Do it even if this worker runs, its state file can't be kept in line, or a group has members (which the broker
+    /// may refuse itself)
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Where offsets are reset to: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct To {
+    /// To the log start
+    #[arg(long)]
+    pub to_earliest: bool,
+    /// To the log end
+    #[arg(long)]
+    pub to_latest: bool,
+    /// To this offset
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    pub to_offset: Option<i64>,
+    /// To the first record of this time or later: RFC 3339 with a zone, or milliseconds since 1970 (UTC)
+    #[arg(long, value_name = "TIME", value_parser = offsets::time::parse)]
+    pub to_time: Option<u64>,
+    /// By so many offsets from what is committed, forward or (with -) back
+    #[arg(long, value_name = "+-N", allow_hyphen_values = true)]
+    pub shift_by: Option<i64>,
+}
+
+/// `worker offsets migrate`
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// The configuration file; its multi_consumer_mode does not matter
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which way.
+    #[command(flatten)]
+    pub way: Way,
+    /// Where the target group has a lower offset of its own, take the source's, and pass over what lies between
+    #[arg(long)]
+    pub source_wins: bool,
+    /// Do it
+    #[arg(long)]
+    pub execute: bool,
+    /// Do it even if this worker runs, its state file can't be kept in line, or a group has members (which the broker
+    /// may refuse itself)
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Which way offsets are taken over: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Way {
+    /// From the shared group consumer.group_id into the topics' own groups (before multi_consumer_mode = true)
+    #[arg(long)]
+    pub to_per_topic: bool,
+    /// From the topics' own groups into the shared group consumer.group_id (before multi_consumer_mode = false)
+    #[arg(long)]
+    pub to_shared: bool,
 }

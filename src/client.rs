@@ -241,6 +241,58 @@ pub trait Inspect: Cluster {
     fn ahead(&mut self, partition: &TopicPartition, at: Offset) -> Result<Option<Ahead>, Fault>;
 }
 
+/// A topic as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id, where the broker knows ids.
+    pub id: Option<TopicId>,
+    /// Its partitions, in the order of their numbers.
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// What a group has committed of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset.
+    pub offset: Offset,
+    /// What the one who committed has written beside it; empty for most.
+    pub metadata: String,
+}
+
+/// What an operator's commands need to move the offsets of groups.
+pub trait Manage: Inspect {
+    /// The topics with their ids. A round of questions begins with it. Never creates a topic.
+    ///
+    /// # Errors
+    /// As for [`Cluster::partitions`].
+    fn topics(&mut self, names: &[Arc<str>]) -> Result<Vec<Result<Topic, Fault>>, Fault>;
+
+    /// For each partition the offset of the first record whose timestamp is `time_ms` (milliseconds since 1970, UTC) or
+    /// later; `None` if there is none.
+    ///
+    /// # Errors
+    /// As for [`Cluster::bounds`].
+    fn at_time(&mut self, of: &[TopicPartition], time_ms: u64) -> Result<Vec<Result<Option<Offset>, Fault>>, Fault>;
+
+    /// What [`Cluster::committed`] answers, with the metadata.
+    ///
+    /// # Errors
+    /// The coordinator could not be asked, or refused.
+    fn committed_with_metadata(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Fault>;
+
+    /// What [`Cluster::commit`] does, with metadata; a broker takes up to 4096 bytes of it
+    /// (`offset.metadata.max.bytes`).
+    ///
+    /// # Errors
+    /// As for [`Cluster::commit`]. Partitions that were not refused are committed.
+    fn commit_with_metadata(
+        &mut self,
+        group: &str,
+        at: &[(TopicPartition, Offset)],
+        metadata: &str,
+    ) -> Result<(), Fault>;
+}
+
 /// Hosts that have spoken plain Kafka in this process: when such a one closes a connection without a word,
 /// it stops or starts, and is no stranger.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,9 @@ mod ask;
 pub mod check;
 pub mod diagnose;
 pub mod lag;
+pub mod offsets;
 pub mod run;
+mod table;
 
 /// Exit code: the command did what it was asked.
 pub const OK: u8 = 0;

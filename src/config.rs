@@ -60,6 +60,8 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 pub struct Config {
     /// `[kafka]`
     pub kafka: KafkaSettings,
+    /// `consumer.group_id`: the group that all topics share in [`Mode::Single`].
+    pub group_id: String,
     /// `consumer.multi_consumer_mode`
     pub mode: Mode,
     /// The topics in the order of `consumer.topics`, each once, with all its layers resolved.
@@ -92,6 +94,17 @@ pub struct Config {
     pub report: Vec<Scope>,
     /// The file that it was read from, if it was.
     pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// The group that a topic has to itself in [`Mode::Multi`], whatever the mode is at present.
+    pub fn group_of_its_own(&self, topic: &TopicSettings) -> String {
+        match self.mode {
+            Mode::Multi => topic.group.clone(),
+            // No topic has a group_id that differs from the shared one.
+            Mode::Single => topics::group_of_its_own(&self.group_id, &topic.name),
+        }
+    }
 }
 
 /// How topics are shared out among consumers.

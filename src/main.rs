@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             let options = diagnose::Options { config, topics, look_for, json };
             diagnose::diagnose(&options, &mut io::stdout(), &mut io::stderr())
         }
+        (Some(Command::Offsets(command)), _) => cmd::offsets::offsets(&command, &mut io::stdout(), &mut io::stderr()),
         (None, Some(run)) => cmd::run::run(&run, &mut io::stderr()),
         (None, None) => cmd::USAGE,
     };

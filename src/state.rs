@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,14 +27,15 @@ use crate::trouble::{Phrases, Trouble, Word};
 mod peek;
 mod text;
 
-pub use peek::{Running, last_committed, running};
+pub use peek::{Running, last_committed, ledger, running};
 
 /// How often what has changed is written: so much of it a kill -9 may take, while the group has it.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Somebody who only looks whether the lock is held ([`running`]) holds it himself for some microseconds: so often, and
 /// so long apart, it is tried again.
 const LOOKERS: (u32, Duration) = (20, Duration::from_millis(10));
-const OFFSETS: &str = "offsets";
+/// The file in a state directory that has what was committed last.
+pub const OFFSETS: &str = "offsets";
 const LOCK: &str = "lock";
 
 /// Why a state directory can't be used.
@@ -262,6 +264,11 @@ impl State {
     fn replace(&self, text: &str) -> io::Result<()> {
         let (new, path) = (self.dir.join("offsets.new"), self.dir.join(OFFSETS));
         let mut file = File::create(&new)?;
+        // An operator's command may run as root, and the worker has to read it afterwards. Where we may not give it away,
+        // it is ours, and so is the directory.
+        if let Ok(dir) = fs::metadata(&self.dir) {
+            let _ = fchown(&file, Some(dir.uid()), Some(dir.gid()));
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
@@ -346,6 +353,20 @@ mod tests {
         assert_eq!(owner, std::process::id().to_string());
         drop(first);
         State::open(dir.path()).unwrap();
+    }
+
+    /// Only root can give a file away; for anybody else there is nothing to be seen.
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, ledger) = State::open(dir.path()).unwrap();
+        if std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).is_err() {
+            return;
+        }
+        ledger.committed("g", &[(TopicPartition::new("t", 0), at(5))]);
+        state.write(&ledger).unwrap();
+        let file = fs::metadata(dir.path().join(OFFSETS)).unwrap();
+        assert_eq!((file.uid(), file.gid()), (65_534, 65_534));
     }
 
     #[test]

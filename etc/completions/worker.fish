@@ -33,6 +33,7 @@ complete -c worker -n "__fish_worker_needs_command" -s V -l version -d 'Print ve
 complete -c worker -n "__fish_worker_needs_command" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
 complete -c worker -n "__fish_worker_needs_command" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
 complete -c worker -n "__fish_worker_needs_command" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
+complete -c worker -n "__fish_worker_needs_command" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
 complete -c worker -n "__fish_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c worker -n "__fish_worker_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
 complete -c worker -n "__fish_worker_using_subcommand check" -s h -l help -d 'Print help'
@@ -45,7 +46,42 @@ complete -c worker -n "__fish_worker_using_subcommand diagnose" -s c -l config -
 complete -c worker -n "__fish_worker_using_subcommand diagnose" -l for -d 'How long to look, in seconds; longer than commit.interval_ms' -r
 complete -c worker -n "__fish_worker_using_subcommand diagnose" -l json -d 'One JSON object'
 complete -c worker -n "__fish_worker_using_subcommand diagnose" -s h -l help -d 'Print help'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose help" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose help" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -f -a "show" -d 'Print what each group has committed, where the logs begin and end, and what the state directory remembers'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from show" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from show" -l json -d 'One JSON object'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l topic -d 'A topic of the configuration; may be given several times' -r
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l partition -d 'Only these partitions of the one topic' -r
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l to-offset -d 'To this offset' -r
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l to-time -d 'To the first record of this time or later: RFC 3339 with a zone, or milliseconds since 1970 (UTC)' -r
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l shift-by -d 'By so many offsets from what is committed, forward or (with -) back' -r
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l all-topics -d 'All topics of the configuration'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l to-earliest -d 'To the log start'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l to-latest -d 'To the log end'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l execute -d 'Do it'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -l force -d 'Do it even if this worker runs, its state file can\'t be kept in line, or a group has members (which the broker may refuse itself)'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -s c -l config -d 'The configuration file; its multi_consumer_mode does not matter' -r -F
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -l to-per-topic -d 'From the shared group consumer.group_id into the topics\' own groups (before multi_consumer_mode = true)'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -l to-shared -d 'From the topics\' own groups into the shared group consumer.group_id (before multi_consumer_mode = false)'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -l source-wins -d 'Where the target group has a lower offset of its own, take the source\'s, and pass over what lies between'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -l execute -d 'Do it'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -l force -d 'Do it even if this worker runs, its state file can\'t be kept in line, or a group has members (which the broker may refuse itself)'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print what each group has committed, where the logs begin and end, and what the state directory remembers'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'
+complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "show" -d 'Print what each group has committed, where the logs begin and end, and what the state directory remembers'
+complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
+complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'

@@ -16,7 +16,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backoff::Backoff;
 use crate::client::{
-    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Inspect, Remembered, Retry, Room,
+    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Inspect, Manage, Remembered, Retry,
+    Room,
 };
 use crate::memory::{Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, TopicPartition};
@@ -32,6 +33,7 @@ mod fetch_size;
 mod group;
 mod inspect;
 mod link;
+mod manage;
 mod partition;
 mod survey;
 
@@ -108,6 +110,11 @@ pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
 
 /// The same for those who also want to know why something does not move.
 pub fn inspect(connection: Arc<Connection>) -> Box<dyn Inspect> {
+    Box::new(Control::new(connection))
+}
+
+/// The same for those who move the offsets of groups.
+pub fn manage(connection: Arc<Connection>) -> Box<dyn Manage> {
     Box::new(Control::new(connection))
 }
 

@@ -34,8 +34,8 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Reads the configuration in `path`, and finds the consumers of these topics, or of all if there are none.
-pub(super) fn load(path: &Path, topics: &[String]) -> Result<(Config, Vec<Watched>), Wrong> {
+/// Reads the configuration in `path`, in which these topics have to be.
+pub(super) fn read(path: &Path, topics: &[String]) -> Result<Config, Wrong> {
     let config = config::load(path).map_err(Wrong::Config)?;
     let known = |name: &str| config.topics.iter().any(|topic| &*topic.name == name);
     let strange = topics.iter().filter(|name| !known(name)).map(|name| {
@@ -44,9 +44,12 @@ pub(super) fn load(path: &Path, topics: &[String]) -> Result<(Config, Vec<Watche
         format!("topic {name:?} is not in consumer.topics of {}{offer}", path.display())
     });
     let strange: Vec<String> = strange.collect();
-    if !strange.is_empty() {
-        return Err(Wrong::Topics(strange));
-    }
+    if strange.is_empty() { Ok(config) } else { Err(Wrong::Topics(strange)) }
+}
+
+/// Reads the configuration in `path`, and finds the consumers of these topics, or of all if there are none.
+pub(super) fn load(path: &Path, topics: &[String]) -> Result<(Config, Vec<Watched>), Wrong> {
+    let config = read(path, topics)?;
     let mut watched = Watched::all(&Plan::new(&config));
     if !topics.is_empty() {
         for one in &mut watched {

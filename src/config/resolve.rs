@@ -185,6 +185,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     context.report.extend(consumer.scopes);
     Some(Config {
         kafka: kafka?,
+        group_id: consumer.group_id?,
         mode: consumer.mode?,
         topics: consumer.topics?,
         commit: commit?,

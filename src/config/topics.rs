@@ -58,6 +58,7 @@ impl Profile {
 /// What `[consumer]` and `[[topic]]` give.
 pub(super) struct Consumer {
     pub(super) mode: Option<Mode>,
+    pub(super) group_id: Option<String>,
     /// `None` if anything is wrong.
     pub(super) topics: Option<Vec<TopicSettings>>,
     /// `consumer.topics`; `None` if that list itself is wrong.
@@ -178,7 +179,8 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
         shared_groups(topics, &mut context.warnings);
     }
     let listed = names.as_ref().map(|_| seen.iter().map(|name| Arc::from(*name)).collect());
-    Consumer { mode, topics: topics.filter(|_| names.is_some()), names: listed, base: base_scope, scopes }
+    let (group_id, topics) = (base.group_id, topics.filter(|_| names.is_some()));
+    Consumer { mode, group_id, topics, names: listed, base: base_scope, scopes }
 }
 
 /// The text of the error about a topic that is not in `consumer.topics`.
@@ -189,11 +191,16 @@ pub(super) fn not_consumed<'n>(faults: &mut Faults, name: &str, topics: impl Ite
     )
 }
 
+/// The name of the group of a topic that has one to itself and none in its `[[topic]]`.
+pub(super) fn group_of_its_own(group_id: &str, topic: &str) -> String {
+    format!("{group_id}-{topic}")
+}
+
 impl Base<'_> {
     fn group(&self, topic: &str) -> Option<String> {
         let group = self.group_id.as_ref()?;
         match self.mode? {
-            Mode::Multi => Some(format!("{group}-{topic}")),
+            Mode::Multi => Some(group_of_its_own(group, topic)),
             Mode::Single => Some(group.clone()),
         }
     }

@@ -7,7 +7,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::{LOCK, OFFSETS, text};
+use std::sync::Mutex;
+
+use super::{Entries, Inner, LOCK, Ledger, OFFSETS, text};
 use crate::record::{Offset, TopicPartition};
 
 /// Whether a worker runs with a state directory.
@@ -73,17 +75,38 @@ pub fn last_committed(dir: &Path) -> Result<Vec<(String, TopicPartition, Offset)
     Ok(entries.into_iter().map(|((group, partition), entry)| (group, partition, entry.offset)).collect())
 }
 
+/// The same as a ledger of one's own, with the topics' ids; empty where there is no such file.
+///
+/// # Errors
+/// The file can't be read, or makes no sense: in words.
+pub fn ledger(dir: &Path) -> Result<Ledger, String> {
+    let path = dir.join(OFFSETS);
+    let wrong = |why: String| format!("{}: {why}", path.display());
+    let entries = match fs::read_to_string(&path) {
+        Ok(text) => text::read(&text).map_err(wrong)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Entries::new(),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    Ok(Ledger { inner: Mutex::new(Inner { entries, ..Inner::default() }) })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::client::Remembered;
     use crate::state::State;
+
+    fn ledger_of(dir: &Path, group: &str) -> Vec<Remembered> {
+        super::ledger(dir).unwrap().of_group(group)
+    }
 
     #[test]
     fn who_looks_sees_the_lock_and_disturbs_nobody() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(running(dir.path()), Running::Never);
         assert!(last_committed(dir.path()).unwrap_err().contains("offsets"));
+        assert_eq!(ledger_of(dir.path(), "g"), []);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made by looking");
         let (state, ledger) = State::open(dir.path()).unwrap();
         assert_eq!(running(dir.path()), Running::Yes { owner: std::process::id().to_string() });
@@ -91,6 +114,7 @@ mod tests {
         ledger.committed("g", &[(partition.clone(), offset)]);
         state.write(&ledger).unwrap();
         assert_eq!(last_committed(dir.path()).unwrap(), [("g".to_owned(), partition, offset)]);
+        assert_eq!(ledger_of(dir.path(), "g"), ledger.of_group("g"));
         drop(state);
         assert_eq!(running(dir.path()), Running::No);
         // A worker that starts while somebody looks is not taken for a second one.

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
 use super::{Wire, code_name};
-use crate::client::Fault;
+use crate::client::{Committed, Fault};
 use crate::record::{Offset, TopicPartition};
 
 /// Offsets that Kafka itself keeps; 0.8.2 to 4.x serve it.
@@ -31,7 +31,7 @@ impl Wire {
     /// # Errors
     /// The broker did not answer, or refused, be it for one partition: for instance because it is no
     /// longer the coordinator, which it says for each.
-    pub fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+    pub fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Fault> {
         self.require_version(ApiKey::OffsetFetch, OFFSET_FETCH, "OffsetFetch 1")?;
         let mut asked: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         for partition in of {
@@ -57,14 +57,17 @@ impl Wire {
                     // A group without an offset of it has -1, which is no offset.
                     0 => found.insert(
                         (topic.name.0.as_str(), partition.partition_index),
-                        Offset::new(partition.committed_offset),
+                        Offset::new(partition.committed_offset).map(|offset| Committed {
+                            offset,
+                            metadata: partition.metadata.as_deref().unwrap_or_default().to_owned(),
+                        }),
                     ),
                     code => return Err(Fault::Refused { call: "OffsetFetch", code: code_name(code) }),
                 };
             }
         }
         let of_one = |p: &TopicPartition| {
-            found.get(&(&*p.topic, p.partition)).copied().ok_or_else(|| Fault::Broken {
+            found.get(&(&*p.topic, p.partition)).cloned().ok_or_else(|| Fault::Broken {
                 call: "OffsetFetch",
                 why: format!("the answer of broker {} lacks {p}", self.broker()),
             })
@@ -72,12 +75,13 @@ impl Wire {
         of.iter().map(of_one).collect()
     }
 
-    /// Commits offsets to `group` without being a member of it. To be asked of its [`Wire::coordinator`].
+    /// Commits offsets to `group`, each with `metadata`, without being a member of it. To be asked of its
+    /// [`Wire::coordinator`].
     ///
     /// # Errors
     /// The broker did not answer; [`Fault::GroupHasMembers`]; [`Fault::TopicMissing`]; or it refused, for
     /// instance because it is no longer the coordinator. Partitions that it did not refuse are committed.
-    pub fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
+    pub fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)], metadata: &str) -> Result<(), Fault> {
         const CALL: &str = "OffsetCommit";
         self.require_version(ApiKey::OffsetCommit, OFFSET_COMMIT, "OffsetCommit 2")?;
         let mut asked: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
@@ -85,7 +89,7 @@ impl Wire {
             let one = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition)
                 .with_committed_offset(offset.get())
-                .with_committed_metadata(Some(StrBytes::default()));
+                .with_committed_metadata(Some(StrBytes::from_string(metadata.to_owned())));
             asked.entry(&partition.topic).or_default().push(one);
         }
         let topics = asked.into_iter().map(|(topic, partitions)| {

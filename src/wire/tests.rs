@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::client::Retry;
+use crate::client::{Committed, Retry};
 use crate::record::{Offset, TopicId, TopicPartition};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -436,7 +436,8 @@ fn committed_offsets_come_in_the_order_of_the_question_and_minus_one_is_none() {
     };
     let answer = |code: i16| [i32s(&[1]), text("t"), i32s(&[2]), one(1, -1, 0), one(0, 7, code)].concat();
     let of = [0, 1].map(|number| TopicPartition::new("t", number));
-    assert_eq!(group_wire(answer(0)).committed("g", &of), Ok(vec![Offset::new(7), None]));
+    let seven = Committed { offset: Offset::new(7).unwrap(), metadata: String::new() };
+    assert_eq!(group_wire(answer(0)).committed("g", &of), Ok(vec![Some(seven), None]));
     match group_wire(answer(16)).committed("g", &of) {
         Err(Fault::Refused { code, .. }) => assert_eq!(code, "NotCoordinator"),
         other => panic!("{other:?}"),

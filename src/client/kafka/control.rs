@@ -154,6 +154,39 @@ impl Control {
         self.committed(group, of)
     }
 
+    /// Asks the leader of each partition.
+    pub(super) fn ask_leaders<T>(
+        &mut self,
+        of: &[TopicPartition],
+        ask: impl Fn(&mut Wire, &[(Arc<str>, i32)]) -> Result<Vec<Result<T, Fault>>, Fault>,
+    ) -> Result<Vec<Result<T, Fault>>, Fault> {
+        if of.iter().any(|p| !self.leaders.contains_key(p)) {
+            let names: HashSet<_> = of.iter().map(|p| Arc::clone(&p.topic)).collect();
+            self.look_up(&names.into_iter().collect::<Vec<_>>())?;
+        }
+        let mut answers: Vec<Result<T, Fault>> = of.iter().map(|_| Err(Fault::NoLeader)).collect();
+        let mut by_leader: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, partition) in of.iter().enumerate() {
+            if let Some(Some(leader)) = self.leaders.get(partition) {
+                by_leader.entry(leader.clone()).or_default().push(index);
+            }
+        }
+        for (leader, indexes) in by_leader {
+            let asked: Vec<_> = indexes.iter().map(|&i| (Arc::clone(&of[i].topic), of[i].partition)).collect();
+            match self.connect(&leader).and_then(|mut wire| ask(&mut wire, &asked)) {
+                Ok(list) => indexes.iter().zip(list).for_each(|(&index, answer)| answers[index] = answer),
+                Err(fault) => indexes.iter().for_each(|&index| answers[index] = Err(fault.clone())),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What failed before is tried again, and the topics are looked up.
+    pub(super) fn begin(&mut self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, TopicState)>, Fault> {
+        self.coordinators.begin();
+        self.look_up(topics)
+    }
+
     fn look_up(&mut self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, TopicState)>, Fault> {
         let view = self.view(topics)?;
         self.leaders.clear();
@@ -228,6 +261,19 @@ impl Control {
         self.coordinators.ask(&hosts, group, ask).inspect_err(|_| self.brokers_are_known = false)
     }
 
+    pub(super) fn commit_as(
+        &mut self,
+        group: &str,
+        at: &[(TopicPartition, Offset)],
+        metadata: &str,
+    ) -> Result<(), Fault> {
+        let mut answer = self.ask_coordinator(group, |wire| wire.commit(group, at, metadata));
+        if let Err(Fault::GroupHasMembers { members, .. }) = &mut answer {
+            *members = self.who_is_in(group);
+        }
+        answer
+    }
+
     pub(super) fn connect(&self, host: &str) -> Result<Wire, Fault> {
         let wire = Wire::connect_as(&self.connection, host)?;
         wire.require_old_fetch()?;
@@ -238,7 +284,6 @@ impl Control {
 /// A round of questions begins with that for the partitions: what failed in the last one is tried again.
 impl Cluster for Control {
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault> {
-        self.coordinators.begin();
         let list = |(name, state): (Arc<str>, TopicState)| match state {
             TopicState::Missing => Err(Fault::TopicMissing { topic: name.to_string() }),
             TopicState::Unknown(fault) => Err(fault),
@@ -246,41 +291,20 @@ impl Cluster for Control {
                 Ok(partitions.iter().map(|(n, _)| TopicPartition::new(Arc::clone(&name), *n)).collect())
             }
         };
-        Ok(self.look_up(topics)?.into_iter().map(list).collect())
+        Ok(self.begin(topics)?.into_iter().map(list).collect())
     }
 
     fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {
-        if of.iter().any(|p| !self.leaders.contains_key(p)) {
-            let names: HashSet<_> = of.iter().map(|p| Arc::clone(&p.topic)).collect();
-            self.look_up(&names.into_iter().collect::<Vec<_>>())?;
-        }
-        let mut answers: Vec<Result<Bounds, Fault>> = of.iter().map(|_| Err(Fault::NoLeader)).collect();
-        let mut by_leader: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (index, partition) in of.iter().enumerate() {
-            if let Some(Some(leader)) = self.leaders.get(partition) {
-                by_leader.entry(leader.clone()).or_default().push(index);
-            }
-        }
-        for (leader, indexes) in by_leader {
-            let asked: Vec<_> = indexes.iter().map(|&i| (Arc::clone(&of[i].topic), of[i].partition)).collect();
-            match self.connect(&leader).and_then(|mut wire| wire.bounds(&asked)) {
-                Ok(list) => indexes.iter().zip(list).for_each(|(&index, answer)| answers[index] = answer),
-                Err(fault) => indexes.iter().for_each(|&index| answers[index] = Err(fault.clone())),
-            }
-        }
-        Ok(answers)
+        self.ask_leaders(of, |wire, asked| wire.bounds(asked))
     }
 
     fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
-        self.ask_coordinator(group, |wire| wire.committed(group, of))
+        let found = self.ask_coordinator(group, |wire| wire.committed(group, of))?;
+        Ok(found.into_iter().map(|committed| committed.map(|committed| committed.offset)).collect())
     }
 
     fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
-        let mut answer = self.ask_coordinator(group, |wire| wire.commit(group, at));
-        if let Err(Fault::GroupHasMembers { members, .. }) = &mut answer {
-            *members = self.who_is_in(group);
-        }
-        answer
+        self.commit_as(group, at, "")
     }
 }
 

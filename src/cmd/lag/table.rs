@@ -1,12 +1,12 @@
 //! Rows as they are printed: a table of text, a screen that is drawn again and again, an object for programs.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::client::Fault;
+use crate::cmd::table::{columns, or_dash};
 use crate::trend::Row;
 use crate::verdict::Verdict;
 
@@ -55,9 +55,6 @@ impl<'a> Line<'a> {
 
     /// The cells of its line in the table.
     fn cells(&self, rates: bool) -> Vec<String> {
-        fn or_dash(value: Option<impl ToString>) -> String {
-            value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-        }
         let mut cells = vec![
             self.group.to_owned(),
             self.topic.to_owned(),
@@ -117,22 +114,11 @@ pub(super) struct Table {
 impl Table {
     /// `rates`: with how fast it goes.
     pub(super) fn new(rows: &[Row], rates: bool) -> Self {
-        let titles = COLUMNS.iter().chain(RATES.iter().filter(|_| rates)).map(|title| (*title).to_owned());
-        let mut cells: Vec<(Vec<String>, String)> = vec![(titles.collect(), "VERDICT".to_owned())];
-        cells.extend(rows.iter().map(|row| (Line::new(row).cells(rates), verdict(row))));
-        let columns = cells.first().map_or(0, |(titles, _)| titles.len());
-        let widest = |column: usize| cells.iter().map(|(line, _)| line[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(widest).collect();
-        let line = |(line, verdict): &(Vec<String>, String)| {
-            let mut text = String::new();
-            for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
-                // A String takes whatever is written to it.
-                let _ =
-                    if column < NUMBERS { write!(text, "{cell:width$}  ") } else { write!(text, "{cell:>width$}  ") };
-            }
-            text + verdict
-        };
-        Self { lines: cells.iter().map(line).collect() }
+        let titles = COLUMNS.iter().chain(RATES.iter().filter(|_| rates)).chain(&["VERDICT"]);
+        let mut cells: Vec<Vec<String>> = vec![titles.map(|title| (*title).to_owned()).collect()];
+        cells.extend(rows.iter().map(|row| [Line::new(row).cells(rates), vec![verdict(row)]].concat()));
+        let verdict = cells.first().map_or(0, Vec::len) - 1;
+        Self { lines: columns(&cells, |column| (NUMBERS..verdict).contains(&column)) }
     }
 
     pub(super) fn lines(&self) -> &[String] {
