@@ -204,7 +204,7 @@ fn the_running_workers_own_state_explains_a_stall() {
     has(&evidence, &["partition 0 is stopped", "partition 0 can't be read for 1500 ms: no leader"]);
     has(
         &remedy,
-        &["--group g-t --topic t:0 --reset-offsets --to-earliest --execute", "grep -E 'WARN|ERROR' LOG | grep t"],
+        &["worker offsets reset -c c.toml --topic t --partition 0 --to-earliest --execute", "grep -E 'WARN|ERROR' LOG | grep t"],
     );
     assert!(!remedy.contains("[admin]"), "it answers: {remedy}");
     has(&Case::stalled().told().2, &["[admin] listen"]);
@@ -367,7 +367,7 @@ fn a_group_without_offsets_says_where_its_first_start_begins() {
     let shared = Some(("g".to_owned(), vec![(0, at(7))]));
     let (_, evidence, remedy) = case().with(|case| case.base = shared).told();
     has(&evidence, &["group g, which all topics shared before, has committed 0:7"]);
-    has(&remedy, &["--group g-t --topic t:0 --reset-offsets --to-offset 7 --execute"]);
+    has(&remedy, &["worker offsets reset -c c.toml --topic t --partition 0 --to-offset 7 --execute"]);
     let (_, evidence, remedy) = case().with(|case| case.part.told = Some(at(3))).told();
     has(&evidence, &["the state directory remembers offset 3"]);
     assert!(!remedy.contains("earliest"), "{remedy}");

@@ -41,12 +41,11 @@ fn tool(facts: &Facts<'_>, name: &str) -> String {
     format!("{name} --bootstrap-server {}", facts.config.kafka.bootstrap_servers.join(","))
 }
 
-/// The command that sets the group's offset of a partition.
+/// The command that sets the group's offset of a partition, and what this worker remembers of it.
 fn reset(facts: &Facts<'_>, part: &Part, to: &str) -> String {
     format!(
-        "{} --group {} --topic {}:{} --reset-offsets {to} --execute",
-        tool(facts, "kafka-consumer-groups"),
-        facts.group.name,
+        "worker offsets reset -c {} --topic {} --partition {} {to} --execute",
+        facts.file.display(),
         facts.settings.name,
         part.number
     )
