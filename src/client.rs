@@ -91,6 +91,9 @@ pub enum Event {
     /// Partitions of one topic that the client holds from now on. Nothing of them is fetched before
     /// a [`Client::seek`].
     Assigned(Vec<Assignment>),
+    /// So many partitions of the topic exist and can't be started at present, for instance because they have
+    /// no leader; told when that changes.
+    Unstarted(Arc<str>, usize),
     /// The topic does not exist at present. It is looked for again; told once.
     Missing(Arc<str>),
     /// Records, or the proof that there are none.

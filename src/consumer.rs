@@ -307,6 +307,7 @@ impl Driver<'_> {
             Event::TopicId(..)
             | Event::Assigned(_)
             | Event::Missing(_)
+            | Event::Unstarted(..)
             | Event::OutOfRange { .. }
             | Event::Recovered(_)
             | Event::Connected
@@ -384,7 +385,8 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
             let has = |a: &Assignment| Some((a.partition.clone(), a.committed.filter(|_| !a.is_new)?));
             ledger.committed(group, &round.iter().filter_map(has).collect::<Vec<_>>());
         }
-        Event::Missing(_)
+        Event::Unstarted(..)
+        | Event::Missing(_)
         | Event::Span(_)
         | Event::OutOfRange { .. }
         | Event::Failing(..)

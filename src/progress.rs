@@ -235,6 +235,7 @@ impl Progress {
             Event::Lost(partitions) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
             Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
             Event::Assigned(_)
+            | Event::Unstarted(..)
             | Event::Missing(_)
             | Event::Span(_)
             | Event::OutOfRange { .. }

@@ -24,7 +24,7 @@ fn row_12_every_partition_that_is_behind_makes_progress() {
         for (partition, first) in (0..partitions).zip((0..).step_by(each)) {
             let partition = Some(partition);
             // Else a producer that tries again, as it may on a new topic, changes the order.
-            let configs = "enable.idempotence=true";
+            let configs = &format!("enable.idempotence=true;client.id={topic}");
             kafka.tool().produce(&Produce { partition, first, size, configs, ..Produce::new(&topic, each as u64) });
         }
         let group = Kafka::name("g");

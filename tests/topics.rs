@@ -131,7 +131,8 @@ fn a_partition_that_was_added_while_it_was_down_and_has_no_leader_at_first() {
     bed.server.add_partitions("t", 1).unwrap();
     bed.fill_as("t", 1, 5, broker::Codec::None);
     bed.server.move_leader("t", 1, None).unwrap();
-    let worker = bed.started(&config);
+    let worker = bed.start(&config);
+    worker.wait_words(&["continuing topic=t partition=0"]);
     bed.server.move_leader("t", 1, Some(0)).unwrap();
     bed.await_all("t", 1);
     bed.stop(worker);
@@ -146,8 +147,12 @@ fn a_partition_that_has_no_leader_at_the_first_start() {
     bed.fill_as("t", 0, 5, broker::Codec::None);
     bed.fill_as("t", 1, 5, broker::Codec::None);
     bed.server.move_leader("t", 1, None).unwrap();
-    let worker = bed.started(&bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'"));
+    let worker = bed.start(&bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'"));
+    // The topic has not started before all of its partitions have.
+    worker.wait_words(&["WARN", "partition fails topic=t partition=1", "has no leader"]);
+    assert_eq!(worker.count(&["consumer started"]), 0);
     bed.server.move_leader("t", 1, Some(0)).unwrap();
+    worker.wait_words(&["consumer started topic=t"]);
     bed.await_committed("t", 1, 5);
     bed.fill_as("t", 1, 5, broker::Codec::None);
     bed.await_committed("t", 1, 10);

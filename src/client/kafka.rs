@@ -89,6 +89,8 @@ pub struct KafkaClient {
     leaders: HashMap<TopicPartition, String>,
     /// Partitions that exist and can't be started: since when, and whether that was told.
     unstarted: BTreeMap<TopicPartition, (Instant, bool)>,
+    /// How many of them each topic was last told to have.
+    told_unstarted: HashMap<Arc<str>, usize>,
     parts: Vec<Partition>,
     data: BTreeMap<String, DataLink>,
     events: VecDeque<Event>,
@@ -151,6 +153,7 @@ impl KafkaClient {
             remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
             unstarted: BTreeMap::new(),
+            told_unstarted: HashMap::new(),
             parts: Vec::new(),
             data: BTreeMap::new(),
             events: VecDeque::new(),

@@ -136,6 +136,8 @@ struct Waiting {
 struct Topic {
     policy: Policy,
     started: bool,
+    /// Partitions that exist and can't be started yet.
+    unstarted: usize,
     /// The group had an offset of one of its partitions, so it has started in an earlier run.
     continued: bool,
 }
@@ -181,7 +183,9 @@ impl Core {
     pub fn new(settings: Settings) -> Self {
         let topics = settings.topics.iter().cloned();
         Self {
-            topics: topics.map(|(name, policy)| (name, Topic { policy, started: false, continued: false })).collect(),
+            topics: topics
+                .map(|(name, policy)| (name, Topic { policy, started: false, unstarted: 0, continued: false }))
+                .collect(),
             parts: Vec::new(),
             index: HashMap::new(),
             slots: HashMap::new(),
@@ -276,6 +280,11 @@ impl Core {
     fn event(&mut self, event: Event, out: &mut Vec<Output>) {
         match event {
             Event::Assigned(round) => self.assigned(&round, out),
+            Event::Unstarted(name, count) => {
+                if let Some(topic) = self.topics.get_mut(&name) {
+                    topic.unstarted = count;
+                }
+            }
             Event::Missing(topic) => out.push(Output::Missing(topic)),
             Event::Span(span) => self.span(span),
             Event::OutOfRange { partition, at, bounds } => self.out_of_range(&partition, at, bounds, out),

@@ -142,7 +142,11 @@ impl Told {
                 let fault = self.commit.clone()?;
                 self.waits_for(Some(&fault))
             }
-            Event::Span(_) | Event::OutOfRange { .. } | Event::ReadBack(_) | Event::TopicId(..) => None,
+            Event::Unstarted(..)
+            | Event::Span(_)
+            | Event::OutOfRange { .. }
+            | Event::ReadBack(_)
+            | Event::TopicId(..) => None,
         }
     }
 

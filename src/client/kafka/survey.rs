@@ -134,7 +134,7 @@ impl KafkaClient {
                 survey.members.join(", ")
             );
         }
-        self.unfound(survey.unfound, now);
+        self.unfound(&survey.unfound, now);
         let mut rounds: BTreeMap<Arc<str>, Vec<Assignment>> = BTreeMap::new();
         for assignment in survey.found {
             if let Some((_, true)) = self.unstarted.remove(&assignment.partition) {
@@ -166,17 +166,27 @@ impl KafkaClient {
         }
         self.assign_leaders(now);
         if look_again {
-            self.survey_due = self.survey_due.min(now + LOOK_AGAIN);
+            // A topic that was just made has no leaders for a moment.
+            let lately = |since: &Instant| now.saturating_duration_since(*since) < LOOK_AGAIN;
+            let soon = self.unstarted.values().any(|(since, told)| !told && lately(since));
+            self.survey_due = self.survey_due.min(now + if soon { LONGEST_RETRY } else { LOOK_AGAIN });
         }
     }
 
     /// Partitions that can't be started: told when that has lasted.
-    fn unfound(&mut self, unfound: Vec<(TopicPartition, Fault)>, now: Instant) {
+    fn unfound(&mut self, unfound: &[(TopicPartition, Fault)], now: Instant) {
         for (name, fault) in unfound {
             let (since, told) = self.unstarted.entry(name.clone()).or_insert((now, false));
             if !*told && now.saturating_duration_since(*since) >= TELL_AFTER {
                 *told = true;
-                self.events.push_back(Event::Failing(name, fault));
+                self.events.push_back(Event::Failing(name.clone(), fault.clone()));
+            }
+        }
+        for topic in &self.topics {
+            let count = unfound.iter().filter(|(name, _)| name.topic == *topic).count();
+            if self.told_unstarted.get(topic).copied().unwrap_or_default() != count {
+                self.told_unstarted.insert(Arc::clone(topic), count);
+                self.events.push_back(Event::Unstarted(Arc::clone(topic), count));
             }
         }
     }

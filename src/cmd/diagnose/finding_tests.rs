@@ -204,7 +204,10 @@ fn the_running_workers_own_state_explains_a_stall() {
     has(&evidence, &["partition 0 is stopped", "partition 0 can't be read for 1500 ms: no leader"]);
     has(
         &remedy,
-        &["worker offsets reset -c c.toml --topic t --partition 0 --to-earliest --execute", "grep -E 'WARN|ERROR' LOG | grep t"],
+        &[
+            "worker offsets reset -c c.toml --topic t --partition 0 --to-earliest --execute",
+            "grep -E 'WARN|ERROR' LOG | grep t",
+        ],
     );
     assert!(!remedy.contains("[admin]"), "it answers: {remedy}");
     has(&Case::stalled().told().2, &["[admin] listen"]);

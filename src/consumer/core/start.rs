@@ -90,11 +90,11 @@ impl Core {
         self.schedule.hurry();
     }
 
-    /// The topic counts as started once none of its partitions is held any more.
+    /// The topic counts as started once all its partitions are there, and none is held any more.
     pub(super) fn tell_started(&mut self, name: &Arc<str>, out: &mut Vec<Output>) {
         let held = |part: &Part| part.partition.topic == *name && matches!(part.place, Place::Held(_));
         let Some(topic) = self.topics.get_mut(name) else { return };
-        if !topic.started && !self.parts.iter().any(held) {
+        if !topic.started && topic.unstarted == 0 && !self.parts.iter().any(held) {
             topic.started = true;
             out.push(Output::Started(Arc::clone(name)));
         }
