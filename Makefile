@@ -26,6 +26,8 @@ MANDIR ?= $(PREFIX)/share/man
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+# What monitoring takes from here: alert rules, a dashboard.
+SHAREDIR ?= $(PREFIX)/share/worker
 
 # etc/ has the usual places; an installed file, those of this installation.
 PLACES = sed -e 's|/usr/local/bin/worker|$(BINDIR)/worker|g' -e 's|/etc/worker/|$(SYSCONFDIR)/worker/|g' \
@@ -109,7 +111,7 @@ endif
 install: program ## install program, service, manual, configuration; PREFIX, DESTDIR
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SYSCONFDIR)/worker' '$(DESTDIR)$(SYSCONFDIR)/init.d' \
 	    '$(DESTDIR)$(SYSCONFDIR)/logrotate.d' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(MANDIR)/man1' \
-	    '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)'
+	    '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(SHAREDIR)'
 	@# Records may stand in both. A mode that somebody has changed stays.
 	@for dir in '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'; do [ -d "$$dir" ] || install -d -m 750 "$$dir" || exit 1; done
 	@$(call put,cat,$(PROGRAM),$(BINDIR)/worker,755)
@@ -119,6 +121,8 @@ install: program ## install program, service, manual, configuration; PREFIX, DES
 	@$(call put,cat,etc/completions/worker.bash,$(BASHDIR)/worker,644)
 	@$(call put,cat,etc/completions/_worker,$(ZSHDIR)/_worker,644)
 	@$(call put,cat,etc/completions/worker.fish,$(FISHDIR)/worker.fish,644)
+	@$(call put,cat,etc/worker.rules.yml,$(SHAREDIR)/worker.rules.yml,644)
+	@$(call put,cat,etc/worker-dashboard.json,$(SHAREDIR)/worker-dashboard.json,644)
 	@conf='$(DESTDIR)$(CONFIG)'; \
 	$(PLACES) -e 's|^#dir = .*|dir = "$(DATA)"|' etc/consumer.toml >"$$conf.new" && chmod 644 "$$conf.new" || exit 1; \
 	if [ ! -e "$$conf" ]; then \
@@ -148,8 +152,9 @@ uninstall: ## remove program, service, manual; configuration, data and logs stay
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ] && systemctl --quiet is-active worker; then \
 	    echo 'worker runs; stop it first: systemctl disable --now worker' >&2; exit 1; fi
 	@for file in '$(BINDIR)/worker' '$(INIT)' '$(UNITDIR)/worker.service' '$(BASHDIR)/worker' '$(ZSHDIR)/_worker' \
-	    '$(FISHDIR)/worker.fish' $(foreach page,$(wildcard etc/man/*.1),'$(MANDIR)/man1/$(notdir $(page))'); do \
+	    '$(FISHDIR)/worker.fish' '$(SHAREDIR)/worker.rules.yml' '$(SHAREDIR)/worker-dashboard.json' $(foreach page,$(wildcard etc/man/*.1),'$(MANDIR)/man1/$(notdir $(page))'); do \
 	    [ ! -e '$(DESTDIR)'"$$file" ] || { rm '$(DESTDIR)'"$$file" && echo 'removed $(DESTDIR)'"$$file"; } || exit 1; done
+	@rmdir '$(DESTDIR)$(SHAREDIR)' 2>/dev/null || true
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo 'left in place: $(DESTDIR)$(SYSCONFDIR)/worker, $(DESTDIR)$(ROTATE), $(DESTDIR)$(DATA), $(DESTDIR)$(LOGS), the user worker'
 

@@ -88,6 +88,8 @@ fn the_tree_is_exactly_this() {
         "755 opt/worker/bin/worker",
         "644 opt/worker/share/bash-completion/completions/worker",
         "644 opt/worker/share/fish/vendor_completions.d/worker.fish",
+        "644 opt/worker/share/worker/worker-dashboard.json",
+        "644 opt/worker/share/worker/worker.rules.yml",
         "644 opt/worker/share/zsh/site-functions/_worker",
     ];
     let mut all: Vec<String> = left.iter().chain(&gone).map(|&line| line.to_owned()).chain(pages).collect();
