@@ -14,6 +14,9 @@ use crate::record::Offset;
 
 mod text;
 
+/// What is read within less time than this is no falling back.
+const NOTICEABLE: Duration = Duration::from_secs(5);
+
 /// What the cluster said of a partition and a group at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -101,7 +104,7 @@ pub enum Verdict {
         /// Why commits fail, if that is known.
         fault: Option<Fault>,
     },
-    /// Behind, and moving at least as fast as it is written to.
+    /// Behind, and moving at least as fast as it is written to, or behind by some seconds only.
     CatchingUp(Pace),
     /// Behind, and there is more to read than before.
     FallingBack(Pace),
@@ -258,7 +261,9 @@ pub fn verdict(earlier: &Sample, now: &Sample, view: Option<&View<'_>>) -> Verdi
         return Verdict::Stalled { readable: left.unwrap_or(readable).min(readable), still: within, reason };
     }
     let pace = Pace { readable, before: earlier_readable, consumed: consumed.unwrap_or(0), within };
-    if readable > earlier_readable { Verdict::FallingBack(pace) } else { Verdict::CatchingUp(pace) }
+    // A topic that is written to steadily is always a little behind, now more, now less.
+    let noticeable = pace.behind().is_none_or(|behind| behind >= NOTICEABLE);
+    if readable > earlier_readable && noticeable { Verdict::FallingBack(pace) } else { Verdict::CatchingUp(pace) }
 }
 
 /// Whether the thread has not come back for `long`: what it is doing, and for how long.

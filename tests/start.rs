@@ -162,3 +162,16 @@ fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
     bed.await_all("t", 0);
     bed.stop(worker);
 }
+
+/// The first group that asks a new cluster makes it create the topic in which offsets are kept.
+#[test]
+fn a_cluster_that_was_just_made_has_no_coordinator_yet() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 5);
+    let missing = Fault::Error(code::COORDINATOR_NOT_AVAILABLE);
+    bed.server.order(Order::new(Api::FindCoordinator, missing).times(5));
+    let worker = bed.started(&bed.config(&["t"]));
+    bed.await_all("t", 0);
+    assert_eq!(worker.count(&["WARN"]), 0, "{}", worker.log().join("\n"));
+    bed.stop(worker);
+}

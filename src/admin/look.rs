@@ -100,6 +100,13 @@ pub(super) struct Look {
     pub(super) now: Instant,
 }
 
+/// A consumer whose client has failed for so long makes the process not ready; a broker restarts in less.
+const FAILS_FOR_LONG: Duration = Duration::from_secs(30);
+
+fn topics_of(entry: &Entry) -> impl Iterator<Item = Arc<str>> {
+    entry.watched.topics.iter().map(|(name, _)| Arc::clone(name))
+}
+
 impl Sources {
     /// Why the process is not ready, in whole sentences; none if it is.
     pub(super) fn not_ready(&self) -> Vec<String> {
@@ -111,6 +118,15 @@ impl Sources {
             None => reasons.push("the worker is starting".to_owned()),
             Some(topics) if topics.is_empty() => {}
             Some(topics) => reasons.push(format!("not read yet: {}", named(topics))),
+        }
+        let failing = |entry: &Entry| {
+            let trouble = entry.progress.snapshot().trouble;
+            trouble.is_some_and(|trouble| trouble.since.elapsed() >= FAILS_FOR_LONG)
+        };
+        let entries = self.board.entries();
+        let failing: Vec<Arc<str>> = entries.iter().filter(|entry| failing(entry)).flat_map(topics_of).collect();
+        if !failing.is_empty() {
+            reasons.push(format!("no way to the brokers: {}", named(&failing)));
         }
         let sight = self.sights.newest();
         let stalled = |topic: &Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
@@ -139,8 +155,7 @@ impl Sources {
     }
 
     fn topics(&self) -> Vec<Arc<str>> {
-        let entries = self.board.entries();
-        entries.iter().flat_map(|entry| entry.watched.topics.iter().map(|(name, _)| Arc::clone(name))).collect()
+        self.board.entries().iter().flat_map(topics_of).collect()
     }
 
     pub(super) fn look(&self, now: Instant) -> Look {

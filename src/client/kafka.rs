@@ -72,6 +72,8 @@ pub struct KafkaClient {
     survey: Link<Control, ControlReply>,
     survey_due: Instant,
     survey_backoff: Backoff,
+    /// Since when surveys fail, told or not.
+    survey_fails: Option<Instant>,
     group_link: Link<Control, ControlReply>,
     group_call: GroupCall,
     /// The commit that is to be sent next.
@@ -143,6 +145,7 @@ impl KafkaClient {
             survey: control("survey"),
             survey_due: now,
             survey_backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            survey_fails: None,
             group_link: control("group"),
             group_call: GroupCall::None,
             commit_wanted: None,

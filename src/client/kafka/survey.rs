@@ -14,6 +14,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// just started may not know all topics yet.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 
+/// A cluster that was just made has no coordinator for its first groups yet; it is a trouble after so long.
+const COORDINATOR_COMES: Duration = Duration::from_secs(5);
+
+fn is_coordinator_on_its_way(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused { code, .. } if code == "CoordinatorNotAvailable" || code == "CoordinatorLoadInProgress")
+}
+
 /// What this client has seen of a topic.
 pub(super) enum Known {
     /// It exists. The partitions that the first look saw; what comes later is new. `appeared`: it was looked
@@ -87,6 +94,7 @@ impl KafkaClient {
                 // Surveys are rare: a connection that waits for the next one would only cost.
                 self.survey.replace();
                 self.survey_backoff.reset();
+                self.survey_fails = None;
                 self.well(SURVEY);
                 self.surveyed(survey, now);
             }
@@ -96,6 +104,11 @@ impl KafkaClient {
 
     fn survey_failed(&mut self, fault: Fault, now: Instant) {
         self.survey_due = now + self.survey_backoff.next_wait();
+        let since = *self.survey_fails.get_or_insert(now);
+        if is_coordinator_on_its_way(&fault) && now.saturating_duration_since(since) < COORDINATOR_COMES {
+            log::debug!("no coordinator yet group_id={} error=\"{fault}\"", self.group);
+            return;
+        }
         self.trouble(SURVEY, fault);
     }
 

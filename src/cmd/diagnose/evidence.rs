@@ -143,6 +143,12 @@ fn next_start(facts: &Facts<'_>, part: &Part) -> Option<String> {
                 format!("partition {number}: the state directory remembers offset {own}, where the next start goes on")
             }
             None => {
+                if facts.is_new(part) {
+                    return Some(format!(
+                        "partition {number}: it is new, and read from its start, {}",
+                        bounds.log_start
+                    ));
+                }
                 let jump = resolve::first_start(bounds, settings.auto_offset_reset, false);
                 let word = match settings.auto_offset_reset {
                     AutoOffsetReset::Latest => "latest",

@@ -130,7 +130,7 @@ impl Kind {
             Self::Empty => "empty topic",
             Self::Behind => "behind, looked at for too short a time to say more",
             Self::CatchingUp => "behind and catching up",
-            Self::NotStarted => "not started: the group has no committed offset",
+            Self::NotStarted => "not started: the group has no committed offset for a partition",
             Self::FallingBack => "behind and falling back",
             Self::OutOfRange => "out of range at next start",
             Self::Stalled => "stalled",
@@ -196,6 +196,13 @@ fn of_part(facts: &Facts<'_>, part: &Part) -> Kind {
 }
 
 impl Facts<'_> {
+    /// Whether the partition came after its topic had been started: then it is read from its log start.
+    pub(super) fn is_new(&self, part: &Part) -> bool {
+        let known =
+            |other: &Part| other.told.is_some() || other.seen.as_ref().is_ok_and(|seen| seen.committed.is_some());
+        !known(part) && self.parts.iter().any(known)
+    }
+
     /// Why the batch that is read next will never be read, if so.
     pub(super) fn unreadable(&self, part: &Part) -> Option<Fault> {
         match part.ahead.as_ref()? {

@@ -165,7 +165,11 @@ fn falling_back_has_settings_that_may_help() {
     has(&evidence, &["never caught up at these rates"]);
     has(
         &remedy,
-        &["[[topic]] name = \"t\", profile = \"high-throughput\"", "check_crcs = false", "sink out has 2 topics"],
+        &[
+            "profile = \"high-throughput\" below [[topic]] name = \"t\" in c.toml",
+            "check_crcs = false",
+            "sink out has 2 topics",
+        ],
     );
     // It waits for its sink: settings of the fetch would not help.
     let consumer = ConsumerStatus { full_for_ms: Some(900), ..ConsumerStatus::default() };

@@ -23,10 +23,7 @@ pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<
         Kind::OutOfRange => out_of_range(facts, part),
         Kind::Stalled => stalled(facts),
         Kind::SinkFailing => sink_failing(facts),
-        Kind::Shared => vec![format!(
-            "stop the other program, or give this topic a group of its own: [[topic]] name = \"{}\", group_id = \"{}-2\"",
-            facts.settings.name, facts.group.name
-        )],
+        Kind::Shared => shared(facts),
         Kind::Unreadable => unreadable(facts, part),
         Kind::Missing => vec![
             format!("{} --create --topic {}", tool(facts, "kafka-topics"), facts.settings.name),
@@ -53,7 +50,21 @@ fn reset(facts: &Facts<'_>, part: &Part, to: &str) -> String {
 
 /// A setting of this topic alone.
 fn of_topic(facts: &Facts<'_>, setting: &str) -> String {
-    format!("[[topic]] name = \"{}\", {setting}", facts.settings.name)
+    format!("{setting} below [[topic]] name = \"{}\" in {}", facts.settings.name, facts.file.display())
+}
+
+/// A group of its own has no offset: without one `auto_offset_reset` would decide, and might pass records over.
+fn shared(facts: &Facts<'_>) -> Vec<String> {
+    let group = format!("group_id = \"{}-2\"", facts.group.name);
+    let mut lines = vec![
+        "stop the other program".to_owned(),
+        format!("or stop the worker, and give this topic a group of its own: {}", of_topic(facts, &group)),
+    ];
+    let places = facts.parts.iter().filter_map(|part| Some((part, part.seen.as_ref().ok()?.committed?)));
+    lines.extend(places.map(|(part, at)| {
+        format!("then, so that it goes on where it is: {}", reset(facts, part, &format!("--to-offset {at}")))
+    }));
+    lines
 }
 
 fn start(facts: &Facts<'_>) -> Vec<String> {
@@ -65,7 +76,8 @@ fn start(facts: &Facts<'_>) -> Vec<String> {
 
 fn not_started(facts: &Facts<'_>) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some((base, offsets)) = &facts.group.base {
+    let remembered = facts.parts.iter().any(|part| part.told.is_some());
+    if let Some((base, offsets)) = facts.group.base.as_ref().filter(|_| !remembered) {
         for (number, at) in offsets {
             if let Some(part) = facts.parts.iter().find(|part| part.number == *number) {
                 lines.push(format!(
@@ -78,7 +90,9 @@ fn not_started(facts: &Facts<'_>) -> Vec<String> {
     let skips = facts.parts.iter().any(|part| {
         let bounds = part.seen.as_ref().map(|seen| seen.bounds);
         part.told.is_none()
-            && bounds.is_ok_and(|b| resolve::first_start(b, facts.settings.auto_offset_reset, false).skipped() > 0)
+            && bounds.is_ok_and(|b| {
+                resolve::first_start(b, facts.settings.auto_offset_reset, facts.is_new(part)).skipped() > 0
+            })
     });
     if skips {
         lines.push(format!("to read what is there: {}", of_topic(facts, "auto_offset_reset = \"earliest\"")));
@@ -187,7 +201,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
         SinkSettings::File { path, .. } => {
             let path = path.display();
             vec![format!(
-                "df -h {path}; ls -l {path}; then make room, or correct [sink.{}] path or its rights",
+                "look with df -h {path}; ls -ld {path}: make room, make the directory, or correct [sink.{}] path or its rights",
                 facts.settings.sink
             )]
         }

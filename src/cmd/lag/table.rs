@@ -103,6 +103,8 @@ const COLUMNS: [&str; 9] = [
     "EXPIRED",
 ];
 const RATES: [&str; 3] = ["CONSUMED/s", "PRODUCED/s", "CATCH-UP"];
+/// GROUP, LOG-START-OFFSET, EXPIRED.
+const NOT_ON_SCREEN: [usize; 3] = [0, 4, 8];
 /// From here on cells are numbers, which stand to the right.
 const NUMBERS: usize = 2;
 
@@ -114,11 +116,31 @@ pub(super) struct Table {
 impl Table {
     /// `rates`: with how fast it goes.
     pub(super) fn new(rows: &[Row], rates: bool) -> Self {
+        let (cells, verdict) = Self::cells(rows, rates);
+        Self { lines: columns(&cells, |column| (NUMBERS..verdict).contains(&column)) }
+    }
+
+    /// With rates, and without what a screen has no room for: the verdict stands at the end of the line.
+    fn narrow(rows: &[Row]) -> Self {
+        let (mut cells, verdict) = Self::cells(rows, true);
+        for line in &mut cells {
+            let mut column = 0;
+            line.retain(|_| {
+                column += 1;
+                !NOT_ON_SCREEN.contains(&(column - 1))
+            });
+        }
+        let verdict = verdict - NOT_ON_SCREEN.len();
+        Self { lines: columns(&cells, |column| (NUMBERS - 1..verdict).contains(&column)) }
+    }
+
+    /// All cells below their titles, and the column of the verdict.
+    fn cells(rows: &[Row], rates: bool) -> (Vec<Vec<String>>, usize) {
         let titles = COLUMNS.iter().chain(RATES.iter().filter(|_| rates)).chain(&["VERDICT"]);
         let mut cells: Vec<Vec<String>> = vec![titles.map(|title| (*title).to_owned()).collect()];
         cells.extend(rows.iter().map(|row| [Line::new(row).cells(rates), vec![verdict(row)]].concat()));
         let verdict = cells.first().map_or(0, Vec::len) - 1;
-        Self { lines: columns(&cells, |column| (NUMBERS..verdict).contains(&column)) }
+        (cells, verdict)
     }
 
     pub(super) fn lines(&self) -> &[String] {
@@ -165,7 +187,7 @@ pub(super) fn redraw(
                 rows.truncate(room);
             }
             let rows: Vec<Row> = rows.into_iter().cloned().collect();
-            lines.extend_from_slice(Table::new(&rows, true).lines());
+            lines.extend_from_slice(Table::narrow(&rows).lines());
             if missing > 0 {
                 lines.push(format!("and {missing} more, with less to read"));
             }

@@ -73,12 +73,12 @@ fn a_screen_keeps_its_size_and_what_has_most_to_read() {
     let lines: Vec<&str> = screen["\x1b[2J\x1b[H".len()..].split("\x1b[K\r\n").collect();
     assert_eq!(lines.len(), 10, "nine lines, and the cursor's");
     assert!(lines.iter().all(|line| line.chars().count() <= 60), "{lines:?}");
-    assert!(lines[2].starts_with("g-gone"), "{}", lines[2]);
-    assert!(lines[3].starts_with("g-topic-99") && lines[7].starts_with("g-topic-95"), "{lines:?}");
+    assert!(lines[2].starts_with("gone"), "{}", lines[2]);
+    assert!(lines[3].starts_with("topic-99") && lines[7].starts_with("topic-95"), "{lines:?}");
     assert_eq!(lines[8], "and 95 more, with less to read");
     // It fits: in the order of the configuration, drawn over what was there.
     let screen = draw(&rows[..3], false);
     assert!(screen.starts_with("\x1b[H") && !screen.contains("\x1b[2J"));
     let at = |name: &str| screen.find(name).unwrap();
-    assert!(at("g-topic-0 ") < at("g-topic-1 ") && at("g-topic-1 ") < at("g-topic-2 "));
+    assert!(at("topic-0 ") < at("topic-1 ") && at("topic-1 ") < at("topic-2 "));
 }
