@@ -248,7 +248,7 @@ fn an_admin_port_that_does_not_answer_is_told() {
     let worker = bed.started(&bed.config(&["t"]));
     // The file was changed since the start.
     let (code, report, _) = json(&bed, &bed.config(&["t"]).set("admin", "listen", listen(free_ports(1)[0])), &[]);
-    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(code, 1, "it may hang: {report:#}");
     assert!(report["worker"]["text"].as_str().unwrap().contains(" does not answer: "), "{report:#}");
     bed.stop(worker);
 }

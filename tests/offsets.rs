@@ -383,3 +383,14 @@ fn a_commit_that_fails_half_way_says_who_has_what() {
     assert_eq!(bed.server.committed("g-u", "u", 1), Some(0));
     assert!(bed.site.records().len() >= 17 && bed.server.await_committed("g-t", "t", 0, 0, PATIENCE));
 }
+
+/// The configured state directory is the one beside the file, by another name.
+#[test]
+fn one_state_directory_by_two_names_is_locked_once() {
+    let bed = seven_are_read();
+    std::os::unix::fs::symlink(bed.site.path("consumer.state"), bed.site.path("link")).unwrap();
+    let config = bed.config(&["t"]).set("state", "dir", format!("'{}'", bed.site.path("link").display()));
+    let ended = run(&bed, &config, "reset", &["--topic", "t", "--to-offset", "5", "--execute"]);
+    assert_eq!(ended.code(), Some(0), "{}", ended.log.join("\n"));
+    assert_eq!(bed.committed("t"), Some(5));
+}

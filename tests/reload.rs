@@ -145,6 +145,7 @@ fn a_file_that_is_wrong_changes_nothing_and_every_error_is_told_with_its_place()
         worker.wait_words_after(from, &["ERROR", "configuration not reloaded", "meaning=\"the one before goes on\""]);
         bed.fill("a", 10);
         bed.await_all("a", 0);
+        assert_eq!(worker.count(&["reload complete"]), 0);
     };
     refused(
         "[kafka]\nbootstrap_servers = ['a']\n[consumer]\ngroup_id = 'g'\ntopics = ['b']\ncolour = 1\n",

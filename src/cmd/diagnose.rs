@@ -167,11 +167,16 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
 }
 
 /// What the running worker says of itself, if it can be asked; and in words, how that went.
-fn own_state(config: &Config, running: &Running) -> (Option<Status>, Option<String>) {
+fn own_state(config: &Config, running: &Running) -> (Option<Status>, Option<Result<String, String>>) {
     let Some(address) = config.admin.filter(|_| matches!(running, Running::Yes { .. })) else { return (None, None) };
     match ask_worker::ask(address) {
-        Ok(status) => (Some(status), Some(format!("its admin port {address} answers"))),
-        Err(why) => (None, Some(format!("its admin port {address} does not answer: {why}"))),
+        Ok(status) => (Some(status), Some(Ok(format!("its admin port {address} answers")))),
+        Err(why) => (
+            None,
+            Some(Err(format!(
+                "its admin port {address} does not answer: {why}; it hangs, or was not started again since [admin] listen was changed"
+            ))),
+        ),
     }
 }
 

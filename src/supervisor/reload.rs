@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::consumers::Consumers;
 use super::{Supervisor, start};
 use crate::config::{Config, LoadError};
 use crate::observe;
@@ -40,10 +41,20 @@ impl Supervisor {
             Ok(config) => self.take_over(config),
             Err(error) => {
                 tell_errors(&error);
-                log::error!("configuration not reloaded meaning=\"the one before goes on\"");
+                self.refused("");
             }
         }
         self.advance();
+    }
+
+    /// The new configuration can't be taken over, and nothing has changed.
+    fn refused(&mut self, error: &str) {
+        log::error!("configuration not reloaded {error}meaning=\"the one before goes on\"");
+        if !self.consumers.as_ref().is_some_and(Consumers::in_transition) {
+            // Nothing else is under way that could be complete.
+            self.reloading = None;
+            self.notify.ready();
+        }
     }
 
     fn take_over(&mut self, config: Config) {
@@ -54,8 +65,7 @@ impl Supervisor {
         let sinks = match start::open_sinks(&config, new.into_iter()) {
             Ok(sinks) => sinks,
             Err(error) => {
-                log::error!("configuration not reloaded error=\"{error}\" meaning=\"the one before goes on\"");
-                return;
+                return self.refused(&format!("error=\"{error}\" "));
             }
         };
         for warning in &config.warnings {

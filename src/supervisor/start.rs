@@ -86,8 +86,8 @@ impl fmt::Display for StartError {
             Self::Admin { error } => write!(f, "{error}"),
             Self::Thread { name, error } => write!(
                 f,
-                "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax), \
-                 every topic needs some four threads"
+                "thread {name} can't be started: {error}; raise the limit of processes (ulimit -u, TasksMax; every topic \
+                 needs some four threads), or of open files (ulimit -n, LimitNOFILE)"
             ),
         }
     }

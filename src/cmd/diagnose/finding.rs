@@ -85,8 +85,8 @@ pub(super) struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Paused,
-    Idle,
     Empty,
+    Idle,
     /// There is something to read, and it was looked for too short a time to say more.
     Behind,
     CatchingUp,

@@ -63,8 +63,9 @@ struct PartitionReport {
 }
 
 impl WorkerReport {
-    /// `admin`: how the running worker was asked for its own state, in words, if it was.
-    pub(super) fn new(dir: &Path, running: &Running, file: &Path, admin: Option<String>) -> Self {
+    /// `admin`: how the running worker was asked for its own state, in words, if it was; an error if it did not
+    /// answer, which may well mean that it hangs.
+    pub(super) fn new(dir: &Path, running: &Running, file: &Path, admin: Option<Result<String, String>>) -> Self {
         let (known, text) = match running {
             Running::Yes { .. } => (Some(true), running.to_string()),
             Running::No => (Some(false), format!("{running}; start it: worker -c {}", file.display())),
@@ -74,8 +75,11 @@ impl WorkerReport {
         Self {
             running: known,
             state_dir: dir.display().to_string(),
-            needs_attention: *running == Running::No,
-            text: admin.map_or(text.clone(), |admin| format!("{text}; {admin}")),
+            needs_attention: *running == Running::No || matches!(admin, Some(Err(_))),
+            text: match admin {
+                Some(Ok(admin) | Err(admin)) => format!("{text}; {admin}"),
+                None => text,
+            },
         }
     }
 }
@@ -143,7 +147,7 @@ pub(super) fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         ([], false) => writeln!(out, "\nlooked for {seconds:.1} s: {count} topics, none needs attention"),
         ([], true) => writeln!(
             out,
-            "\nlooked for {seconds:.1} s: {count} topics, none needs attention; but the worker does not run"
+            "\nlooked for {seconds:.1} s: {count} topics, none needs attention; but the worker does, see above"
         ),
         (some, _) => {
             writeln!(

@@ -68,8 +68,10 @@ impl Memory {
     pub(super) fn open(config: &Config, file: &Path, hold: bool) -> (Self, Vec<Obstacle>) {
         let beside = file.with_extension("state");
         let mut dirs = vec![config.state_dir.clone().unwrap_or_else(|| beside.clone())];
-        // Where the configured one can't be used, a worker takes the one beside the file.
-        if !dirs.contains(&beside) {
+        // Where the configured one can't be used, a worker takes the one beside the file. It may be the same by
+        // another name: relative, or through a link.
+        let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        if !dirs.iter().any(|dir| real(dir) == real(&beside)) {
             dirs.push(beside);
         }
         let (mut places, mut obstacles) = (Vec::new(), Vec::new());
