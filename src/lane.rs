@@ -191,10 +191,7 @@ impl Lane<'_> {
         self.progress.set_trouble(Some(why));
         let (name, now) = (self.name, Instant::now());
         why.clone_into(&mut self.why);
-        if self.trouble.since().is_some() {
-            self.remind();
-        } else {
-            let word = self.trouble.fails(now, now);
+        if let Some(word) = self.trouble.failed(now, now) {
             FAILS.log(word, log::Level::Warn, &format_args!("sink={name}"), &why);
         }
         match self.abort.recv_timeout(self.backoff.next_wait()) {

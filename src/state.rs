@@ -291,7 +291,7 @@ impl State {
             let now = Instant::now();
             match self.write(ledger) {
                 Ok(()) => {
-                    if let Some(word) = trouble.works(now).or_else(|| trouble.due(now)) {
+                    if let Some(word) = trouble.succeeded(now) {
                         tell(word, &why);
                     }
                 }
@@ -299,8 +299,7 @@ impl State {
                     why = format!(
                         "{error}; commits to the group go on, and only if the group forgets them, older offsets are gone back to"
                     );
-                    let word = if trouble.since().is_some() { trouble.due(now) } else { Some(trouble.fails(now, now)) };
-                    match word {
+                    match trouble.failed(now, now) {
                         Some(word) => tell(word, &why),
                         None => {
                             log::debug!("state still can't be written dir={} error=\"{error}\"", self.dir.display())

@@ -138,6 +138,16 @@ impl Trouble {
         })
     }
 
+    /// A try failed, the first one (of a trouble that began at `since`) or one more; what is to be said of it.
+    pub fn failed(&mut self, since: Instant, now: Instant) -> Option<Word> {
+        if self.since.is_some() { self.due(now) } else { Some(self.fails(since, now)) }
+    }
+
+    /// A try succeeded; what is to be said of it.
+    pub fn succeeded(&mut self, now: Instant) -> Option<Word> {
+        self.works(now).or_else(|| self.due(now))
+    }
+
     /// Since when it fails.
     pub fn since(&self) -> Option<Instant> {
         self.since

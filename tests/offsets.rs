@@ -6,6 +6,7 @@ use broker::fault::{Fault, Order, code};
 use broker::server::Member;
 use broker::{Api, Codec};
 
+use crate::state::seven_are_read;
 use crate::support::bed::Bed;
 use crate::support::worker::{Config, Ended, PATIENCE, Worker};
 
@@ -34,17 +35,6 @@ fn cells(ended: &Ended, lead: &[&str]) -> Vec<String> {
     let found =
         ended.stdout.iter().map(words).find(|line| line.iter().zip(lead).filter(|(a, b)| a == b).count() == lead.len());
     found.unwrap_or_else(|| panic!("no line {lead:?} in\n{}\n{}", ended.stdout.join("\n"), ended.log.join("\n")))
-}
-
-/// Ten records in the topic `t`, of which a run has read seven; it has ended since.
-fn seven_are_read() -> Bed {
-    let bed = Bed::new(&["t"]);
-    bed.fill("t", 7);
-    let worker = bed.started(&bed.config(&["t"]));
-    bed.await_committed("t", 0, 7);
-    bed.stop(worker);
-    bed.fill("t", 3);
-    bed
 }
 
 /// Runs the daemon until the log's end is committed, and says what arrived beyond the first `before` records.

@@ -11,7 +11,7 @@ const FORGOTTEN: &[&str] =
     &["WARN", "group has forgotten its offset", "topic=t partition=0", "group_id=g-t", "offset=7"];
 
 /// Ten records in the topic `t`, of which a run has read seven; it has ended since.
-fn seven_are_read() -> Bed {
+pub fn seven_are_read() -> Bed {
     let bed = Bed::new(&["t"]);
     bed.fill("t", 7);
     let worker = bed.started(&bed.config(&["t"]));

@@ -21,6 +21,7 @@ use crate::client::{
 };
 use crate::memory::{Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, TopicPartition};
+use crate::wire::Wire;
 
 mod answer;
 mod choose;
@@ -104,6 +105,13 @@ pub struct KafkaClient {
     held: Held,
     /// It waits for the reserve.
     place: Option<Place>,
+}
+
+/// A wire socket to a broker that this client can read from.
+fn open_wire(connection: &Connection, host: &str) -> Result<Wire, Fault> {
+    let wire = Wire::connect_as(connection, host)?;
+    wire.require_old_fetch()?;
+    Ok(wire)
 }
 
 /// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before

@@ -63,15 +63,22 @@ pub fn running(dir: &Path) -> Running {
     }
 }
 
+/// What stands in the file; one that makes no sense is an error, too.
+fn entries(dir: &Path) -> io::Result<Entries> {
+    let text = fs::read_to_string(dir.join(OFFSETS))?;
+    text::read(&text).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
+fn wrong(dir: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", dir.join(OFFSETS).display())
+}
+
 /// What the worker of `dir` has committed last, of each partition of each group; some seconds late while it runs.
 ///
 /// # Errors
 /// There is no such file, it can't be read, or makes no sense: in words.
 pub fn last_committed(dir: &Path) -> Result<Vec<(String, TopicPartition, Offset)>, String> {
-    let path = dir.join(OFFSETS);
-    let wrong = |why: String| format!("{}: {why}", path.display());
-    let text = fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-    let entries = text::read(&text).map_err(wrong)?;
+    let entries = entries(dir).map_err(|error| wrong(dir, &error))?;
     Ok(entries.into_iter().map(|((group, partition), entry)| (group, partition, entry.offset)).collect())
 }
 
@@ -80,12 +87,9 @@ pub fn last_committed(dir: &Path) -> Result<Vec<(String, TopicPartition, Offset)
 /// # Errors
 /// The file can't be read, or makes no sense: in words.
 pub fn ledger(dir: &Path) -> Result<Ledger, String> {
-    let path = dir.join(OFFSETS);
-    let wrong = |why: String| format!("{}: {why}", path.display());
-    let entries = match fs::read_to_string(&path) {
-        Ok(text) => text::read(&text).map_err(wrong)?,
+    let entries = match entries(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Entries::new(),
-        Err(error) => return Err(wrong(error.to_string())),
+        read => read.map_err(|error| wrong(dir, &error))?,
     };
     Ok(Ledger { inner: Mutex::new(Inner { entries, ..Inner::default() }) })
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::coordinators::Coordinators;
+use super::open_wire;
 use crate::client::{Assignment, Bounds, Cluster, Connection, Fault, Member};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
@@ -275,9 +276,7 @@ impl Control {
     }
 
     pub(super) fn connect(&self, host: &str) -> Result<Wire, Fault> {
-        let wire = Wire::connect_as(&self.connection, host)?;
-        wire.require_old_fetch()?;
-        Ok(wire)
+        open_wire(&self.connection, host)
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::open_wire;
 use crate::client::{Connection, Fault};
 use crate::wire::Wire;
 
@@ -86,10 +87,7 @@ impl Coordinators {
             Some(wire) => wire,
             None => {
                 reused = false;
-                let opened = Wire::connect_as(&self.connection, host).and_then(|wire| {
-                    wire.require_old_fetch()?;
-                    Ok(wire)
-                });
+                let opened = open_wire(&self.connection, host);
                 opened.inspect_err(|fault| drop(self.failed.insert(host.to_owned(), fault.clone())))?
             }
         };

@@ -7,6 +7,7 @@ use kafka::client::fetch::Response;
 use kafka::client::{FetchPartition, KafkaClient};
 
 use super::fault::{Meaning, fault, meaning};
+use super::open_wire;
 use crate::client::{Bounds, Connection, Fault, FetchSettings};
 use crate::record::{Offset, TopicPartition};
 use crate::wire::{Header, Wire};
@@ -136,8 +137,7 @@ impl Data {
         }
         // The wire socket comes first: it has a connect timeout, it says what is behind the port
         // before the crate trusts a length from there, and it creates no topic.
-        let mut wire = self.wire()?;
-        wire.require_old_fetch()?;
+        let mut wire = open_wire(&self.connection, &self.broker)?;
         let mut names: Vec<Arc<str>> = asks.iter().map(|ask| Arc::clone(&ask.partition.topic)).collect();
         names.sort();
         names.dedup();

@@ -167,16 +167,10 @@ fn text(rows: &[Row]) -> String {
             notes.into_iter().flatten().collect::<Vec<_>>().join("; "),
         ]);
     }
-    let sum = |count: fn(&Moved) -> u64| rows.iter().map(|row| count(&row.moved)).fold(0, u64::saturating_add);
+    let moves: Vec<Moved> = rows.iter().map(|row| row.moved).collect();
     let mut text = table.to_string();
     // A String takes whatever is written to it.
-    let _ = writeln!(
-        text,
-        "sum: partitions={} skipped={} replayed={}",
-        rows.len(),
-        sum(|moved| moved.skipped),
-        sum(|moved| moved.replayed)
-    );
+    let _ = writeln!(text, "{}", Moved::sum(&moves));
     text
 }
 

@@ -157,15 +157,9 @@ fn text(rows: &[Row], target: Target) -> String {
             row.note.clone(),
         ]);
     }
-    let sum = |count: fn(&Moved) -> u64| rows.iter().map(|row| count(&row.moved)).fold(0, u64::saturating_add);
+    let moves: Vec<Moved> = rows.iter().map(|row| row.moved).collect();
     let _ = write!(text, "{table}");
-    let _ = writeln!(
-        text,
-        "sum: partitions={} skipped={} replayed={}",
-        rows.len(),
-        sum(|moved| moved.skipped),
-        sum(|moved| moved.replayed)
-    );
+    let _ = writeln!(text, "{}", Moved::sum(&moves));
     text
 }
 

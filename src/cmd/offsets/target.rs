@@ -90,6 +90,13 @@ impl Moved {
         let clip = |offset: Offset| offset.max(bounds.log_start).min(bounds.log_end);
         Self { skipped: clip(to).since(clip(from)), replayed: clip(from).since(clip(to)) }
     }
+
+    /// The last line of a table: what the moves of so many partitions come to.
+    pub(super) fn sum(moves: &[Self]) -> String {
+        let sum = |count: fn(&Self) -> u64| moves.iter().map(count).fold(0, u64::saturating_add);
+        let (skipped, replayed) = (sum(|moved| moved.skipped), sum(|moved| moved.replayed));
+        format!("sum: partitions={} skipped={skipped} replayed={replayed}", moves.len())
+    }
 }
 
 #[cfg(test)]

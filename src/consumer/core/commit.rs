@@ -51,7 +51,7 @@ impl Core {
         match answer {
             Ok(_) => {
                 self.schedule.succeeded(now);
-                if let Some(word) = self.commits.0.works(now).or_else(|| self.commits.0.due(now)) {
+                if let Some(word) = self.commits.0.succeeded(now) {
                     self.tell_commits(word, &self.commits.1);
                 }
                 (self.members_since, self.told_takeover, self.told_full) = (None, false, false);
@@ -77,8 +77,7 @@ impl Core {
     fn commit_failed(&mut self, sent: &[(usize, Slot, Offset)], fault: &Fault, now: Instant) {
         let group = &self.settings.group;
         let word = match self.schedule.failed(now) {
-            Failure::Trouble(since) if self.commits.0.since().is_none() => Some(self.commits.0.fails(since, now)),
-            Failure::Trouble(_) => self.commits.0.due(now),
+            Failure::Trouble(since) => self.commits.0.failed(since, now),
             Failure::Attempt => None,
         };
         let held = sent.iter().any(|(_, slot, _)| *slot == HELD);
@@ -228,9 +227,8 @@ impl Core {
     fn tell_foreign(&mut self, moved: Option<(usize, String)>, now: Instant) {
         let trouble = &mut self.foreign.0;
         let word = match &moved {
-            Some(_) if trouble.since().is_none() => Some(trouble.fails(now, now)),
-            Some(_) => trouble.due(now),
-            None => trouble.works(now).or_else(|| trouble.due(now)),
+            Some(_) => trouble.failed(now, now),
+            None => trouble.succeeded(now),
         };
         if let Some((partitions, first)) = moved {
             self.foreign.1 = format!(
