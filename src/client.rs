@@ -20,8 +20,13 @@ use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
 pub mod kafka;
+mod reader;
+pub mod reading;
+pub mod security;
 
 pub use fault::{Fault, Retry};
+pub use reading::{Isolation, Library, Membership, Portion, Reading};
+pub use security::Security;
 
 /// How much the consumer can take at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -331,6 +336,10 @@ pub struct Connection {
     pub request_timeout: Duration,
     /// How often topics, partitions and committed offsets are looked up anew.
     pub metadata_max_age: Duration,
+    /// How they are protected, and who we are there.
+    pub security: Security,
+    /// More properties of librdkafka, name and value, as the configuration has them; none that the worker owns.
+    pub properties: Vec<(String, String)>,
     /// Who has answered so far; shared by all clients of the process.
     pub known: KnownHosts,
 }
@@ -353,6 +362,8 @@ pub struct FetchSettings {
     pub reserve: Reserve,
     /// Whether each record's checksum is verified.
     pub check_crcs: bool,
+    /// Which records of transactions are delivered, where the library knows.
+    pub isolation: Isolation,
     /// Where it is told how long each fetch took that was answered.
     pub times: Arc<Times>,
 }

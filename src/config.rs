@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use crate::client::{Connection, FetchSettings, KnownHosts};
+use crate::client::{Connection, FetchSettings, Isolation, KnownHosts, Reading, Security};
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
 
@@ -136,6 +136,10 @@ pub struct KafkaSettings {
     pub request_timeout: Duration,
     /// How often topics and partitions are looked up anew.
     pub metadata_max_age: Duration,
+    /// `[kafka.tls]` and `[kafka.sasl]`
+    pub security: Security,
+    /// `[kafka.librdkafka]`: name and value of each property.
+    pub properties: Vec<(String, String)>,
 }
 
 impl KafkaSettings {
@@ -147,6 +151,8 @@ impl KafkaSettings {
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
             metadata_max_age: self.metadata_max_age,
+            security: self.security.clone(),
+            properties: self.properties.clone(),
             known: KnownHosts::default(),
         }
     }
@@ -181,6 +187,10 @@ pub struct TopicSettings {
     pub takeover_timeout: Duration,
     /// What to do when they have not.
     pub on_takeover_timeout: OnTakeoverTimeout,
+    /// `kafka.client`, `consumer.membership` and what belongs to it.
+    pub reading: Reading,
+    /// Which records of transactions are delivered, where the library knows.
+    pub isolation: Isolation,
     /// The name of the sink, a key of [`Config::sinks`].
     pub sink: String,
     /// It is not read for the time being; its group keeps its offset.
@@ -205,6 +215,7 @@ impl TopicSettings {
             max_partition_bytes: self.max_partition_fetch_bytes,
             max_bytes: self.fetch_max_bytes,
             check_crcs: self.check_crcs,
+            isolation: self.isolation,
             times: Arc::default(),
         }
     }

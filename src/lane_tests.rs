@@ -16,7 +16,7 @@ struct Numbers;
 
 impl Arena for Numbers {
     fn record(&self, index: usize) -> Record<'_> {
-        Record { offset: Offset::new(index as i64).unwrap(), timestamp_ms: None, key: None, value: None }
+        Record { offset: Offset::new(index as i64).unwrap(), ..Record::default() }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::client::FetchSettings;
+use crate::client::{FetchSettings, Reading};
 use crate::config::{Config, KafkaSettings, Mode, TopicSettings};
 use crate::consumer::core::{Policy, Settings};
 use crate::memory::Reserve;
@@ -35,6 +35,8 @@ pub struct ConsumerPlan {
     pub fetch: FetchSettings,
     /// How its client reaches the brokers.
     pub kafka: Arc<KafkaSettings>,
+    /// With which library, and who shares the partitions.
+    pub reading: Reading,
     /// The sink of each of its topics.
     pub sinks: BTreeMap<Arc<str>, String>,
 }
@@ -176,6 +178,7 @@ fn consumer(
         },
         fetch: first.fetch(0, reserve.clone()),
         kafka: Arc::clone(kafka),
+        reading: first.reading.clone(),
         sinks: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.sink.clone())).collect(),
     }
 }

@@ -111,7 +111,7 @@ impl fmt::Display for TopicId {
 }
 
 /// One record, borrowed from the answer it came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its offset in its partition.
     pub offset: Offset,
@@ -121,6 +121,56 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// `None` for a null value (a tombstone). The `kafka` crate cannot tell null from empty.
     pub value: Option<&'a [u8]>,
+    /// Its headers; none where the client's protocol carries none.
+    pub headers: Headers<'a>,
+}
+
+/// The headers of a record, in the order in which they were written. A name may be there more than once.
+///
+/// In memory they are one stretch of bytes, so that a record without headers costs nothing and one with
+/// headers no allocation: for each header the length of its name and of its value (`u32::MAX`: null), each as
+/// four bytes, then both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a>(&'a [u8]);
+
+impl<'a> Headers<'a> {
+    /// The headers that [`Headers::append`] has written to `bytes`; nothing else may be in it.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Writes one header behind what is in `bytes`.
+    pub fn append(bytes: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
+        // Both came in one frame of Kafka's protocol, whose length has 31 bits.
+        let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX - 1).to_ne_bytes();
+        bytes.extend_from_slice(&length(name.as_bytes()));
+        bytes.extend_from_slice(&value.map_or(u32::MAX.to_ne_bytes(), length));
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(value.unwrap_or_default());
+    }
+}
+
+/// Name and value; a null value is none.
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a str, Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = self.0.split_first_chunk()?;
+        let (value, rest) = rest.split_first_chunk()?;
+        let (name, value) = (u32::from_ne_bytes(*name), u32::from_ne_bytes(*value));
+        let (name, rest) = rest.split_at_checked(name as usize)?;
+        let (value, rest) = match value {
+            u32::MAX => (None, rest),
+            length => rest.split_at_checked(length as usize).map(|(value, rest)| (Some(value), rest))?,
+        };
+        self.0 = rest;
+        Some((std::str::from_utf8(name).unwrap_or_default(), value))
+    }
 }
 
 /// What owns the bytes of one fetch. A client implements it over its own answer type, so that no
@@ -216,7 +266,7 @@ mod tests {
     struct Numbers;
     impl Arena for Numbers {
         fn record(&self, index: usize) -> Record<'_> {
-            Record { offset: Offset(index as i64), timestamp_ms: None, key: None, value: Some(b"v") }
+            Record { offset: Offset(index as i64), value: Some(b"v"), ..Record::default() }
         }
     }
 
@@ -243,6 +293,15 @@ mod tests {
         ] {
             assert_eq!(TopicId::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn headers_are_read_as_they_were_written() {
+        let written = [("a", Some(&b"1"[..])), ("", None), ("a", Some(b"")), ("ü", Some(b"\xff\0"))];
+        let mut bytes = Vec::new();
+        written.iter().for_each(|(name, value)| Headers::append(&mut bytes, name, *value));
+        assert_eq!(Headers::new(&bytes).collect::<Vec<_>>(), written);
+        assert!(Headers::default().is_empty() && Headers::default().next().is_none());
     }
 
     #[test]

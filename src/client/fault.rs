@@ -98,6 +98,29 @@ pub enum Fault {
         /// Kafka's name of the code.
         code: String,
     },
+    /// The broker refused to believe who we are.
+    Unauthenticated {
+        /// `host:port`
+        broker: String,
+        /// What it says, and what to look at.
+        why: String,
+    },
+    /// No TLS connection came about.
+    Tls {
+        /// `host:port`
+        broker: String,
+        /// What is wrong, and what to look at.
+        why: String,
+    },
+    /// The broker knows who we are, and does not let us: an ACL is missing.
+    Unauthorized {
+        /// What was called.
+        call: &'static str,
+        /// `topic orders` or `group g`.
+        what: String,
+        /// Kafka's name of the code.
+        code: String,
+    },
     /// The partition has no leader at present.
     NoLeader,
     /// The topic does not exist, and is not created by asking for it.
@@ -170,6 +193,9 @@ impl Fault {
             | Self::Refused { .. }
             | Self::NoLeader => Retry::Soon,
             Self::NotKafka { .. }
+            | Self::Unauthenticated { .. }
+            | Self::Tls { .. }
+            | Self::Unauthorized { .. }
             | Self::TooOld { .. }
             | Self::NoMetadata { .. }
             | Self::TopicMissing { .. }
@@ -232,6 +258,11 @@ impl fmt::Display for Fault {
             ),
             Self::Broken { call, why } => write!(f, "{call} failed: {why}; trying again over a new connection"),
             Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),
+            Self::Unauthenticated { broker, why } => write!(f, "broker {broker} refuses this user: {why}"),
+            Self::Tls { broker, why } => write!(f, "no TLS connection to broker {broker}: {why}"),
+            Self::Unauthorized { call, what, code } => {
+                write!(f, "the broker refused {call}: {code}; this user has no ACL for it on {what}")
+            }
             Self::NoLeader => write!(f, "the partition has no leader at present"),
             Self::TopicMissing { topic } => {
                 write!(f, "topic {topic} does not exist; it is not created by asking for it, and is looked for again")

@@ -15,6 +15,7 @@ use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Layer, Origin, Reader};
 use super::value::{self, Choice};
 use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, sinks, topics};
+use crate::client::Security;
 use crate::logging::LogFormat;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
@@ -253,6 +254,8 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
         connect_timeout: connect_timeout?,
         request_timeout: request_timeout?,
         metadata_max_age: metadata_max_age?,
+        security: Security::default(),
+        properties: Vec::new(),
     })
 }
 

@@ -13,6 +13,8 @@ use super::read::{Context, Layer, Origin, Reader};
 use super::report::{Scope, Setting, Source};
 use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
 use super::value::{self, Choice};
+use crate::client::{Isolation, Reading};
+
 use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings};
 
 /// Less than this can't hold a batch worth fetching.
@@ -113,6 +115,8 @@ impl Values {
             check_crcs: self.check_crcs?,
             takeover_timeout: self.takeover_timeout?,
             on_takeover_timeout: self.on_takeover_timeout?,
+            reading: Reading::default(),
+            isolation: Isolation::ReadCommitted,
             sink: self.sink?,
             paused: false,
         })

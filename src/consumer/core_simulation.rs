@@ -22,7 +22,7 @@ struct Offsets(Vec<i64>);
 
 impl Arena for Offsets {
     fn record(&self, index: usize) -> Record<'_> {
-        Record { offset: Offset::new(self.0[index]).unwrap(), timestamp_ms: None, key: None, value: None }
+        Record { offset: Offset::new(self.0[index]).unwrap(), ..Record::default() }
     }
 }
 

@@ -56,7 +56,7 @@ impl Encoder {
 pub(super) mod testing {
     use std::sync::Arc;
 
-    use crate::record::{Arena, Offset, Record, Records};
+    use crate::record::{Arena, Headers, Offset, Record, Records};
 
     /// Key, value and timestamp of one record.
     pub(crate) type Content = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
@@ -74,6 +74,7 @@ pub(super) mod testing {
                 timestamp_ms: *timestamp_ms,
                 key: key.as_deref(),
                 value: value.as_deref(),
+                headers: Headers::default(),
             }
         }
     }

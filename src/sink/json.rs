@@ -148,7 +148,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::Offset;
+    use crate::record::{Headers, Offset};
 
     fn line(partition: &TopicPartition, record: &Record<'_>) -> Vec<u8> {
         let (mut head, mut out) = (Vec::new(), Vec::new());
@@ -198,6 +198,7 @@ mod tests {
             timestamp_ms: Some(1_700_000_000_000),
             key: Some(b"k\"\\\n\x01\x7f"),
             value: Some("\u{2028}价".as_bytes()),
+            headers: Headers::default(),
         };
         assert_eq!(
             String::from_utf8(line(&partition, &record)).unwrap(),
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn empty_is_not_null() {
-        let record = Record { offset: Offset::ZERO, timestamp_ms: None, key: Some(b""), value: Some(b"") };
+        let record = Record { offset: Offset::ZERO, key: Some(b""), value: Some(b""), ..Record::default() };
         assert!(line(&TopicPartition::new("t", 0), &record).ends_with(b"\"key\":\"\",\"value\":\"\"}\n"));
     }
 
@@ -239,7 +240,7 @@ mod tests {
     fn every_single_byte_comes_back() {
         for byte in 0..=u8::MAX {
             let bytes = [b'a', byte, b'b'];
-            let record = Record { offset: Offset::ZERO, timestamp_ms: None, key: None, value: Some(&bytes) };
+            let record = Record { offset: Offset::ZERO, value: Some(&bytes), ..Record::default() };
             let parsed = serde_json::from_slice(&line(&TopicPartition::new("t", 0), &record)).unwrap();
             assert_eq!(read(&parsed, "value"), Some(bytes.to_vec()), "byte {byte:#x}");
         }
@@ -269,6 +270,7 @@ mod tests {
                 timestamp_ms: timestamp,
                 key: key.as_deref(),
                 value: value.as_deref(),
+                headers: Headers::default(),
             };
             let line = line(&TopicPartition::new(topic.as_str(), partition), &record);
             prop_assert_eq!(line.iter().position(|&byte| byte == b'\n'), Some(line.len() - 1));

@@ -93,7 +93,7 @@ mod tests {
     use crate::record::Offset;
 
     fn line(key: Option<&[u8]>, value: Option<&[u8]>, max_bytes: usize) -> String {
-        let record = Record { offset: Offset::ZERO, timestamp_ms: None, key, value };
+        let record = Record { offset: Offset::ZERO, key, value, ..Record::default() };
         Line { partition: &TopicPartition::new("orders", 3), record, max_bytes }.to_string()
     }
 

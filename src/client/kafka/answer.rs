@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kafka::client::fetch::{Message, Response};
 
 use crate::memory::{Answer, Loan};
-use crate::record::{Arena, Offset, Record, Records};
+use crate::record::{Arena, Headers, Offset, Record, Records};
 
 /// What the crate needs in memory for each record beside its bytes: an offset and two slices.
 const MESSAGE: usize = size_of::<Message<'static>>();
@@ -77,6 +77,8 @@ impl Arena for Messages {
             timestamp_ms: None,
             key: some(message.key),
             value: some(message.value),
+            // Message format 1 and older, which this client asks for, has none.
+            headers: Headers::default(),
         }
     }
 }

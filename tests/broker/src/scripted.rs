@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use worker::client::{Assignment, Bounds, Client, Cluster, Event, Fault, Room};
-use worker::record::{Arena, Offset, Record, Records, Span, TopicPartition};
+use worker::record::{Arena, Headers, Offset, Record, Records, Span, TopicPartition};
 
 use crate::log::{Log, Record as Kept};
 
@@ -134,6 +134,7 @@ impl Arena for Copies {
             timestamp_ms: Some(record.timestamp_ms),
             key: record.key.as_deref(),
             value: record.value.as_deref(),
+            headers: Headers::default(),
         }
     }
 }

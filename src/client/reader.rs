@@ -1,0 +1,83 @@
+//! The seam between a client without membership and a library: who reads the records of the
+//! partitions that the client holds.
+//!
+//! The client knows the topics, the group and the leaders; a reader knows positions. What every reader promises:
+//! - a position moves only by spans, as [`Client`](super::Client) says;
+//! - it never waits: what it has to wait for, it announces by the channel that it was made with, and by
+//!   [`Reader::wake`];
+//! - it rebuilds by itself what has failed, and goes on from the positions it has.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use super::{Call, Event, Fault, Room};
+use crate::memory::Held;
+use crate::record::{Offset, TopicPartition};
+
+/// What a reader has to tell its client. Gathered by the reader, taken by the client after each call.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Spans, and what becomes of partitions: `Span`, `OutOfRange`, `Failing`, `Recovered`.
+    pub events: VecDeque<Event>,
+    /// Connections (by a name of the reader's own) that are in trouble, or well again. Told at each failure and
+    /// each success: the client knows what is news.
+    pub links: VecDeque<(String, Result<(), Fault>)>,
+    /// What it met makes a look at the metadata worthwhile.
+    pub survey_soon: bool,
+}
+
+impl Told {
+    /// A connection has failed.
+    pub fn trouble(&mut self, link: &str, fault: Fault) {
+        self.links.push_back((link.to_owned(), Err(fault)));
+    }
+
+    /// A connection works.
+    pub fn well(&mut self, link: &str) {
+        self.links.push_back((link.to_owned(), Ok(())));
+    }
+}
+
+/// How it stands with one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartState {
+    /// It has a position, and is read.
+    pub is_read: bool,
+    /// It was read at some time, or is.
+    pub was_read: bool,
+    /// It can't be read at present.
+    pub is_failing: bool,
+}
+
+/// See the module's text. Owned and called by the client's thread.
+pub trait Reader: Send {
+    /// Takes a partition in. Nothing of it is fetched before a [`Reader::seek`].
+    fn add(&mut self, partition: &TopicPartition);
+
+    /// Lets a partition go, with all that is under way for it.
+    fn remove(&mut self, partition: &TopicPartition);
+
+    /// Sets the position, drops what is under way, and fetches from there.
+    fn seek(&mut self, partition: &TopicPartition, to: Offset);
+
+    /// Who leads each partition (`host:port`), as the metadata has it since a moment ago.
+    fn leaders(&mut self, leaders: &HashMap<TopicPartition, String>, now: Instant);
+
+    /// Collects what has come in, and asks for more as far as `room` allows.
+    fn poll(&mut self, room: Room, now: Instant);
+
+    /// What there is to tell.
+    fn told(&mut self) -> &mut Told;
+
+    /// When `poll` wants to be called again though nothing is ready.
+    fn wake(&self) -> Option<Instant>;
+
+    /// The call that has been under way for longest.
+    fn under_way(&self) -> Option<Call>;
+
+    /// How it stands with a partition; `None` if it was not added.
+    fn state(&self, partition: &TopicPartition) -> Option<PartState>;
+
+    /// What its answers hold.
+    fn held(&self) -> Held;
+}

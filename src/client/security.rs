@@ -1,0 +1,109 @@
+//! How connections to brokers are protected, and how this program proves who it is: words only.
+//!
+//! What always holds: a secret is never part of a text; its `Debug` is `***`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A password. Compared and cloned like a text, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret over.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for those who send it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// TLS towards the brokers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file of the authorities that are trusted; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The client's own certificate and key, if the brokers want one (mutual TLS).
+    pub identity: Option<Identity>,
+    /// Whether the broker's certificate has to be for the host that was asked for.
+    pub verify_hostname: bool,
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// PEM file of the certificate, with those between it and the authority.
+    pub certificate: PathBuf,
+    /// PEM file of its private key.
+    pub key: PathBuf,
+    /// What the key is encrypted with, if it is.
+    pub key_password: Option<Secret>,
+}
+
+/// How a password is proved (SASL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// RFC 4616: the password is sent.
+    Plain,
+    /// RFC 5802 with SHA-256: it is not.
+    ScramSha256,
+    /// The same with SHA-512.
+    ScramSha512,
+}
+
+/// Kafka's name of it: `SCRAM-SHA-256`.
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        })
+    }
+}
+
+/// Who this program is to the brokers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sasl {
+    /// How the password is proved.
+    pub mechanism: Mechanism,
+    /// The user's name.
+    pub username: String,
+    /// The user's password.
+    pub password: Secret,
+}
+
+/// How brokers are talked to: in the clear and unnamed where both are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Over TLS.
+    pub tls: Option<Tls>,
+    /// As a user.
+    pub sasl: Option<Sasl>,
+}
+
+impl Security {
+    /// Kafka's name of the listener's protocol: `SASL_SSL`.
+    pub fn protocol(&self) -> &'static str {
+        match (&self.tls, &self.sasl) {
+            (None, None) => "PLAINTEXT",
+            (Some(_), None) => "SSL",
+            (None, Some(_)) => "SASL_PLAINTEXT",
+            (Some(_), Some(_)) => "SASL_SSL",
+        }
+    }
+
+    /// Whether a listener of the protocol `PLAINTEXT` is meant.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.sasl.is_none()
+    }
+}
