@@ -151,7 +151,7 @@ impl AssignedClient {
             self.readers.remove(&library);
             let gone: Vec<Place> = self
                 .troubled
-                .iter()
+                .keys()
                 .filter(|place| matches!(place, Place::Reader(of, _) if *of == library))
                 .cloned()
                 .collect();
