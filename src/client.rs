@@ -20,7 +20,11 @@ use crate::record::{Offset, Span, TopicId, TopicPartition};
 
 pub mod fault;
 pub mod kafka;
-mod reader;
+#[cfg(feature = "librdkafka")]
+pub mod librdkafka;
+pub mod properties;
+#[doc(hidden)]
+pub mod reader;
 pub mod reading;
 pub mod security;
 
