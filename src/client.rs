@@ -22,8 +22,12 @@ pub mod assigned;
 pub mod control;
 pub mod fault;
 mod kafka;
+#[cfg(feature = "librdkafka")]
+pub mod librdkafka;
 pub(crate) mod link;
-mod reader;
+pub mod properties;
+#[doc(hidden)]
+pub mod reader;
 pub mod reading;
 pub mod security;
 
