@@ -165,7 +165,8 @@ impl Wire {
         self.require_version(key, ours.0, name)?;
         let (min, max) = self.versions_of(key).unwrap_or(ours);
         if min > ours.1 {
-            let code = format!("broker {} serves it from version {min} on, this program speaks up to {}", self.broker, ours.1);
+            let code =
+                format!("broker {} serves it from version {min} on, this program speaks up to {}", self.broker, ours.1);
             return Err(Fault::Refused { call: name, code });
         }
         Ok(max.min(ours.1))

@@ -102,10 +102,8 @@ fn headers_of_transactions_and_their_ends(version: Version) {
 fn compaction_leaves_a_gap_that_the_header_shows(version: Version) {
     let kafka = Kafka::shared_of(version);
     let topic = Kafka::name("compacted");
-    // Kafka 4 has a smallest size of a segment, and another name to go below it.
-    let segment = if version == Version::V3 { "segment.bytes" } else { "internal.segment.bytes" };
-    let configs = "cleanup.policy=compact;SEGMENT=300;min.cleanable.dirty.ratio=0.01;delete.retention.ms=0";
-    kafka.tool().create(&topic, "1", &configs.replace("SEGMENT", segment));
+    let configs = "cleanup.policy=compact;min.cleanable.dirty.ratio=0.01;delete.retention.ms=0";
+    kafka.tool().create(&topic, "1", &format!("{configs};{}", kafka.segment_bytes(300)));
     // Each round overwrites the one before; a batch a round, a segment every few rounds.
     for round in 0..8 {
         let value = format!("round {round}");
@@ -274,10 +272,8 @@ fn who_is_in_a_group_and_keeps_others_from_committing(version: Version) {
     let topic = Kafka::name("who");
     kafka.tool().create(&topic, "1", "");
     kafka.tool().produce(&Produce::new(&topic, 10));
-    let mut protocols = vec!["session.timeout.ms=6000"];
-    if version == Version::V4 {
-        protocols.push("group.protocol=consumer");
-    }
+    let mut protocols = vec![Version::V3.member(), version.member()];
+    protocols.dedup();
     let partition = TopicPartition::new(Arc::from(&*topic), 0);
     for protocol in protocols {
         let group = Kafka::name("who");

@@ -105,12 +105,7 @@ impl Kafka {
         panic!("five times in a row the chosen ports were taken by others");
     }
 
-    fn try_start_all(
-        version: Version,
-        count: usize,
-        overrides: &[(&str, &str)],
-        proxies: &[Proxy],
-    ) -> Option<Self> {
+    fn try_start_all(version: Version, count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let install = Install::get(version).expect("kafka_or_skip! goes first");
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -157,9 +152,10 @@ impl Kafka {
         Some(kafka)
     }
 
-    /// Which Kafka it is.
-    pub fn version(&self) -> Version {
-        self.version
+    /// A topic's config for segments of so many bytes. Kafka 4 has a least size, and another name to go below it.
+    pub fn segment_bytes(&self, bytes: u32) -> String {
+        let key = if self.version == Version::V3 { "segment.bytes" } else { "internal.segment.bytes" };
+        format!("{key}={bytes}")
     }
 
     /// Kafka's own Java clients, connected to these nodes.

@@ -31,6 +31,17 @@ impl On {
         self.client == "kafka"
     }
 
+    /// See [`Version::member`].
+    pub fn member(self) -> &'static str {
+        self.version.member()
+    }
+
+    /// The line of `[kafka]` that chooses the client.
+    pub fn setting(self) -> String {
+        // The switch: the client `kafka` is the only one as long as there is no such key.
+        if self.is_old() { String::new() } else { format!("client = '{}'\n", self.client) }
+    }
+
     /// The node that all tests share.
     pub fn shared(self) -> Stand {
         Stand { on: self, kafka: Place::Shared(Kafka::shared_of(self.version)) }
@@ -61,7 +72,11 @@ enum Place {
 impl Stand {
     /// As [`Kafka::config`].
     pub fn config(&self, group: &str, topics: &[&str]) -> Config {
-        (**self).config(group, topics).set("kafka", "client", format!("'{}'", self.on.client))
+        let config = (**self).config(group, topics);
+        match self.on.setting().trim_end().split_once(" = ") {
+            Some((key, value)) => config.set("kafka", key, value),
+            None => config,
+        }
     }
 }
 
@@ -81,18 +96,18 @@ impl Deref for Stand {
 macro_rules! on_each {
     ($($name:ident),+ $(,)?) => {
         mod kafka_3_9 {
-            $($crate::on_each!(KAFKA_3_9, $name);)+
+            $($crate::on_each!(@ KAFKA_3_9, $name);)+
         }
         #[cfg(feature = "librdkafka")]
         mod librdkafka_3_9 {
-            $($crate::on_each!(LIBRDKAFKA_3_9, $name, ignore = "waits for the client librdkafka");)+
+            $($crate::on_each!(@ LIBRDKAFKA_3_9, $name, ignore = "waits for the client librdkafka");)+
         }
         #[cfg(feature = "librdkafka")]
         mod librdkafka_4_1 {
-            $($crate::on_each!(LIBRDKAFKA_4_1, $name, ignore = "waits for the client librdkafka");)+
+            $($crate::on_each!(@ LIBRDKAFKA_4_1, $name, ignore = "waits for the client librdkafka");)+
         }
     };
-    ($on:ident, $name:ident $(, $attribute:meta)?) => {
+    (@ $on:ident, $name:ident $(, $attribute:meta)?) => {
         #[test]
         $(#[$attribute])?
         fn $name() {
@@ -108,13 +123,13 @@ macro_rules! on_each {
 macro_rules! on_brokers {
     ($($name:ident),+ $(,)?) => {
         mod broker_3_9 {
-            $($crate::on_brokers!(V3 $name);)+
+            $($crate::on_brokers!(@ V3 $name);)+
         }
         mod broker_4_1 {
-            $($crate::on_brokers!(V4 $name);)+
+            $($crate::on_brokers!(@ V4 $name);)+
         }
     };
-    ($version:ident $name:ident) => {
+    (@ $version:ident $name:ident) => {
         #[test]
         fn $name() {
             let version = $crate::support::kafka::install::Version::$version;

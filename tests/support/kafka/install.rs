@@ -29,6 +29,14 @@ impl Version {
             Self::V4 => "4.1.1",
         }
     }
+
+    /// How a consumer of the tool is to join: by the newest protocol of groups that this version has.
+    pub fn member(self) -> &'static str {
+        match self {
+            Self::V3 => "session.timeout.ms=6000",
+            Self::V4 => "group.protocol=consumer",
+        }
+    }
 }
 
 /// Kafka's jars, and our tool compiled against them.
