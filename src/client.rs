@@ -102,6 +102,8 @@ pub enum Event {
     /// So many partitions of the topic exist and can't be started at present, for instance because they have
     /// no leader; told when that changes.
     Unstarted(Arc<str>, usize),
+    /// The topic exists, and none of its partitions is this client's: others read them. Told once.
+    NoneHeld(Arc<str>),
     /// The topic does not exist at present. It is looked for again; told once.
     Missing(Arc<str>),
     /// Records, or the proof that there are none.

@@ -262,6 +262,7 @@ struct Published {
 /// Tells how far it got also if the thread panics: the next run, and the last lines of the log, go by it.
 impl Drop for Driver<'_> {
     fn drop(&mut self) {
+        self.ends.progress.set_shared(self.core.shared());
         self.ends.progress.publish(self.core.parts(), false, None, Instant::now());
     }
 }
@@ -308,6 +309,7 @@ impl Driver<'_> {
             | Event::Assigned(_)
             | Event::Missing(_)
             | Event::Unstarted(..)
+            | Event::NoneHeld(_)
             | Event::OutOfRange { .. }
             | Event::Recovered(_)
             | Event::Connected

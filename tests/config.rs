@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use worker::client::reading::HAS_LIBRDKAFKA;
 use worker::client::{Membership, Portion};
 use worker::cmd::check::check;
 use worker::config::{self, Config, Errors, LoadError, MAX_FILE_BYTES, Source};
@@ -129,7 +130,7 @@ fn the_example_has_the_alternatives() {
     let all = |membership: Membership| vec![membership; 6];
     assert_eq!(reads("partitions", false), all(Membership::None(Portion::Partitions([0, 2].into()))));
     assert_eq!(reads("instance", false), all(Membership::None(Portion::Instance { number: 1, of: 3 })));
-    if cfg!(feature = "librdkafka") {
+    if HAS_LIBRDKAFKA {
         assert_eq!(reads("group_instance_id", true), all(Membership::Group { instance_id: Some("w1".to_owned()) }));
     }
 }

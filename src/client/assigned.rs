@@ -86,6 +86,10 @@ pub struct AssignedClient {
     leaders: HashMap<TopicPartition, String>,
     /// Partitions that exist and can't be started: since when, and whether that was told.
     unstarted: BTreeMap<TopicPartition, (Instant, bool)>,
+    /// Partitions that are to be read and do not exist, as told.
+    absent: HashMap<Arc<str>, BTreeSet<i32>>,
+    /// Topics without a partition for this client, as told.
+    none_held: BTreeSet<Arc<str>>,
     /// How many of them each topic was last told to have.
     told_unstarted: HashMap<Arc<str>, usize>,
     /// The partitions that are held.
@@ -137,6 +141,8 @@ impl AssignedClient {
             remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
             unstarted: BTreeMap::new(),
+            absent: HashMap::new(),
+            none_held: BTreeSet::new(),
             told_unstarted: HashMap::new(),
             parts: BTreeSet::new(),
             readers: BTreeMap::new(),

@@ -103,13 +103,15 @@ impl Control {
         topics: &[Arc<str>],
         group: &str,
         held: &HashSet<TopicPartition>,
+        portion: &Portion,
     ) -> Result<Survey, Fault> {
         self.coordinators.begin();
         let topics = self.look_up(topics)?;
         let mut new = Vec::new();
         for (name, state) in &topics {
             if let TopicState::Present(_, partitions) = state {
-                let named = partitions.iter().map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
+                let own = partitions.iter().filter(|(number, _)| portion.contains(*number));
+                let named = own.map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
                 new.extend(named.filter(|partition| !held.contains(partition)));
             }
         }

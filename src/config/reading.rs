@@ -12,10 +12,8 @@ use super::read::{Context, Origin, Reader};
 use super::report::Setting;
 use super::resolve::Tables;
 use super::value::{self, Choice};
+use crate::client::reading::HAS_LIBRDKAFKA as BUILT;
 use crate::client::{Isolation, Library, Membership, Portion, Reading, Security};
-
-/// Whether this program has the library that is not always there.
-const BUILT: bool = cfg!(feature = "librdkafka");
 
 /// The end of every error about a program that lacks it.
 const WITHOUT: &str = "this program was built without it: build it with the Cargo feature librdkafka, which is on by \

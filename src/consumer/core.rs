@@ -286,6 +286,11 @@ impl Core {
                     topic.unstarted = count;
                 }
             }
+            Event::NoneHeld(name) => {
+                if self.topics.get_mut(&name).is_some_and(|topic| !std::mem::replace(&mut topic.started, true)) {
+                    out.push(Output::Started(name));
+                }
+            }
             Event::Missing(topic) => out.push(Output::Missing(topic)),
             Event::Span(span) => self.span(span),
             Event::OutOfRange { partition, at, bounds } => self.out_of_range(&partition, at, bounds, out),
@@ -319,6 +324,11 @@ impl Core {
     /// The name of the group.
     pub fn group(&self) -> &str {
         &self.settings.group
+    }
+
+    /// Who else commits in the group, by the last look at it.
+    pub fn shared(&self) -> Option<&str> {
+        Some(self.foreign.1.as_str()).filter(|words| !words.is_empty())
     }
 
     /// Batches that are handed over and not acknowledged.

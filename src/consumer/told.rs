@@ -143,6 +143,7 @@ impl Told {
                 self.waits_for(Some(&fault))
             }
             Event::Unstarted(..)
+            | Event::NoneHeld(_)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)

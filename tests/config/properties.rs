@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
+use worker::client::reading::HAS_LIBRDKAFKA;
 use worker::client::{Isolation, Library};
 use worker::config::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout, Scope, TopicSettings};
 
@@ -131,7 +132,7 @@ fn layer() -> impl Strategy<Value = Model> {
 /// `client`, for `[kafka]` and for a topic.
 fn client() -> impl Strategy<Value = Option<&'static str>> {
     let library: &[&str] =
-        if cfg!(feature = "librdkafka") { &["'auto'", "'kafka'", "'librdkafka'"] } else { &["'auto'", "'kafka'"] };
+        if HAS_LIBRDKAFKA { &["'auto'", "'kafka'", "'librdkafka'"] } else { &["'auto'", "'kafka'"] };
     proptest::option::of(proptest::sample::select(library))
 }
 

@@ -19,6 +19,10 @@ const FOREIGN: Phrases = Phrases {
     flaps: "committed offset is moved by someone else again and again",
 };
 
+/// What to do about a second worker.
+const SHARE: &str = "if it is a worker, all is delivered twice: stop one, or give each its share by partitions, \
+                     instance or membership (see consumer.toml)";
+
 impl Core {
     /// Every partition that has something to commit, or all, with the slot it belongs to.
     pub(super) fn committable_parts(&self, now: Instant) -> Vec<(usize, Slot, Offset)> {
@@ -230,14 +234,18 @@ impl Core {
             Some(_) => trouble.failed(now, now),
             None => trouble.succeeded(now),
         };
-        if let Some((partitions, first)) = moved {
+        if let Some((partitions, first)) = &moved {
             self.foreign.1 = format!(
                 "another program commits in this group, for instance a second worker with a state directory of its \
                  own; it is not set back; partitions={partitions} first: {first}"
             );
         }
         if let Some(word) = word {
-            FOREIGN.log(word, log::Level::Warn, &format_args!("group_id={}", self.settings.group), &self.foreign.1);
+            let why = format!("{}\" action=\"{SHARE}", self.foreign.1);
+            FOREIGN.log(word, log::Level::Warn, &format_args!("group_id={}", self.settings.group), &why);
+        }
+        if moved.is_none() {
+            self.foreign.1.clear();
         }
     }
 }
