@@ -125,6 +125,9 @@ pub enum Event {
     Connected,
     /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
     Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
+    /// Another worker, in these words, has committed a partition after this client had. Told before the
+    /// [`Event::ReadBack`] of each look at which that is so.
+    OtherWorker(TopicPartition, String),
     /// What the group has for partitions that are read, looked at now and then. No commit of this client
     /// was under way meanwhile.
     ReadBack(Vec<(TopicPartition, Option<Offset>)>),

@@ -310,6 +310,7 @@ impl Driver<'_> {
             | Event::Missing(_)
             | Event::Unstarted(..)
             | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::OutOfRange { .. }
             | Event::Recovered(_)
             | Event::Connected
@@ -388,6 +389,8 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
             ledger.committed(group, &round.iter().filter_map(has).collect::<Vec<_>>());
         }
         Event::Unstarted(..)
+        | Event::NoneHeld(_)
+        | Event::OtherWorker(..)
         | Event::Missing(_)
         | Event::Span(_)
         | Event::OutOfRange { .. }

@@ -241,6 +241,7 @@ impl Progress {
             Event::Assigned(_)
             | Event::Unstarted(..)
             | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::Missing(_)
             | Event::Span(_)
             | Event::OutOfRange { .. }

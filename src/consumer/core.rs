@@ -164,6 +164,8 @@ pub struct Core {
     commits: (Trouble, String),
     /// What the log has of somebody else who commits in the group, and of what kind it was last.
     foreign: (Trouble, String),
+    /// Another worker that the look at the group found whose answer is about to come.
+    other: Option<(TopicPartition, String)>,
     /// It was told that nothing more is fetched because of them.
     told_full: bool,
     /// What the commit under way would commit.
@@ -197,6 +199,7 @@ impl Core {
             schedule: Schedule::new(settings.pace),
             commits: (Trouble::default(), String::new()),
             foreign: (Trouble::default(), String::new()),
+            other: None,
             told_full: false,
             sent: Vec::new(),
             dirty: false,
@@ -265,6 +268,7 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            Input::Event(Event::OtherWorker(partition, who)) => self.other = Some((partition, who)),
             Input::Event(Event::ReadBack(found)) => self.read_back(found, now),
             // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
             Input::Event(Event::Connected) => self.schedule.try_again(),
@@ -305,6 +309,7 @@ impl Core {
             | Event::Recovered(..)
             | Event::Connected
             | Event::Committed(_)
+            | Event::OtherWorker(..)
             | Event::ReadBack(_)
             | Event::TopicId(..) => {}
         }

@@ -144,6 +144,7 @@ impl Told {
             }
             Event::Unstarted(..)
             | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)

@@ -131,8 +131,7 @@ fn layer() -> impl Strategy<Value = Model> {
 
 /// `client`, for `[kafka]` and for a topic.
 fn client() -> impl Strategy<Value = Option<&'static str>> {
-    let library: &[&str] =
-        if HAS_LIBRDKAFKA { &["'auto'", "'kafka'", "'librdkafka'"] } else { &["'auto'", "'kafka'"] };
+    let library: &[&str] = if HAS_LIBRDKAFKA { &["'auto'", "'kafka'", "'librdkafka'"] } else { &["'auto'", "'kafka'"] };
     proptest::option::of(proptest::sample::select(library))
 }
 

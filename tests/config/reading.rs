@@ -155,7 +155,7 @@ fn what_contradicts_itself_is_refused_with_what_to_write() {
         ),
         (
             ("", "isolation_level = 'committed'\n", ""),
-            "6:19: consumer.isolation_level: is \"committed\"; did you mean \"read_committed\"? It is one of \"read_committed\", \"read_uncommitted\"",
+            "6:19: consumer.isolation_level: is \"committed\"; write \"read_committed\" or \"read_uncommitted\"",
         ),
         (
             (
@@ -211,7 +211,7 @@ fn a_member_is_refused_what_is_not_for_members() {
         ),
         (
             ("", "", "group_id = 'g-u'\nmembership = 'group'\n"),
-            "8:8: topic.group_id: topics t and u share the group g-u, and only one of them is a member of it: while a group has members, nobody else may commit to it; give each a group_id of its own",
+            "7:8: topic.group_id: topics t and u share the group g-u, and only one of them is a member of it: while a group has members, nobody else may commit to it; give each a group_id of its own",
         ),
         (
             ("", "membership = 'group'\ngroup_instance_id = 'w'\n", "group_id = 'g-u'\n"),

@@ -78,7 +78,8 @@ impl AssignedClient {
         // Some hosts may have to time out before one answers, and the group is asked as well.
         let hosts = u32::try_from(self.connection.bootstrap_servers.len()).unwrap_or(u32::MAX);
         let allowed = self.connection.connect_timeout.saturating_mul(hosts) + self.connection.request_timeout * 2;
-        let call = move |control: &mut Control| ControlReply::Surveyed(control.survey(&topics, &group, &held, &portion));
+        let call =
+            move |control: &mut Control| ControlReply::Surveyed(control.survey(&topics, &group, &held, &portion));
         self.survey_due = now + self.connection.metadata_max_age;
         if let Err(fault) = self.survey.start("survey", allowed, now, call) {
             self.survey_failed(fault, now);
