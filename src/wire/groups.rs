@@ -7,7 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::metadata::address;
 use super::shape::Shape;
-use super::{Wire, code_name};
+use super::{Wire, refused};
 use crate::client::{Fault, Member};
 
 /// Kafka 0.9 to 4.x serve both.
@@ -28,7 +28,7 @@ impl Wire {
             self.call("FindCoordinator", ApiKey::FindCoordinator, VERSION, &request, &shape)?;
         match answer.error_code {
             0 => Ok(address(&answer.host, answer.port)),
-            code => Err(Fault::Refused { call: "FindCoordinator", code: code_name(code) }),
+            code => Err(refused("FindCoordinator", format!("group {group}"), code)),
         }
     }
 
@@ -53,7 +53,7 @@ impl Wire {
             return Err(Fault::Broken { call: CALL, why });
         };
         if described.error_code != 0 {
-            return Err(Fault::Refused { call: CALL, code: code_name(described.error_code) });
+            return Err(refused(CALL, format!("group {group}"), described.error_code));
         }
         let member = |member: kafka_protocol::messages::describe_groups_response::DescribedGroupMember| Member {
             id: member.member_id.to_string(),
