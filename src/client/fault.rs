@@ -208,6 +208,11 @@ impl Fault {
         }
     }
 
+    /// Whether the brokers answer, and do not let us in: TLS, the user, or a missing ACL.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unauthenticated { .. } | Self::Tls { .. } | Self::Unauthorized { .. })
+    }
+
     /// How it stands in the log: what passes by itself is a warning, what somebody has to change an error.
     pub fn level(&self) -> log::Level {
         match self.retry() {

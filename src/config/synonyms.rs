@@ -133,8 +133,9 @@ mod tests {
             );
         }
         assert_eq!(advice("brokers", none).as_deref(), Some("here it is bootstrap_servers under [kafka]"));
+        assert_eq!(advice("sasl.plain.username", none).as_deref(), Some("here it is username under [kafka.sasl]"));
         assert_eq!(
-            advice("sasl.plain.username", none),
+            advice("ssl.cipher.suites", none),
             Some(format!("there is no such setting: {TLS}; leave it out"))
         );
         let home = |key: &str| (key == "max_poll_records").then_some("[consumer]");

@@ -28,6 +28,7 @@ impl Verdict {
             Self::OutOfRange { .. } => "out-of-range",
             Self::Paused { .. } => "paused",
             Self::Missing => "missing",
+            Self::Unknown(fault) if fault.is_refusal() => "failing",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -76,7 +77,7 @@ impl fmt::Display for Verdict {
                 write!(f, "paused: readable={readable} expired={expired}")
             }
             Self::Missing => f.write_str("missing: the topic does not exist"),
-            Self::Unknown(fault) => write!(f, "unknown: {fault}"),
+            Self::Unknown(fault) => write!(f, "{}: {fault}", self.word()),
         }
     }
 }
