@@ -18,8 +18,11 @@ use crate::memory::{Held, Reserve};
 use crate::progress::counts::Times;
 use crate::record::{Offset, Span, TopicId, TopicPartition};
 
+pub mod assigned;
+pub mod control;
 pub mod fault;
-pub mod kafka;
+mod kafka;
+pub(crate) mod link;
 mod reader;
 pub mod reading;
 pub mod security;
@@ -241,12 +244,13 @@ pub trait Inspect: Cluster {
     /// The coordinator could not be asked, or refused.
     fn members(&mut self, group: &str) -> Result<Vec<Member>, Fault>;
 
-    /// What a client would meet at an offset: the next batch, or nothing if the log ends there.
+    /// What a client would meet at an offset: the next batch, or nothing if the log ends there. `old`: the client is the one
+    /// over the crate `kafka`.
     ///
     /// # Errors
-    /// [`Fault::Unreadable`]: this client will never read it. Else: it could not be learned, for instance because
+    /// [`Fault::Unreadable`], [`Fault::TooNew`]: this client will never read it. Else: it could not be learned, for instance because
     /// the partition has no leader or the offset is outside the log.
-    fn ahead(&mut self, partition: &TopicPartition, at: Offset) -> Result<Option<Ahead>, Fault>;
+    fn ahead(&mut self, partition: &TopicPartition, at: Offset, old: bool) -> Result<Option<Ahead>, Fault>;
 }
 
 /// A topic as it is now.

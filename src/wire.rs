@@ -185,18 +185,25 @@ impl Wire {
         self.stream.is_some()
     }
 
-    /// Whether this broker can be read by the client `kafka`, which speaks Fetch 0, and by this
-    /// module, which needs Fetch 4 and Metadata 4.
+    /// Whether this broker serves what this module needs: Metadata 4 and Fetch 4. Kafka 0.11 and newer do, 4.x too.
     ///
     /// # Errors
-    /// [`Fault::TooNew`] (Kafka 4 dropped Fetch 0), [`Fault::TooOld`] (before 0.11),
-    /// [`Fault::NoMetadata`] (a KRaft controller, which has no use for Metadata; every broker serves it).
-    pub fn require_old_fetch(&self) -> Result<(), Fault> {
+    /// [`Fault::TooOld`] (before 0.11), [`Fault::NoMetadata`] (a KRaft controller, which has no use for
+    /// Metadata; every broker serves it).
+    pub fn require(&self) -> Result<(), Fault> {
         if self.versions_of(ApiKey::Metadata).is_none() {
             return Err(Fault::NoMetadata { broker: self.broker.clone() });
         }
         self.require_version(ApiKey::Metadata, 4, "Metadata 4")?;
-        self.require_version(ApiKey::Fetch, 4, "Fetch 4")?;
+        self.require_version(ApiKey::Fetch, 4, "Fetch 4")
+    }
+
+    /// Whether this broker can be read by the client `kafka` too, which speaks Fetch 0.
+    ///
+    /// # Errors
+    /// [`Fault::TooNew`] (Kafka 4 dropped Fetch 0), and those of [`Wire::require`].
+    pub fn require_old_fetch(&self) -> Result<(), Fault> {
+        self.require()?;
         match self.versions_of(ApiKey::Fetch) {
             Some((fetch_min, _)) if fetch_min > 0 => Err(Fault::TooNew { broker: self.broker.clone(), fetch_min }),
             _ => Ok(()),

@@ -484,7 +484,7 @@ fn ten_thousand_lives_of_a_consumer() {
     };
     for seed in seeds {
         if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            panic!("seed {seed}: {}", crate::client::kafka::panic_text(&*panic));
+            panic!("seed {seed}: {}", crate::client::link::panic_text(&*panic));
         }
     }
 }
