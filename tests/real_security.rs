@@ -163,7 +163,7 @@ fn a_session_that_ends_is_renewed() {
     let began = Instant::now();
     let mut idle = Wire::connect_as(&connection, &address).unwrap();
     let mut busy = Wire::connect_as(&connection, &address).unwrap();
-    let mut kept: Box<dyn Inspect> = worker::client::kafka::inspect(Arc::clone(&connection));
+    let mut kept: Box<dyn Inspect> = worker::client::control::inspect(Arc::clone(&connection));
     let group = format!("{GROUP}-{TOPIC}");
     let partition = [TopicPartition::new(Arc::from(TOPIC), 0)];
     while began.elapsed() < Duration::from_millis(SESSION_MS * 5 / 2) {

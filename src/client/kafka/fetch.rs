@@ -235,7 +235,15 @@ impl KafkaReader {
             }),
             code => {
                 self.told.survey_soon = true;
-                let fault = Fault::Refused { call: "Fetch", code: format!("{code:?}") };
+                let name = format!("{code:?}");
+                let fault = match code {
+                    KafkaCode::TopicAuthorizationFailed => Fault::Unauthorized {
+                        call: "Fetch",
+                        what: format!("topic {}", asked.partition.topic),
+                        code: name,
+                    },
+                    _ => Fault::Refused { call: "Fetch", code: name },
+                };
                 self.with_part(asked, |part, events| part.fail(fault, now, events));
             }
         }
