@@ -142,7 +142,10 @@ impl Harness {
             events.into_iter().for_each(|event| self.hear(event));
         }
         if idle {
-            let soon = self.reader.wake().map_or(Duration::from_millis(200), |at| at.saturating_duration_since(Instant::now()));
+            let soon = self
+                .reader
+                .wake()
+                .map_or(Duration::from_millis(200), |at| at.saturating_duration_since(Instant::now()));
             let _ = self.ready.recv_timeout(soon.min(Duration::from_millis(200)));
         }
     }

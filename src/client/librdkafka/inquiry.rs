@@ -44,9 +44,9 @@ impl Inquiry {
                 let mut answers = wire.bounds(&[(Arc::clone(&part.topic), part.partition)])?;
                 answers.pop().unwrap_or(Err(Fault::NoLeader))
             })),
-            Question::Batch { .. } => Answer::Batch(
-                wire.and_then(|mut wire| wire.batch_header(&part.topic, part.partition, position)),
-            ),
+            Question::Batch { .. } => {
+                Answer::Batch(wire.and_then(|mut wire| wire.batch_header(&part.topic, part.partition, position)))
+            }
         }
     }
 }

@@ -48,12 +48,7 @@ pub(super) fn arenas(settings: &FetchSettings) -> usize {
 }
 
 /// The properties for a consumer that reads so many partitions.
-pub(super) fn properties(
-    group: &str,
-    connection: &Connection,
-    settings: &FetchSettings,
-    partitions: usize,
-) -> ClientConfig {
+pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings, partitions: usize) -> ClientConfig {
     let mut config = ClientConfig::new();
     let mut set = |name: &str, value: &dyn Display| {
         config.set(name, value.to_string());
@@ -171,8 +166,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::security::{Identity, Mechanism, Sasl, Secret, Security, Tls};
     use crate::client::properties::OWNED;
+    use crate::client::security::{Identity, Mechanism, Sasl, Secret, Security, Tls};
     use crate::memory::Reserve;
 
     fn connection() -> Connection {
@@ -242,8 +237,7 @@ mod tests {
             }),
             verify_hostname: false,
         };
-        let sasl =
-            Sasl { mechanism: Mechanism::ScramSha512, username: "u".to_owned(), password: Secret::new("p") };
+        let sasl = Sasl { mechanism: Mechanism::ScramSha512, username: "u".to_owned(), password: Secret::new("p") };
         let secured = Connection { security: Security { tls: Some(tls), sasl: Some(sasl) }, ..connection() };
         let config = properties("g", &secured, &settings(1 << 20, 0), 1);
         for (name, value) in [
@@ -265,10 +259,8 @@ mod tests {
 
     #[test]
     fn what_is_passed_through_comes_last() {
-        let passed = Connection {
-            properties: vec![("socket.keepalive.enable".to_owned(), "true".to_owned())],
-            ..connection()
-        };
+        let passed =
+            Connection { properties: vec![("socket.keepalive.enable".to_owned(), "true".to_owned())], ..connection() };
         let config = properties("g", &passed, &settings(1 << 20, 0), 1);
         assert_eq!(config.get("socket.keepalive.enable"), Some("true"));
     }

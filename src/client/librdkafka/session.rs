@@ -12,9 +12,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
+use super::Queue;
 use super::context::{Context, Notebook};
 use super::properties::{properties, reason};
-use super::Queue;
 use crate::client::{Connection, FetchSettings};
 use crate::record::{Offset, TopicPartition};
 
