@@ -19,7 +19,10 @@ impl LibrdkafkaReader {
             trouble.text
         );
         self.told.survey_soon = true;
-        self.last_trouble = Some(trouble.text.clone());
+        // That all brokers are down says less than what it said of the last of them.
+        if trouble.code != Code::AllBrokersDown {
+            self.last_trouble = Some(trouble.text.clone());
+        }
         if trouble.text.contains(TOO_LARGE) {
             // It does not say of which partition.
             for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
