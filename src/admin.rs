@@ -86,7 +86,7 @@ impl Site {
     fn serve(&mut self, request: &Request) -> Answer {
         // What is wrong with one answer must not end the others.
         catch_unwind(AssertUnwindSafe(|| self.answer(request))).unwrap_or_else(|panic| {
-            let text = crate::client::kafka::panic_text(&*panic);
+            let text = crate::client::link::panic_text(&*panic);
             log::error!("admin could not answer path={:?} panic=\"{text}\"", request.path);
             Answer::text("500 Internal Server Error", "this is a bug of the worker; its log says more")
         })

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! In reading order: [`record`] and [`ticket`] are what travels; [`client`] is the seam to a Kafka
-//! library, [`client::kafka`] the one over the crate `kafka`, with [`wire`] for what that can't ask
+//! library, with [`wire`] for what such a library can't ask
 //! without harm; [`consumer`] decides what to fetch, deliver and commit; [`dispatch`], [`lane`] and
 //! [`sink`] are the way out; [`memory`] is what all consumers share; [`config`] and [`plan`] say what is
 //! to run, [`supervisor`] runs it, and [`cmd`] is what the command line calls; [`progress`] is what the

@@ -20,7 +20,7 @@ use log::{Level, Record};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::client::kafka::panic_text;
+use crate::client::link::panic_text;
 
 pub mod split;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-use crate::client::kafka::Link;
+use crate::client::link::Link;
 use crate::client::{Cluster, Fault};
 use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;

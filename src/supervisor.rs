@@ -72,7 +72,7 @@ pub fn hard_deadline(config: &Config) -> Duration {
 /// Runs until a signal or a failure ends it. `beside`: the state directory where none can be used that is
 /// configured; `source`: what SIGHUP takes the configuration from. Returns the exit code.
 pub fn run(config: Config, beside: &Path, signals: &Signals, source: Source) -> u8 {
-    run_with(config, beside, signals, source, Library::kafka())
+    run_with(config, beside, signals, source, Library::real())
 }
 
 /// The same over clients of another library.

@@ -129,18 +129,25 @@ impl Wire {
         self.stream.is_some()
     }
 
-    /// Whether this broker can be read by the client `kafka`, which speaks Fetch 0, and by this
-    /// module, which needs Fetch 4 and Metadata 4.
+    /// Whether this broker serves what this module needs: Metadata 4 and Fetch 4. Kafka 0.11 and newer do, 4.x too.
     ///
     /// # Errors
-    /// [`Fault::TooNew`] (Kafka 4 dropped Fetch 0), [`Fault::TooOld`] (before 0.11),
-    /// [`Fault::NoMetadata`] (a KRaft controller, which has no use for Metadata; every broker serves it).
-    pub fn require_old_fetch(&self) -> Result<(), Fault> {
+    /// [`Fault::TooOld`] (before 0.11), [`Fault::NoMetadata`] (a KRaft controller, which has no use for
+    /// Metadata; every broker serves it).
+    pub fn require(&self) -> Result<(), Fault> {
         if self.versions_of(ApiKey::Metadata).is_none() {
             return Err(Fault::NoMetadata { broker: self.broker.clone() });
         }
         self.require_version(ApiKey::Metadata, 4, "Metadata 4")?;
-        self.require_version(ApiKey::Fetch, 4, "Fetch 4")?;
+        self.require_version(ApiKey::Fetch, 4, "Fetch 4")
+    }
+
+    /// Whether this broker can be read by the client `kafka` too, which speaks Fetch 0.
+    ///
+    /// # Errors
+    /// [`Fault::TooNew`] (Kafka 4 dropped Fetch 0), and those of [`Wire::require`].
+    pub fn require_old_fetch(&self) -> Result<(), Fault> {
+        self.require()?;
         match self.versions_of(ApiKey::Fetch) {
             Some((fetch_min, _)) if fetch_min > 0 => Err(Fault::TooNew { broker: self.broker.clone(), fetch_min }),
             _ => Ok(()),
@@ -150,6 +157,19 @@ impl Wire {
     /// Lowest and highest version of a request that the broker serves.
     fn versions_of(&self, key: ApiKey) -> Option<(i16, i16)> {
         self.versions.iter().find(|api| api.0 == key as i16).map(|&(_, min, max)| (min, max))
+    }
+
+    /// The newest version of a request that both sides speak; this one knows from `ours.0` to `ours.1`. `name`: the
+    /// request and its version `ours.0`.
+    fn choose(&self, key: ApiKey, ours: (i16, i16), name: &'static str) -> Result<i16, Fault> {
+        self.require_version(key, ours.0, name)?;
+        let (min, max) = self.versions_of(key).unwrap_or(ours);
+        if min > ours.1 {
+            let code =
+                format!("broker {} serves it from version {min} on, this program speaks up to {}", self.broker, ours.1);
+            return Err(Fault::Refused { call: name, code });
+        }
+        Ok(max.min(ours.1))
     }
 
     fn require_version(&self, key: ApiKey, version: i16, name: &'static str) -> Result<(), Fault> {

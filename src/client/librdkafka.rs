@@ -18,7 +18,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::backoff::Backoff;
-use crate::client::kafka::Link;
+use crate::client::link::Link;
 use crate::client::reader::{PartState, Reader, Told};
 use crate::client::{Call, Connection, Event, Fault, FetchSettings, Room};
 use crate::memory::{Answer as Account, Held, LOOK_AGAIN, Place};
@@ -95,13 +95,14 @@ pub struct LibrdkafkaReader {
 
 impl LibrdkafkaReader {
     /// A reader called `name` in its threads' names and in the log. Nothing is connected and there is no thread before
-    /// the first seek. `ready` is signalled when `poll` may have something.
+    /// the first seek. `ready` is signalled when `poll` may have something; `held` counts what its answers hold.
     pub fn new(
         name: &str,
         group: &str,
         connection: Arc<Connection>,
         settings: Arc<FetchSettings>,
         ready: Sender<()>,
+        held: Held,
     ) -> Self {
         let asks = Arc::clone(&connection);
         let make = move || Inquiry::new(Arc::clone(&asks));
@@ -123,7 +124,7 @@ impl LibrdkafkaReader {
             polled: Instant::now(),
             more: false,
             taken: Held::default(),
-            held: Held::default(),
+            held,
             queued: None,
             place: None,
             last_trouble: None,
@@ -400,10 +401,6 @@ impl Reader for LibrdkafkaReader {
 
     fn state(&self, partition: &TopicPartition) -> Option<PartState> {
         self.parts.iter().find(|part| part.name == *partition).map(Partition::state)
-    }
-
-    fn held(&self) -> Held {
-        self.held.clone()
     }
 }
 

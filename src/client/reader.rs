@@ -11,7 +11,6 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use super::{Call, Event, Fault, Room};
-use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
 
 /// What a reader has to tell its client. Gathered by the reader, taken by the client after each call.
@@ -41,12 +40,14 @@ impl Told {
 /// How it stands with one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartState {
-    /// It has a position, and is read.
-    pub is_read: bool,
-    /// It was read at some time, or is.
+    /// Its position; with none it is not read.
+    pub position: Option<Offset>,
+    /// It had a position at some time, or has one.
     pub was_read: bool,
     /// It can't be read at present.
     pub is_failing: bool,
+    /// And that was told.
+    pub is_told_failing: bool,
 }
 
 /// See the module's text. Owned and called by the client's thread.
@@ -77,7 +78,4 @@ pub trait Reader: Send {
 
     /// How it stands with a partition; `None` if it was not added.
     fn state(&self, partition: &TopicPartition) -> Option<PartState>;
-
-    /// What its answers hold.
-    fn held(&self) -> Held;
 }

@@ -24,6 +24,9 @@ impl fmt::Display for Library {
     }
 }
 
+/// Whether this program was built with librdkafka.
+pub const HAS_LIBRDKAFKA: bool = cfg!(feature = "librdkafka");
+
 /// Which records of transactions are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
@@ -81,6 +84,16 @@ pub struct Reading {
     pub library: Option<Library>,
     /// Who decides about partitions.
     pub membership: Membership,
+}
+
+impl Reading {
+    /// Whether librdkafka may read them, now or when the other library can't.
+    pub fn may_use_librdkafka(&self) -> bool {
+        match (self.library, &self.membership) {
+            (Some(library), Membership::None(_)) => library == Library::Librdkafka,
+            (None, _) | (_, Membership::Group { .. }) => HAS_LIBRDKAFKA,
+        }
+    }
 }
 
 impl Default for Reading {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{FAILURE, OK};
-use crate::client::kafka;
+use crate::client::control;
 use crate::client::{Fault, Inspect};
 use crate::config::{self, Config, LoadError, TopicSettings};
 use crate::plan::Plan;
@@ -67,7 +67,7 @@ pub(super) fn settings<'c>(config: &'c Config, topic: &str) -> Option<&'c TopicS
 
 /// The cluster of `config`.
 pub(super) fn cluster(config: &Config) -> Box<dyn Inspect> {
-    kafka::inspect(Arc::new(config.kafka.connection()))
+    control::inspect(Arc::new(config.kafka.connection()))
 }
 
 /// One look at the cluster, with judgements that know how short the time was.

@@ -137,7 +137,8 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
             let Some(settings) = ask::settings(config, topic) else { continue };
             let own: Vec<&Row> = rows.iter().filter(|row| row.group == one.group && row.topic == *topic).collect();
             let parts = own.iter().filter(|row| row.partition.is_some());
-            let parts = parts.map(|row| part(&mut *cluster, row, &trends, &before, &after)).collect();
+            let old = !settings.reading.may_use_librdkafka();
+            let parts = parts.map(|row| part(&mut *cluster, row, &trends, &before, &after, old)).collect();
             let group = Group {
                 name: one.group.clone(),
                 members: members.get(one.group.as_str()).cloned().unwrap_or(Ok(Vec::new())),
@@ -180,18 +181,19 @@ fn own_state(config: &Config, running: &Running) -> (Option<Status>, Option<Resu
     }
 }
 
-/// Gathers what is known of one partition. Asks for the batch that is read next, if there is something to read.
-fn part(cluster: &mut dyn Inspect, row: &Row, trends: &Trends, before: &Worker, after: &Worker) -> Part {
+/// Gathers what is known of one partition. Asks for the batch that is read next, if there is something to read. `old`: it is
+/// read with the crate `kafka`.
+fn part(cluster: &mut dyn Inspect, row: &Row, trends: &Trends, before: &Worker, after: &Worker, old: bool) -> Part {
     let partition = TopicPartition::new(row.topic.clone(), row.partition.unwrap_or_default());
     let trend = trends.get(&row.group, &partition);
     let ahead = row.seen.as_ref().ok().filter(|seen| seen.readable() > 0).map(|seen| {
         let start = seen.bounds.log_start;
-        cluster.ahead(&partition, seen.committed.map_or(start, |committed| committed.max(start)))
+        cluster.ahead(&partition, seen.committed.map_or(start, |committed| committed.max(start)), old)
     });
     // What is written at present may have another size than what is read at present.
     let newest = row.rates.filter(|rates| rates.produced > 0.0).and_then(|_| {
         let end = row.seen.as_ref().ok()?.bounds.log_end;
-        cluster.ahead(&partition, Offset::new(end.get().checked_sub(1)?)?).ok()?
+        cluster.ahead(&partition, Offset::new(end.get().checked_sub(1)?)?, old).ok()?
     });
     Part {
         first: trend.and_then(|trend| trend.first()).copied(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::{FAILURE, OK, USAGE, ask};
 use crate::cli::Offsets;
-use crate::client::{Bounds, Fault, Manage, Topic, kafka};
+use crate::client::{Bounds, Fault, Manage, Topic, control};
 use crate::config::{Config, TopicSettings};
 use crate::record::TopicPartition;
 
@@ -65,7 +65,7 @@ fn load(path: &Path, topics: &[String]) -> Result<(Config, Vec<TopicSettings>), 
 }
 
 fn cluster(config: &Config) -> Box<dyn Manage> {
-    kafka::manage(Arc::new(config.kafka.connection()))
+    control::manage(Arc::new(config.kafka.connection()))
 }
 
 /// A partition, and what has to be known of it to move an offset in it.

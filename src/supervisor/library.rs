@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::client::{Client, Cluster, Connection, KnownHosts, Remembered, kafka};
+use crate::client::assigned::AssignedClient;
+use crate::client::{Client, Cluster, Connection, KnownHosts, Remembered, control};
 use crate::config::{Config, KafkaSettings, LoadError};
 use crate::plan::ConsumerPlan;
 
@@ -21,8 +22,8 @@ pub struct Library {
 }
 
 impl Library {
-    /// The clients over the crate `kafka`.
-    pub fn kafka() -> Self {
+    /// The clients of real clusters.
+    pub fn real() -> Self {
         // Who has answered so far is known to all of them, whatever else they are told.
         let known = KnownHosts::default();
         let connect = move |kafka: &KafkaSettings| Arc::new(Connection { known: known.clone(), ..kafka.connection() });
@@ -30,9 +31,10 @@ impl Library {
         let client = move |plan: &ConsumerPlan, remembered: &[Remembered]| -> Box<dyn Client> {
             let topics = plan.settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let (connection, fetch) = (connect(&plan.kafka), Arc::new(plan.fetch.clone()));
-            Box::new(kafka::KafkaClient::new(&plan.name, &plan.settings.group, topics, connection, fetch, remembered))
+            let (name, group, reading) = (&plan.name, &plan.settings.group, plan.reading.clone());
+            Box::new(AssignedClient::new(name, group, topics, connection, fetch, reading, remembered))
         };
-        Self { client: Arc::new(client), cluster: Arc::new(move |kafka| kafka::cluster(connect_cluster(kafka))) }
+        Self { client: Arc::new(client), cluster: Arc::new(move |kafka| control::cluster(connect_cluster(kafka))) }
     }
 }
 

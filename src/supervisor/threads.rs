@@ -62,7 +62,7 @@ pub(super) struct Exit {
 pub(super) fn spawn(role: Role, exits: &Sender<Exit>, body: impl FnOnce() -> End + Send + 'static) -> io::Result<()> {
     let exits = exits.clone();
     thread::Builder::new().name(role.to_string()).spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(body)).map_err(|panic| crate::client::kafka::panic_text(&*panic));
+        let result = catch_unwind(AssertUnwindSafe(body)).map_err(|panic| crate::client::link::panic_text(&*panic));
         // A supervisor that is gone needs no word.
         let _ = exits.send(Exit { role, result });
     })?;

@@ -221,6 +221,10 @@ fn versions_decide_which_client_can_read() {
     assert!(matches!(require(&[[1, 0, 4], [3, 0, 2]]), Err(Fault::TooOld { lacks: "Metadata 4", .. })));
     // What a controller of Kafka 3.9 serves of these: Fetch and ApiVersions.
     assert!(matches!(require(&[[1, 0, 17], [18, 0, 4]]), Err(Fault::NoMetadata { .. })));
+    let require = |apis: &[[i16; 3]]| connect(vec![versions(apis)], LONG).unwrap().require();
+    assert_eq!(require(&[[1, 4, 18], [3, 0, 13]]), Ok(()));
+    assert!(matches!(require(&[[1, 4, 18], [3, 0, 3]]), Err(Fault::TooOld { lacks: "Metadata 4", .. })));
+    assert!(matches!(require(&[[1, 4, 18]]), Err(Fault::NoMetadata { .. })));
     let mut wire = connect(vec![versions(&[[2, 0, 0]])], LONG).unwrap();
     assert!(matches!(wire.bounds(&[]), Err(Fault::TooOld { lacks: "ListOffsets 1", .. })));
 }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use worker::client::librdkafka::LibrdkafkaReader;
 use worker::client::reader::Reader;
 use worker::client::{Bounds, Connection, Event, Fault, FetchSettings, Isolation, Room, Security};
-use worker::memory::Reserve;
+use worker::memory::{Held, Reserve};
 use worker::record::{Offset, TopicPartition};
 
 /// Longer than any test needs that does not hang.
@@ -90,7 +90,7 @@ impl Harness {
         let connection = connection(bootstrap);
         let (tx, ready) = bounded(1);
         let shared = Arc::new(connection.clone());
-        let reader = LibrdkafkaReader::new("t", "g", shared, Arc::new(fetch_settings(&settings)), tx);
+        let reader = LibrdkafkaReader::new("t", "g", shared, Arc::new(fetch_settings(&settings)), tx, Held::default());
         Self {
             reader,
             ready,

@@ -15,7 +15,7 @@ const SMALLEST: usize = 16 << 10;
 /// [`LOOK_AGAIN`](crate::memory::LOOK_AGAIN).
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(200);
 
-impl KafkaClient {
+impl KafkaReader {
     /// What to ask `broker` next. Questions that concern one partition alone, and the common fetch of
     /// all others, go by turns: neither waits for the other longer than one call takes.
     pub(super) fn choose(
@@ -166,7 +166,7 @@ impl KafkaClient {
 
     /// The reserve, if it is there for this consumer; else a place in line for it.
     fn borrow(&mut self, now: Instant) -> Option<Loan> {
-        let line_up = || self.settings.reserve.line_up(&self.name, self.ready.0.clone());
+        let line_up = || self.settings.reserve.line_up(&self.name, self.ready.clone());
         match self.place.take().unwrap_or_else(line_up).take(now) {
             Ok(loan) => Some(loan),
             Err(place) => {

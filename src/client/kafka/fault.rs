@@ -41,15 +41,21 @@ pub(super) fn meaning(call: &'static str, peer: &str, error: &Error) -> Meaning 
 }
 
 /// What a batch with this codec, up to the offset `last`, means for this client, if it can't decode it.
-pub(super) fn unreadable(codec: Codec, offset: Offset, last: Option<Offset>) -> Option<Fault> {
+pub(in crate::client) fn unreadable(codec: Codec, offset: Offset, last: Option<Offset>) -> Option<Fault> {
     let unreadable = !matches!(codec, Codec::None | Codec::Gzip | Codec::Snappy);
     unreadable.then(|| Fault::Unreadable { offset, last, what: format!("codec={codec}") })
 }
 
 /// The broker does not convert for the old version of Fetch that this client speaks.
-pub(super) fn no_down_conversion(offset: Offset) -> Fault {
+pub(in crate::client) fn no_down_conversion(offset: Offset) -> Fault {
     let what = "down-conversion is disabled on the broker or the topic: message.downconversion.enable".to_owned();
     Fault::Unreadable { offset, last: None, what }
+}
+
+/// Only another library can tell whether a transaction was committed.
+pub(super) fn in_transaction(offset: Offset, last: Offset) -> Fault {
+    let what = "written in a transaction, of which old fetches do not tell whether it was aborted".to_owned();
+    Fault::Unreadable { offset, last: Some(last), what }
 }
 
 /// How the end of a connection is reported; an answer that ends too early is one, too.

@@ -10,6 +10,7 @@ use crate::client::Bounds;
 use crate::memory::Loan;
 use crate::wire::Header;
 use kafka::error::KafkaCode;
+use std::collections::VecDeque;
 
 /// What was asked over a link, to know its answer by.
 pub(super) enum Asked {
@@ -52,6 +53,8 @@ pub(super) struct DataLink {
     pub(super) not_before: Option<Instant>,
     /// It did not answer in time: before the next fetch it has to answer a small question.
     pub(super) hung: bool,
+    /// It was told to be in trouble.
+    troubled: bool,
     backoff: Backoff,
 }
 
@@ -64,7 +67,7 @@ impl DataLink {
     }
 }
 
-impl KafkaClient {
+impl KafkaReader {
     /// When a data link wants attention: a deadline, or the end of a wait.
     pub(super) fn data_wakes(&self) -> impl Iterator<Item = Instant> + '_ {
         let deadlines = self.data.values().filter_map(|data| data.link.deadline());
@@ -125,7 +128,7 @@ impl KafkaClient {
                     return self.link_failed(broker, fault, now);
                 }
                 if matches!(fault, Fault::Refused { .. } | Fault::NoLeader) {
-                    self.survey_soon(now);
+                    self.told.survey_soon = true;
                 }
                 self.with_part(&asked, |part, events| part.fail(fault, now, events));
             }
@@ -143,7 +146,9 @@ impl KafkaClient {
             data.hung = false;
             data.backoff.reset();
         }
-        self.well(broker);
+        if self.data.get_mut(broker).is_some_and(|data| std::mem::take(&mut data.troubled)) {
+            self.told.well(broker);
+        }
     }
 
     fn link_failed(&mut self, broker: &str, fault: Fault, now: Instant) {
@@ -152,6 +157,7 @@ impl KafkaClient {
             data.asked = None;
             data.not_before = Some(now + data.backoff.next_wait());
             data.hung |= matches!(fault, Fault::Silent { .. });
+            data.troubled = true;
         }
         // A broker that may be gone has to answer a small question before anything is borrowed for it.
         for part in self.parts.iter_mut().filter(|part| part.leader.as_deref() == Some(broker)) {
@@ -160,8 +166,8 @@ impl KafkaClient {
             }
         }
         // Its partitions may have another leader by now.
-        self.survey_soon(now);
-        self.trouble(broker, fault);
+        self.told.survey_soon = true;
+        self.told.trouble(broker, fault);
     }
 
     /// Runs `act` on the partition, if it still is where it was when it was asked.
@@ -170,14 +176,14 @@ impl KafkaClient {
             part.name == asked.name && part.epoch == asked.epoch && part.position == Some(asked.position)
         };
         if let Some(part) = self.parts.iter_mut().find(same) {
-            act(part, &mut self.events);
+            act(part, &mut self.told.events);
         }
     }
 
     fn fetched(&mut self, fetched: &Fetched, mut loan: Option<Loan>, asked: &[AskedPart], now: Instant) {
         let held = self.held.answer();
         if !fetched.moved.is_empty() {
-            self.survey_soon(now);
+            self.told.survey_soon = true;
         }
         for asked in asked {
             let found = fetched.response.as_ref().and_then(|response| {
@@ -228,7 +234,7 @@ impl KafkaClient {
                 part.step = Step::Fetch;
             }),
             code => {
-                self.survey_soon(now);
+                self.told.survey_soon = true;
                 let fault = Fault::Refused { call: "Fetch", code: format!("{code:?}") };
                 self.with_part(asked, |part, events| part.fail(fault, now, events));
             }
@@ -252,7 +258,7 @@ impl KafkaClient {
             Header::Inconclusive { .. } => self.with_part(asked, |part, _| part.retry(now)),
             Header::OutOfRange => self.with_part(asked, |part, _| part.step = Step::Bounds),
             Header::Refused(fault) => {
-                self.survey_soon(now);
+                self.told.survey_soon = true;
                 let fault = fault.clone();
                 self.with_part(asked, |part, events| {
                     part.step = Step::Fetch;
@@ -264,7 +270,7 @@ impl KafkaClient {
 
     /// Starts a call on each idle link whose partitions want something.
     pub(super) fn start_data(&mut self, room: Room, now: Instant) {
-        let queued: usize = self.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
+        let queued: usize = self.told.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
         let held: usize = self.parts.iter().map(Partition::held_bytes).sum();
         let reserved: usize = self.data.values().map(DataLink::reserved).sum();
         // An answer stays as a whole until the last of its records is done, and those of one topic may
@@ -299,12 +305,13 @@ impl KafkaClient {
             (Arc::clone(&self.connection), Arc::clone(&self.settings), broker.to_owned());
         let make = move || Data::new(Arc::clone(&connection), Arc::clone(&settings), address.clone());
         DataLink {
-            link: Link::new(format!("link:{}/{broker}", self.name), self.ready.0.clone(), make),
+            link: Link::new(format!("link:{}/{broker}", self.name), self.ready.clone(), make),
             asked: None,
             turn: 0,
             last_was_own: false,
             not_before: None,
             hung: false,
+            troubled: false,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
         }
     }

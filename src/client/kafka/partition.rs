@@ -10,9 +10,10 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Run;
-use super::fault::unreadable;
+use super::fault::{in_transaction, unreadable};
 use super::fetch_size::FetchSize;
 use crate::backoff::Backoff;
+use crate::client::reader::PartState;
 use crate::client::{Bounds, Event, Fault};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::wire::{Batch, Codec};
@@ -23,7 +24,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// take the batch away, or a broker's setting may change.
 const SLOW_RETRY: Duration = Duration::from_secs(30);
 /// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
-pub(super) const TELL_AFTER: Duration = Duration::from_secs(2);
+const TELL_AFTER: Duration = Duration::from_secs(2);
 
 /// An answer that says nothing of a partition is common under a quota, and soon followed by one that does.
 /// After so long it is a trouble to be told.
@@ -49,6 +50,8 @@ pub(super) enum Step {
 /// Why a header is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
+    /// Nothing of it was delivered yet: a transaction is another library's.
+    First,
     /// An answer did not begin at the position.
     Suspicion,
     /// The fetch size does not fit the data.
@@ -82,13 +85,17 @@ pub(super) struct Partition {
     unanswered: Option<Instant>,
     backoff: Backoff,
     told_transactions: bool,
+    /// Another library takes over what was written in transactions.
+    may_hand_over: bool,
+    /// The first batch was looked at since the last seek.
+    looked: bool,
 }
 
 impl Partition {
-    pub(super) fn new(name: TopicPartition, leader: Option<String>, limit: usize) -> Self {
+    pub(super) fn new(name: TopicPartition, limit: usize, may_hand_over: bool) -> Self {
         Self {
             name,
-            leader,
+            leader: None,
             position: None,
             epoch: 0,
             step: Step::Fetch,
@@ -103,6 +110,8 @@ impl Partition {
             unanswered: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             told_transactions: false,
+            may_hand_over,
+            looked: false,
         }
     }
 
@@ -114,11 +123,17 @@ impl Partition {
         self.not_before = None;
         self.held = None;
         self.unanswered = None;
+        self.looked = false;
     }
 
-    /// Whether it can't be read at present.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failing_since.is_some()
+    /// How it stands with it.
+    pub(super) fn state(&self) -> PartState {
+        PartState {
+            position: self.position,
+            was_read: self.epoch > 0,
+            is_failing: self.failing_since.is_some(),
+            is_told_failing: self.failing.is_some(),
+        }
     }
 
     /// Bytes of memory that an answer holds which is not proved yet.
@@ -142,6 +157,10 @@ impl Partition {
             _ => None,
         };
         match run {
+            Some(run) if self.may_hand_over && !self.looked => {
+                self.held = Some(run);
+                self.step = Step::Header(Why::First);
+            }
             Some(run) if run.first == position || exact.is_some() => {
                 let begins_held = self.held.as_ref().is_some_and(|held| held.first == run.first);
                 let run = if begins_held { self.held.take().unwrap_or(run) } else { run };
@@ -187,9 +206,13 @@ impl Partition {
         let begins_behind = batch.details.is_some() && batch.base > position;
         let control = batch.details.is_some_and(|details| details.control);
         let codec = batch.details.map_or(Codec::None, |details| details.codec);
+        let transactional = batch.details.is_some_and(|details| details.transactional);
+        self.looked |= last >= position;
         if last < position {
             // An answer to something else, or a log that was cut meanwhile: no proof of anything.
             self.retry(now);
+        } else if self.may_hand_over && transactional {
+            self.fail(in_transaction(position, last), now, events);
         } else if begins_behind {
             self.advance(batch.base, events);
         } else if control {
@@ -201,8 +224,12 @@ impl Partition {
             self.fail(Fault::TooLarge { offset: position, size: batch.size, limit, setting }, now, events);
         } else {
             self.size.header(batch.size, codec != Codec::None);
+            let whole = self.held.take_if(|run| why == Why::First && run.first == position);
+            if let Some(run) = whole {
+                return self.deliver(run, self.size.ask(), events);
+            }
             self.step = match why {
-                Why::Size => Step::Fetch,
+                Why::Size | Why::First => Step::Fetch,
                 Why::Suspicion | Why::Undecodable => {
                     // A compressed one is taken to expand as those before it did.
                     let expansion = if codec == Codec::None { 1.0 } else { self.expansion };
@@ -342,7 +369,7 @@ mod tests {
 
     #[test]
     fn answers_that_say_nothing_for_long_are_a_trouble_and_an_answer_ends_it() {
-        let mut part = Partition::new(TopicPartition::new("t", 0), None, 1 << 20);
+        let mut part = Partition::new(TopicPartition::new("t", 0), 1 << 20, false);
         part.seek(Some(Offset::default()));
         let (start, mut events) = (Instant::now(), Vec::new());
         for seconds in [0, 10, 29] {

@@ -102,9 +102,10 @@ impl Partition {
 
     pub(super) fn state(&self) -> PartState {
         PartState {
-            is_read: self.position.is_some(),
+            position: self.position,
             was_read: self.was_read,
             is_failing: self.failing_since.is_some(),
+            is_told_failing: self.failing.is_some(),
         }
     }
 

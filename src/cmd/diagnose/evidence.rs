@@ -28,7 +28,7 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
         Err(fault) => lines.push(format!("the members of group {} are not known: {fault}", facts.group.name)),
     }
     lines.extend(facts.parts.iter().filter_map(|part| facts.unreadable(part)).map(|fault| fault.to_string()));
-    lines.extend(facts.parts.iter().filter_map(transactional));
+    lines.extend(facts.parts.iter().filter_map(|part| transactional(facts, part)));
     lines.extend(facts.parts.iter().filter_map(|part| set_from_outside(facts, part)));
     lines.extend(facts.parts.iter().filter_map(|part| next_start(facts, part)));
     if let Some((base, offsets)) = &facts.group.base {
@@ -95,8 +95,9 @@ fn offsets(facts: &Facts<'_>, part: &Part) -> String {
 }
 
 /// What is readable, and is not what a consumer of committed records would get.
-fn transactional(part: &Part) -> Option<String> {
-    let ahead = part.ahead.as_ref()?.as_ref().ok()?.filter(|ahead| ahead.transactional)?;
+fn transactional(facts: &Facts<'_>, part: &Part) -> Option<String> {
+    let old = !facts.settings.reading.may_use_librdkafka();
+    let ahead = part.ahead.as_ref()?.as_ref().ok()?.filter(|ahead| old && ahead.transactional)?;
     Some(format!(
         "partition {}: the batch at offset {} belongs to a transaction: this client delivers the records of aborted ones, too",
         part.number, ahead.offset

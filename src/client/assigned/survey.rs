@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::control::TopicState;
-use super::partition::TELL_AFTER;
 use super::*;
-use crate::client::Assignment;
+use crate::client::Loss;
+use crate::client::control::TopicState;
 use crate::record::TopicId;
 
 /// How often a topic that does not exist, or a partition that can't be started, is looked for.
@@ -13,6 +12,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A topic that was there counts as deleted when it has been missing for so long: a broker that has
 /// just started may not know all topics yet.
 const GONE_AFTER: Duration = Duration::from_secs(5);
+
+/// A partition that can't be started is a trouble to be told when that has lasted for so long; less is a leader
+/// that moves.
+const TELL_AFTER: Duration = Duration::from_secs(2);
 
 /// A cluster that was just made has no coordinator for its first groups yet; it is a trouble after so long.
 const COORDINATOR_COMES: Duration = Duration::from_secs(5);
@@ -59,7 +62,7 @@ impl Known {
     }
 }
 
-impl KafkaClient {
+impl AssignedClient {
     /// Looks at the metadata as soon as the link allows.
     pub(super) fn survey_soon(&mut self, now: Instant) {
         let soon = now + self.survey_backoff.next_wait();
@@ -70,7 +73,7 @@ impl KafkaClient {
         if self.survey.is_busy() || now < self.survey_due {
             return;
         }
-        let held: HashSet<TopicPartition> = self.parts.iter().map(|part| part.name.clone()).collect();
+        let held: HashSet<TopicPartition> = self.parts.iter().cloned().collect();
         let (topics, group) = (self.topics.clone(), self.group.clone());
         // Some hosts may have to time out before one answers, and the group is asked as well.
         let hosts = u32::try_from(self.connection.bootstrap_servers.len()).unwrap_or(u32::MAX);
@@ -95,7 +98,7 @@ impl KafkaClient {
                 self.survey.replace();
                 self.survey_backoff.reset();
                 self.survey_fails = None;
-                self.well(SURVEY);
+                self.well(&Place::Survey);
                 self.surveyed(survey, now);
             }
             Err(fault) => self.survey_failed(fault, now),
@@ -109,7 +112,7 @@ impl KafkaClient {
             log::debug!("no coordinator yet group_id={} error=\"{fault}\"", self.group);
             return;
         }
-        self.trouble(SURVEY, fault);
+        self.trouble(Place::Survey, fault);
     }
 
     fn surveyed(&mut self, survey: Survey, now: Instant) {
@@ -124,7 +127,7 @@ impl KafkaClient {
                     self.present(&topic, id, &partitions);
                     let has = |number: i32| {
                         let listed = |name: &TopicPartition| name.topic == topic && name.partition == number;
-                        self.parts.iter().any(|p| listed(&p.name)) || survey.found.iter().any(|a| listed(&a.partition))
+                        self.parts.iter().any(listed) || survey.found.iter().any(|a| listed(&a.partition))
                     };
                     look_again |= partitions.iter().any(|(number, _)| !has(*number));
                 }
@@ -134,8 +137,7 @@ impl KafkaClient {
                 }
                 TopicState::Unknown(fault) => {
                     look_again = true;
-                    let lead = format!("topic {topic}");
-                    self.trouble(&lead, fault);
+                    self.trouble(Place::Topic(topic), fault);
                 }
             }
         }
@@ -172,12 +174,11 @@ impl KafkaClient {
                     Some(at) => self.in_group.insert(assignment.partition.clone(), at),
                     None => self.in_group.remove(&assignment.partition),
                 };
-                let limit = self.settings.max_partition_bytes.min(self.settings.memory);
-                self.parts.push(Partition::new(assignment.partition.clone(), None, limit));
+                self.hold(&assignment.partition, &survey.old_fetch);
             }
             self.events.push_back(Event::Assigned(round));
         }
-        self.assign_leaders(now);
+        self.tidy(now);
         if look_again {
             // A topic that was just made has no leaders for a moment.
             let lately = |since: &Instant| now.saturating_duration_since(*since) < LOOK_AGAIN;
@@ -223,7 +224,7 @@ impl KafkaClient {
     }
 
     fn present(&mut self, topic: &Arc<str>, id: Option<TopicId>, partitions: &[(i32, Option<String>)]) {
-        self.well(&format!("topic {topic}"));
+        self.well(&Place::Topic(Arc::clone(topic)));
         let known = self.known.entry(Arc::clone(topic)).or_insert_with(|| {
             let first = partitions.iter().map(|(number, _)| *number).collect();
             Known::Present { first, appeared: false, id, told: false, missing_since: None }
@@ -269,43 +270,26 @@ impl KafkaClient {
     fn forget(&mut self, topic: &Arc<str>) {
         let was = match self.known.remove(topic) {
             Some(Known::Present { id: Some(id), .. }) => {
-                let of_topic = self.parts.iter().filter(|part| part.name.topic == *topic);
-                Some((id, of_topic.map(|part| part.name.partition).collect()))
+                let of_topic = self.parts.iter().filter(|part| part.topic == *topic);
+                Some((id, of_topic.map(|part| part.partition).collect()))
             }
             Some(Known::Missing(was)) => was,
             Some(Known::Present { id: None, .. }) | None => None,
         };
         self.known.insert(Arc::clone(topic), Known::Missing(was));
         let lost = |name: &TopicPartition| name.topic == *topic;
-        let names: Vec<_> = self.parts.iter().map(|p| p.name.clone()).filter(lost).collect();
+        let names: Vec<_> = self.parts.iter().filter(|name| lost(name)).cloned().collect();
         self.events.retain(|event| !matches!(event, Event::Span(span) if lost(&span.partition)));
-        self.parts.retain(|part| !lost(&part.name));
+        for name in &names {
+            if let Some(reader) = self.reader_of(name) {
+                reader.remove(name);
+            }
+        }
+        self.parts.retain(|name| !lost(name));
         self.leaders.retain(|name, _| !lost(name));
         self.unstarted.retain(|name, _| !lost(name));
         if !names.is_empty() {
-            self.events.push_back(Event::Lost(names));
-        }
-    }
-
-    /// Gives each partition its leader, and drops the links that no partition needs any more.
-    fn assign_leaders(&mut self, now: Instant) {
-        for part in &mut self.parts {
-            let leader = self.leaders.get(&part.name).cloned();
-            if leader.is_some() && leader != part.leader {
-                // Waits that were meant for the old leader are over.
-                part.not_before = None;
-            }
-            if leader.is_none() && part.position.is_some() {
-                // Nobody is asked for it, so that nobody else would say that it stands still.
-                part.fail(Fault::NoLeader, now, &mut self.events);
-            }
-            part.leader = leader;
-        }
-        let needed: BTreeSet<&String> = self.parts.iter().filter_map(|part| part.leader.as_ref()).collect();
-        let stale: Vec<String> = self.data.keys().filter(|broker| !needed.contains(broker)).cloned().collect();
-        for broker in stale {
-            self.data.remove(&broker);
-            self.well(&broker);
+            self.events.push_back(Event::Lost(names, Loss::TopicDeleted));
         }
     }
 }

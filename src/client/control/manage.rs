@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::control::{Control, TopicState};
+use super::{Control, TopicState};
 use crate::client::{Committed, Fault, Manage, Topic};
 use crate::record::{Offset, TopicPartition};
 

@@ -3,7 +3,6 @@
 //! One call at a time, so that no commit of ours is under way while the group is read. A commit of a
 //! link that was given up may still land later: the consumer recognizes it by its offset.
 
-use super::control::Control;
 use super::*;
 
 /// What is under way on the group's link.
@@ -13,7 +12,7 @@ pub(super) enum GroupCall {
     ReadBack,
 }
 
-impl KafkaClient {
+impl AssignedClient {
     pub(super) fn collect_group(&mut self, now: Instant) {
         let Some(reply) = self.group_link.reply(now) else { return };
         match (std::mem::replace(&mut self.group_call, GroupCall::None), reply) {
@@ -65,7 +64,7 @@ impl KafkaClient {
         let (group, asked) = (self.group.clone(), offsets.clone());
         // Of a partition that was never read it is the first position that is committed. A
         // member that was there meanwhile may have committed one of its own.
-        let unread = |name: &TopicPartition| self.parts.iter().any(|p| p.name == *name && p.epoch == 0);
+        let unread = |name: &TopicPartition| self.state_of(name).is_some_and(|state| !state.was_read);
         let first: Vec<TopicPartition> =
             offsets.iter().map(|(name, _)| name.clone()).filter(|name| self.taken && unread(name)).collect();
         // What has not changed is committed again so that the group does not forget it; not over what
@@ -84,8 +83,10 @@ impl KafkaClient {
     fn start_read_back(&mut self, now: Instant) {
         self.read_back_due = now + self.connection.metadata_max_age;
         // A topic that fails may be about to be gone, with all that its group had of it.
-        let read = self.parts.iter().filter(|part| part.position.is_some() && !part.is_failing());
-        let of: Vec<TopicPartition> = read.map(|part| part.name.clone()).collect();
+        let is_read = |name: &&TopicPartition| {
+            self.state_of(name).is_some_and(|state| state.position.is_some() && !state.is_failing)
+        };
+        let of: Vec<TopicPartition> = self.parts.iter().filter(is_read).cloned().collect();
         if of.is_empty() {
             return;
         }

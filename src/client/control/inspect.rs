@@ -1,7 +1,7 @@
 //! Why something does not move: what a client of this kind would meet, and who else is there.
 
-use super::control::Control;
-use super::fault::{no_down_conversion, unreadable};
+use super::Control;
+use crate::client::kafka::fault::{no_down_conversion, unreadable};
 use crate::client::{Ahead, Fault, Inspect, Member};
 use crate::record::{Offset, TopicPartition};
 use crate::wire::{Batch, Codec, Header, Wire};
@@ -16,9 +16,12 @@ impl Inspect for Control {
         self.ask_coordinator(group, |wire| wire.members(group))
     }
 
-    fn ahead(&mut self, partition: &TopicPartition, at: Offset) -> Result<Option<Ahead>, Fault> {
+    fn ahead(&mut self, partition: &TopicPartition, at: Offset, old: bool) -> Result<Option<Ahead>, Fault> {
         let leader = self.leader(partition).cloned().ok_or(Fault::NoLeader)?;
         let mut wire = self.connect(&leader)?;
+        if old {
+            wire.require_old_fetch()?;
+        }
         let mut offset = at;
         for _ in 0..MARKERS {
             let Some(batch) = header(&mut wire, partition, offset)? else { return Ok(None) };
@@ -30,11 +33,12 @@ impl Inspect for Control {
                 continue;
             }
             let codec = batch.details.map_or(Codec::None, |details| details.codec);
-            if let Some(fault) = unreadable(codec, offset, batch.details.map(|details| details.last)) {
+            let unreadable = unreadable(codec, offset, batch.details.map(|details| details.last));
+            if let Some(fault) = unreadable.filter(|_| old) {
                 return Err(fault);
             }
             let (topic, number) = (&partition.topic, partition.partition);
-            if batch.size <= WORTH_CONVERTING && !wire.serves_old_fetch(topic, number, offset, batch.size)? {
+            if old && batch.size <= WORTH_CONVERTING && !wire.serves_old_fetch(topic, number, offset, batch.size)? {
                 return Err(no_down_conversion(offset));
             }
             let (records, transactional) =

@@ -1,17 +1,22 @@
-//! The session of a control link: everything a client asks of its cluster but records.
+//! Everything that is asked of a cluster but records: the session of a client's control links, and what the observer
+//! and an operator's commands ask.
 //!
-//! Opens wire sockets for it, because the crate can't ask without harm: it creates a topic by asking
+//! Opens wire sockets for it, because the crate `kafka` can't ask without harm: it creates a topic by asking
 //! for its metadata, drops all answers when one partition fails, needs the metadata of all topics for a
 //! question about a group, and repeats a commit that is not answered without an end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::coordinators::Coordinators;
-use super::open_wire;
-use crate::client::{Assignment, Bounds, Cluster, Connection, Fault, Member};
+use crate::client::{Assignment, Bounds, Cluster, Connection, Fault, Inspect, Manage, Member};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
+
+mod coordinators;
+mod inspect;
+mod manage;
+
+use coordinators::Coordinators;
 
 /// Members of a group that are named in a line of the log.
 const MEMBERS_TOLD: usize = 5;
@@ -38,6 +43,8 @@ pub(super) struct Survey {
     pub(super) unfound: Vec<(TopicPartition, Fault)>,
     /// Live members of the group that is continued, a few of them, in words.
     pub(super) members: Vec<String>,
+    /// Whether the brokers serve what the client over the crate `kafka` speaks.
+    pub(super) old_fetch: Result<(), Fault>,
 }
 
 /// See the module's text.
@@ -49,12 +56,44 @@ pub(super) struct Control {
     brokers_are_known: bool,
     leaders: HashMap<TopicPartition, Option<String>>,
     coordinators: Coordinators,
+    /// What the broker that gave the last metadata serves.
+    old_fetch: Result<(), Fault>,
+}
+
+/// A wire socket to a broker that can be asked.
+fn open_wire(connection: &Connection, host: &str) -> Result<Wire, Fault> {
+    let wire = Wire::connect_as(connection, host)?;
+    wire.require()?;
+    Ok(wire)
+}
+
+/// The cluster behind `connection`, for those who ask without consuming. Nothing is connected before
+/// the first question; each round of questions, which begins with the topics' partitions, connects anew.
+pub fn cluster(connection: Arc<Connection>) -> Box<dyn Cluster> {
+    Box::new(Control::new(connection))
+}
+
+/// The same for those who also want to know why something does not move.
+pub fn inspect(connection: Arc<Connection>) -> Box<dyn Inspect> {
+    Box::new(Control::new(connection))
+}
+
+/// The same for those who move the offsets of groups.
+pub fn manage(connection: Arc<Connection>) -> Box<dyn Manage> {
+    Box::new(Control::new(connection))
 }
 
 impl Control {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
         let coordinators = Coordinators::new(Arc::clone(&connection));
-        Self { connection, brokers: Vec::new(), brokers_are_known: false, leaders: HashMap::new(), coordinators }
+        Self {
+            connection,
+            brokers: Vec::new(),
+            brokers_are_known: false,
+            leaders: HashMap::new(),
+            coordinators,
+            old_fetch: Ok(()),
+        }
     }
 
     /// Looks the topics up, and for each partition that is not in `held` its bounds and the group's
@@ -91,7 +130,7 @@ impl Control {
         if held.is_empty() && found.iter().any(|assignment| assignment.committed.is_some()) {
             members = self.who_is_in(group);
         }
-        Ok(Survey { topics, found, unfound, members })
+        Ok(Survey { topics, found, unfound, members, old_fetch: self.old_fetch.clone() })
     }
 
     /// Commits `at`, but of the partitions `first` only what the group does not have yet: what a
@@ -228,8 +267,10 @@ impl Control {
     fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
         let mut faults = Vec::new();
         for host in self.hosts() {
-            match self.connect(&host).and_then(|mut wire| wire.metadata(topics)) {
-                Ok(view) => {
+            let asked = self.connect(&host).and_then(|mut wire| Ok((wire.metadata(topics)?, wire.require_old_fetch())));
+            match asked {
+                Ok((view, old_fetch)) => {
+                    self.old_fetch = old_fetch;
                     self.brokers = view.brokers.iter().map(|(_, address)| address.clone()).collect();
                     self.brokers_are_known = true;
                     return Ok(view);

@@ -1,0 +1,244 @@
+//! A client that holds partitions without asking anybody: the group is where offsets are stored, nothing
+//! else.
+//!
+//! Owns the links for surveys (metadata, bounds) and for the group, what is known of the topics, and the
+//! readers, one a library: which of them reads a topic is decided here. Invariants:
+//! - it never waits: `poll` collects what the links have brought, starts what can be started, and
+//!   gives events away one by one; a commit never waits behind a fetch that the broker holds;
+//! - a partition is in one reader at a time, and goes from one to the other at its position;
+//! - everything but records goes over the wire socket, whatever reads the records.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::control::{Control, Survey};
+use super::link::Link;
+use super::reader::Reader;
+use super::reading::Library;
+use super::{Assignment, Call, Client, Connection, Event, Fault, FetchSettings, Reading, Remembered, Retry, Room};
+use crate::backoff::Backoff;
+use crate::memory::Held;
+use crate::record::{Offset, TopicPartition};
+
+mod group;
+mod library;
+mod survey;
+
+use group::GroupCall;
+use survey::Known;
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// A broker that comes back is found again within this and the time of a connect.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// The outcome of a call on the survey's or the group's link.
+enum ControlReply {
+    Surveyed(Result<Survey, Fault>),
+    Committed(Result<Vec<Assignment>, Fault>),
+    ReadBack(Result<Vec<(TopicPartition, Option<Offset>)>, Fault>),
+}
+
+/// What can be in trouble.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// The link for surveys.
+    Survey,
+    /// What is known of one topic.
+    Topic(Arc<str>),
+    /// A reader's connection.
+    Reader(Library, String),
+}
+
+/// A client of one group and its topics. See [`Client`].
+pub struct AssignedClient {
+    name: String,
+    group: String,
+    topics: Vec<Arc<str>>,
+    connection: Arc<Connection>,
+    settings: Arc<FetchSettings>,
+    reading: Reading,
+    ready: (Sender<()>, Receiver<()>),
+    survey: Link<Control, ControlReply>,
+    survey_due: Instant,
+    survey_backoff: Backoff,
+    /// Since when surveys fail, told or not.
+    survey_fails: Option<Instant>,
+    group_link: Link<Control, ControlReply>,
+    group_call: GroupCall,
+    /// The commit that is to be sent next.
+    commit_wanted: Option<Vec<(TopicPartition, Offset)>>,
+    /// When what the group has is looked at next.
+    read_back_due: Instant,
+    /// What the group has, as far as this client knows: what it found there or has committed.
+    in_group: HashMap<TopicPartition, Offset>,
+    /// The group had live members when something was committed last.
+    taken: bool,
+    known: BTreeMap<Arc<str>, Known>,
+    /// What an earlier run has committed.
+    remembered: HashMap<TopicPartition, Offset>,
+    /// Who leads which partition, as the last survey had it.
+    leaders: HashMap<TopicPartition, String>,
+    /// Partitions that exist and can't be started: since when, and whether that was told.
+    unstarted: BTreeMap<TopicPartition, (Instant, bool)>,
+    /// How many of them each topic was last told to have.
+    told_unstarted: HashMap<Arc<str>, usize>,
+    /// The partitions that are held.
+    parts: BTreeSet<TopicPartition>,
+    readers: BTreeMap<Library, Box<dyn Reader>>,
+    /// Who reads a topic, where that is decided.
+    libraries: HashMap<Arc<str>, Library>,
+    events: VecDeque<Event>,
+    faults: VecDeque<Fault>,
+    /// What is in trouble, and whether somebody has to do something about it.
+    troubled: BTreeMap<Place, Retry>,
+    polled: Instant,
+    /// What the readers' answers hold that are not done with, as a whole.
+    held: Held,
+}
+
+impl AssignedClient {
+    /// A client called `name` in its threads' names. `remembered`: what an earlier run has read. Nothing is connected before the first `poll`.
+    pub fn new(
+        name: &str,
+        group: &str,
+        topics: Vec<Arc<str>>,
+        connection: Arc<Connection>,
+        settings: Arc<FetchSettings>,
+        reading: Reading,
+        remembered: &[Remembered],
+    ) -> Self {
+        let (ready_tx, ready_rx) = bounded(1);
+        let control = |role: &str| {
+            let connection = Arc::clone(&connection);
+            Link::new(format!("link:{name}/{role}"), ready_tx.clone(), move || Control::new(Arc::clone(&connection)))
+        };
+        let now = Instant::now();
+        Self {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            topics,
+            survey: control("survey"),
+            survey_due: now,
+            survey_backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            survey_fails: None,
+            group_link: control("group"),
+            group_call: GroupCall::None,
+            commit_wanted: None,
+            read_back_due: now + connection.metadata_max_age,
+            in_group: HashMap::new(),
+            taken: false,
+            known: Known::from_earlier(remembered),
+            remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
+            leaders: HashMap::new(),
+            unstarted: BTreeMap::new(),
+            told_unstarted: HashMap::new(),
+            parts: BTreeSet::new(),
+            readers: BTreeMap::new(),
+            libraries: HashMap::new(),
+            events: VecDeque::new(),
+            faults: VecDeque::new(),
+            troubled: BTreeMap::new(),
+            polled: now,
+            held: Held::default(),
+            ready: (ready_tx, ready_rx),
+            connection,
+            settings,
+            reading,
+        }
+    }
+
+    /// Something is in trouble; told when it is the first time. Of a broker that goes, the reader's link and
+    /// the survey hear both, and that no broker answers is what the links to all of them have heard: it is
+    /// told once. A trouble that somebody has to do something about is always told.
+    fn trouble(&mut self, place: Place, fault: Fault) {
+        let said = match &place {
+            Place::Survey => self.troubled.keys().any(|other| matches!(other, Place::Reader(..))),
+            Place::Reader(..) => self.troubled.contains_key(&Place::Survey),
+            Place::Topic(_) => false,
+        };
+        let news = match self.troubled.get(&place) {
+            None => true,
+            Some(told) => *told == Retry::Soon && fault.retry() != Retry::Soon,
+        };
+        if news && !(said && fault.retry() == Retry::Soon) {
+            self.faults.push_back(fault.clone());
+        } else {
+            log::debug!("still in trouble place={place:?} group_id={} error=\"{fault}\"", self.group);
+        }
+        if news {
+            self.troubled.insert(place, fault.retry());
+        }
+    }
+
+    fn well(&mut self, place: &Place) {
+        if self.troubled.remove(place).is_some() && self.troubled.is_empty() {
+            self.events.push_back(Event::Connected);
+        }
+    }
+
+    /// Lets the readers do what they can, and takes what they have to tell.
+    fn read(&mut self, room: Room, now: Instant) {
+        let queued: usize = self.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
+        let room = Room { bytes: room.bytes.saturating_sub(queued) };
+        self.readers.values_mut().for_each(|reader| reader.poll(room, now));
+        self.take_told(now);
+    }
+}
+
+impl Client for AssignedClient {
+    fn ready(&self) -> &Receiver<()> {
+        &self.ready.1
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        let links = [self.survey.deadline(), self.group_link.deadline()];
+        let survey = (!self.survey.is_busy()).then_some(self.survey_due);
+        // What was due at the last poll was started then, or waits for room.
+        let later = |at: &Instant| *at > self.polled;
+        let read_back = (!self.group_link.is_busy()).then_some(self.read_back_due);
+        let readers = self.readers.values().filter_map(|reader| reader.wake());
+        links.into_iter().flatten().chain(survey).chain(read_back).filter(later).chain(readers).min()
+    }
+
+    fn poll(&mut self, room: Room) -> Result<Option<Event>, Fault> {
+        let now = Instant::now();
+        self.polled = now;
+        self.collect_group(now);
+        self.collect_survey(now);
+        self.start_group(now);
+        self.start_survey(now);
+        self.read(room, now);
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        self.faults.pop_front().map_or(Ok(None), Err)
+    }
+
+    fn seek(&mut self, partition: &TopicPartition, to: Offset) {
+        self.events.retain(|event| !matches!(event, Event::Span(span) if span.partition == *partition));
+        if let Some(reader) = self.reader_of(partition) {
+            reader.seek(partition, to);
+        }
+    }
+
+    fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
+        debug_assert!(self.commit_wanted.is_none(), "one commit at a time");
+        self.commit_wanted = Some(offsets.to_vec());
+    }
+
+    fn under_way(&self) -> Option<Call> {
+        let links = [self.survey.call(), self.group_link.call()];
+        let readers = self.readers.values().filter_map(|reader| reader.under_way());
+        links.into_iter().flatten().chain(readers).min_by_key(|call| call.since)
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(self.held.clone())
+    }
+}
