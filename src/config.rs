@@ -33,6 +33,7 @@ use crate::memory::Reserve;
 mod errors;
 mod fixed;
 mod read;
+mod reading;
 mod report;
 mod resolve;
 mod sinks;

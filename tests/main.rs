@@ -22,6 +22,7 @@ mod network;
 mod notify;
 mod offsets;
 mod out_of_range;
+mod portions;
 mod ports;
 mod real_delivery;
 mod real_diagnose;

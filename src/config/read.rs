@@ -4,6 +4,7 @@
 //! left in the file's table when the reader finishes is unknown. Values are borrowed from the parsed
 //! text: a layer costs nothing but a reference, however many topics share it.
 
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -33,9 +34,9 @@ pub(super) enum Origin {
         topic: bool,
         chosen_at: Option<usize>,
     },
-    /// The file. `inherited`: it is `[consumer]`, seen from a `[[topic]]`.
+    /// The file. `inherited`: another table of it, seen from the one that is read.
     File {
-        inherited: bool,
+        inherited: Option<&'static str>,
     },
 }
 
@@ -85,6 +86,25 @@ impl<'c, 'a> Reader<'c, 'a> {
         self.layers.iter().rev().find_map(hit)
     }
 
+    /// The layer that decided about `key`.
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        self.find(key).map(|(origin, ..)| origin)
+    }
+
+    /// What the report says of `key`; `None` if nothing sets it, or what does is wrong.
+    pub(super) fn setting(&self, key: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.key == key)
+    }
+
+    /// What a lower table says of `key` does not hold in this one.
+    pub(super) fn set_aside(&mut self, key: &'static str) {
+        let read = self.settings.len();
+        self.settings.retain(|setting| setting.key != key);
+        if self.settings.len() < read {
+            self.unset.push(key);
+        }
+    }
+
     /// The place in the file that decided about `key`.
     pub(super) fn place(&self, key: &str) -> usize {
         match self.find(key) {
@@ -108,7 +128,7 @@ impl<'c, 'a> Reader<'c, 'a> {
                 Source::Profile { name, line }
             }
             Origin::File { inherited } => {
-                let table = if inherited { "[consumer]".to_owned() } else { self.name.header.clone() };
+                let table = inherited.map_or_else(|| self.name.header.clone(), |table| format!("[{table}]"));
                 Source::File { table, line: self.context.lines.line(key.span().start) }
             }
         }
@@ -122,8 +142,10 @@ impl<'c, 'a> Reader<'c, 'a> {
     /// Adds an error about a part of `key`'s value.
     pub(super) fn wrong_at(&mut self, at: usize, key: &str, text: String) {
         // Told under the table that has it, so that it is the same error for all topics.
-        let inherited = matches!(self.find(key), Some((Origin::File { inherited: true }, ..)));
-        let path = if inherited { "consumer" } else { &self.name.path };
+        let path = match self.origin(key) {
+            Some(Origin::File { inherited: Some(table) }) => table,
+            Some(_) | None => &self.name.path,
+        };
         self.context.faults.add(at, format!("{path}.{key}"), text);
     }
 
@@ -198,6 +220,12 @@ impl<'c, 'a> Reader<'c, 'a> {
     pub(super) fn text(&mut self, key: &'static str, check: fn(&str) -> Result<(), String>) -> Option<String> {
         let parse = |v: &DeValue<'_>| value::string(v).and_then(|text| check(&text).map(|()| text));
         self.read(key, parse, |text| value::show_text(text))
+    }
+
+    /// Numbers of partitions, none twice: a list, or one text with commas, as the environment can give it.
+    pub(super) fn partitions(&mut self, key: &'static str) -> Option<BTreeSet<i32>> {
+        let show = |list: &BTreeSet<i32>| format!("{:?}", list.iter().collect::<Vec<_>>());
+        self.read(key, value::partitions, show)
     }
 
     /// A list of texts, each with its place. With `commas`, one text with commas is a list too.
