@@ -96,6 +96,9 @@ fn the_example_has_every_key() {
         config.report.iter().map(|scope| scope.title.as_str()).filter(|t| t.starts_with('[')).collect();
     let all = [
         "[kafka]",
+        "[kafka.tls]",
+        "[kafka.sasl]",
+        "[kafka.librdkafka]",
         "[consumer]",
         "[commit]",
         "[shutdown]",
@@ -142,7 +145,11 @@ fn the_example_shows_the_defaults() {
     let mut shown = good(&example_with_all_settings());
     let topics: Vec<_> = shown.topics.iter().map(|t| format!("{:?}", t.name)).collect();
     let bare = format!(
-        "[kafka]\nbootstrap_servers = '127.0.0.1:9092'\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\ntopics = [{}]\n\
+        "[kafka]\nbootstrap_servers = '127.0.0.1:9092'\n[kafka.tls]\nca = '/etc/worker/ca.pem'\n\
+         certificate = '/etc/worker/client.pem'\nkey = '/etc/worker/client.key'\n\
+         key_password_file = '/etc/worker/client.password'\n[kafka.sasl]\nmechanism = 'SCRAM-SHA-512'\n\
+         username = 'worker'\npassword_file = '/etc/worker/kafka.password'\n[kafka.librdkafka]\n\
+         'socket.keepalive.enable' = true\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\ntopics = [{}]\n\
          [gate]\nrequired_topics = ['SCHEDULE-STATION-PARAM', 'SCHEDULE-CAR-PRICE']\n[sink.drop]\n[sink.log]\n[sink.stdout]\n\
          [sink.orders]\ntype = 'file'\npath = '/var/lib/worker/orders.jsonl'\nrotate_size = '100MiB'\nrotate_keep = 10\n\
          [state]\ndir = '/var/lib/worker'\n[admin]\nlisten = '127.0.0.1:9464'\n",
@@ -258,9 +265,9 @@ fn errors_say_what_where_and_what_to_do() {
           7:1: consumer.enable_auto_commit: is no key of [consumer]; there is no such setting: offsets are always committed by the worker, and only after delivery; see [commit]; leave it out\n\
           8:1: consumer.max.poll.records: is no key of [consumer]; here it is max_poll_records under [consumer]\n\
           9:1: consumer.session: is no key of [consumer]; there is no such setting: the worker is no member of its group, so there is no session, no heartbeat and no rebalance, but with membership = \"group\"; for that it is a property under [kafka.librdkafka]; leave it out\n\
-          10:1: consumer.sasl_mechanism: is no key of [consumer]; there is no such setting: TLS and SASL are not supported; use a PLAINTEXT listener; leave it out\n\
+          10:1: consumer.sasl_mechanism: is no key of [consumer]; here it is mechanism under [kafka.sasl]\n\
           11:1: consumer.request_timeout_ms: is no key of [consumer]; it belongs under [kafka]; move it there\n\
-          12:8: kafka.ssl: is no key of [kafka]; there is no such setting: TLS and SASL are not supported; use a PLAINTEXT listener; leave it out",
+          12:8: kafka.ssl: is no key of [kafka]; there is no such setting: the table [kafka.tls] switches TLS on, the table [kafka.sasl] a user; leave it out",
         ),
         (
             "sink = log\nsink = 'log'\n[commit\n",

@@ -37,6 +37,8 @@ mod real_measure;
 mod real_memory;
 mod real_offsets;
 mod real_reload;
+#[cfg(feature = "librdkafka")]
+mod real_security;
 mod real_state;
 mod reload;
 mod rounds;

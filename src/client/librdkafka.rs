@@ -37,6 +37,8 @@ mod trouble;
 use inquiry::{Answer, Inquiry, Question};
 use partition::{Partition, Step};
 pub use properties::check_properties;
+#[doc(hidden)]
+pub use properties::properties as config;
 use session::Session;
 
 type Queue = PartitionQueue<context::Context>;
@@ -87,6 +89,8 @@ pub struct LibrdkafkaReader {
     queued: Option<Arc<Account>>,
     /// It waits for the reserve.
     place: Option<Place>,
+    /// What librdkafka said last of a broker, until all is well.
+    last_trouble: Option<String>,
 }
 
 impl LibrdkafkaReader {
@@ -123,6 +127,7 @@ impl LibrdkafkaReader {
             held,
             queued: None,
             place: None,
+            last_trouble: None,
         }
     }
 

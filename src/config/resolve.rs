@@ -12,10 +12,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{Errors, Faults, Lines, TableName};
-use super::read::{Context, Layer, Origin, Reader};
+use super::read::{Context, Files, Layer, Origin, Reader};
 use super::value::{self, Choice};
-use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, sinks, topics};
-use crate::client::Security;
+use super::{
+    CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, security, sinks, topics,
+};
 use crate::logging::LogFormat;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
@@ -95,14 +96,26 @@ impl<'a> Tables<'a> {
 }
 
 /// Reads the text.
-pub(super) fn resolve(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Errors> {
+pub(super) fn resolve(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    files: Option<Files<'_>>,
+    open_to_all: bool,
+) -> Result<Config, Errors> {
     let (file, syntax) = DeTable::parse_recoverable(text);
     // That the embedded texts have no errors is proved by a test.
     let (defaults, _) = DeTable::parse_recoverable(DEFAULTS);
     let (profiles, _) = DeTable::parse_recoverable(PROFILES);
     let tables = Tables { file: file.get_ref(), defaults: defaults.get_ref(), profiles: profiles.get_ref() };
-    let mut context =
-        Context { lines: Lines::new(text), env, faults: Faults::default(), warnings: vec![], report: vec![] };
+    let mut context = Context {
+        lines: Lines::new(text),
+        env,
+        files,
+        open_to_all,
+        faults: Faults::default(),
+        warnings: vec![],
+        report: vec![],
+    };
     for error in &syntax {
         let at = error.span().map_or(text.len(), |span| span.start);
         context.faults.syntax(
@@ -255,7 +268,10 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
     let connect_timeout = kafka.millis("connect_timeout_ms", 1..=DAY_MS);
     let request_timeout = kafka.millis("request_timeout_ms", 1..=DAY_MS);
     let metadata_max_age = kafka.millis("metadata_max_age_ms", METADATA_AGE_MIN_MS..=DAY_MS);
+    let (tls, sasl, librdkafka) = (kafka.inner("tls"), kafka.inner("sasl"), kafka.inner("librdkafka"));
     finish(kafka, "[kafka]");
+    let security = security::read(tables, context, tls, sasl);
+    let properties = security::properties(context, librdkafka);
     let mut seen = HashSet::new();
     let servers = servers?.into_iter().map(Spanned::into_inner).filter(|server| seen.insert(server.clone()));
     Some(KafkaSettings {
@@ -264,8 +280,8 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
         connect_timeout: connect_timeout?,
         request_timeout: request_timeout?,
         metadata_max_age: metadata_max_age?,
-        security: Security::default(),
-        properties: Vec::new(),
+        security: security.ok()?,
+        properties: properties.ok()?,
     })
 }
 

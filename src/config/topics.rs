@@ -226,10 +226,10 @@ impl Base<'_, '_> {
     fn topic(&self, name: &str, base: &Scope) -> (Option<TopicSettings>, Scope) {
         let group = self.group(name);
         let mut scope = Scope { title: format!("topic {name}"), settings: base.settings.clone(), unset: vec![] };
-        scope.settings.retain(|setting| !matches!(setting.key, "topics" | "multi_consumer_mode"));
-        let at = scope.settings.iter().position(|setting| setting.key == "profile").map_or(0, |at| at + 1);
+        scope.settings.retain(|setting| !matches!(&*setting.key, "topics" | "multi_consumer_mode"));
+        let at = scope.settings.iter().position(|setting| &*setting.key == "profile").map_or(0, |at| at + 1);
         scope.settings.splice(at..at, self.kafka.setting.clone());
-        scope.settings.push(Setting { key: "paused", value: false.to_string(), source: Source::Default });
+        scope.settings.push(Setting { key: "paused".into(), value: false.to_string(), source: Source::Default });
         show_group(&mut scope, group.as_deref());
         let settings = self.settings.clone().zip(group);
         (settings.map(|(settings, group)| TopicSettings { name: name.into(), group, ..settings }), scope)

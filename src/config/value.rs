@@ -109,6 +109,11 @@ pub(super) fn number(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result
         .ok_or_else(|| wrong(value, &format!("a whole number from {} to {}", range.start(), range.end())))
 }
 
+/// A whole number, also below zero.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
+    read(value)
+}
+
 /// Bytes, or a text such as `100MiB`.
 pub(super) fn size(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let bytes = match value {

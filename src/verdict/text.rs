@@ -29,6 +29,7 @@ impl Verdict {
             Self::Paused { .. } => "paused",
             Self::Elsewhere { .. } => "elsewhere",
             Self::Missing => "missing",
+            Self::Unknown(fault) if fault.is_refusal() => "failing",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -78,7 +79,7 @@ impl fmt::Display for Verdict {
             }
             Self::Elsewhere { readable } => write!(f, "read by another worker: readable={readable}"),
             Self::Missing => f.write_str("missing: the topic does not exist"),
-            Self::Unknown(fault) => write!(f, "unknown: {fault}"),
+            Self::Unknown(fault) => write!(f, "{}: {fault}", self.word()),
         }
     }
 }

@@ -48,12 +48,7 @@ pub(super) fn arenas(settings: &FetchSettings) -> usize {
 }
 
 /// The properties for a consumer that reads so many partitions.
-pub(super) fn properties(
-    group: &str,
-    connection: &Connection,
-    settings: &FetchSettings,
-    partitions: usize,
-) -> ClientConfig {
+pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings, partitions: usize) -> ClientConfig {
     let mut config = ClientConfig::new();
     let mut set = |name: &str, value: &dyn Display| {
         config.set(name, value.to_string());

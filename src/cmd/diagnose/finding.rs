@@ -101,6 +101,8 @@ pub(super) enum Kind {
     Unreadable,
     Missing,
     Unknown,
+    /// The brokers do not let us in, or not to this.
+    Failing,
 }
 
 impl Kind {
@@ -122,6 +124,7 @@ impl Kind {
             Self::Unreadable => "unreadable",
             Self::Missing => "missing",
             Self::Unknown => "unknown",
+            Self::Failing => "failing",
         }
     }
 
@@ -143,6 +146,7 @@ impl Kind {
             Self::Unreadable => "unreadable format for this client",
             Self::Missing => "missing",
             Self::Unknown => "unknown: the cluster did not say",
+            Self::Failing => "failing: the brokers do not let this user in, or not to this topic or group",
         }
     }
 
@@ -167,6 +171,7 @@ pub(super) fn finding(facts: &Facts<'_>) -> Finding {
     let foreign = facts.foreign();
     let (kind, part) = match (&facts.whole, worst) {
         (Some(Fault::TopicMissing { .. }), _) => (Kind::Missing, None),
+        (Some(fault), _) if fault.is_refusal() => (Kind::Failing, None),
         (Some(_), _) => (Kind::Unknown, None),
         (None, worst) => {
             let (kind, part) = worst.map_or((Kind::Unknown, None), |(kind, part)| (kind, Some(part)));
@@ -196,6 +201,7 @@ fn of_part(facts: &Facts<'_>, part: &Part) -> Kind {
         Verdict::OutOfRange { .. } => Kind::OutOfRange,
         Verdict::Stalled { .. } | Verdict::Uncommitted { .. } => Kind::Stalled,
         Verdict::Missing => Kind::Missing,
+        Verdict::Unknown(fault) if fault.is_refusal() => Kind::Failing,
         Verdict::Unknown(_) => Kind::Unknown,
     };
     let readable = part.seen.as_ref().is_ok_and(|seen| seen.readable() > 0);

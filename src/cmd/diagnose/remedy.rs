@@ -29,6 +29,10 @@ pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<
             format!("{} --create --topic {}", tool(facts, "kafka-topics"), facts.settings.name),
             format!("or take it out of consumer.topics in {}, or correct its name there", facts.file.display()),
         ],
+        Kind::Failing => vec![
+            "do what the error above says: the settings are under [kafka.tls] and [kafka.sasl], ACLs are the cluster's (kafka-acls); the worker goes on by itself when it is let in"
+                .to_owned(),
+        ],
         Kind::Unknown => vec!["look at the brokers; the worker goes on by itself when they answer".to_owned()],
     }
 }
