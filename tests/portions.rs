@@ -67,7 +67,7 @@ fn instances_share_a_topic_and_nothing_is_read_twice() {
         let end = bed.server.bounds("t", number).unwrap().1;
         bed.await_committed("t", number, end);
     });
-    let path = bed.site.write_config(&with_admin(config("1/2")).to_string());
+    let path = bed.site.write_config(&config("1/2").to_string());
     let path = path.to_str().unwrap();
     let lag = Worker::run(&["lag", "-c", path, "--json"]);
     let round: serde_json::Value = serde_json::from_str(&lag.stdout.join("")).unwrap();
@@ -75,7 +75,9 @@ fn instances_share_a_topic_and_nothing_is_read_twice() {
         round["partitions"].as_array().unwrap().iter().map(|line| line["verdict"].as_str().unwrap()).collect();
     assert_eq!(verdicts, ["idle", "elsewhere", "idle", "elsewhere", "idle", "elsewhere", "idle"]);
     let diagnosed = Worker::run(&["diagnose", "-c", path, "--for", "1"]);
-    assert_eq!(diagnosed.code(), Some(0), "{}", diagnosed.stdout.join("\n"));
+    let text = diagnosed.stdout.join("\n");
+    assert_eq!(diagnosed.code(), Some(0), "{text}");
+    assert_eq!(text.matches("; read by another worker").count(), 3, "{text}");
     let first = bed.stop(first);
     for log in [first.log, second.log] {
         assert!(!log.iter().any(|line| line.contains("WARN")), "{}", log.join("\n"));
