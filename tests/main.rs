@@ -34,6 +34,8 @@ mod real_lag;
 mod real_librdkafka;
 mod real_limits;
 mod real_measure;
+#[cfg(feature = "librdkafka")]
+mod real_membership;
 mod real_memory;
 mod real_offsets;
 mod real_reload;
