@@ -40,7 +40,7 @@ fn held(worker: &Worker) -> BTreeSet<String> {
         if line.contains("partitions assigned") {
             held.extend(list());
         } else if line.contains("partitions revoked") {
-            list().iter().for_each(|name| drop(held.remove(name)));
+            held.retain(|name| !list().contains(name));
         } else if line.contains("partition is gone") {
             let word = |key: &str| line.split(key).nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
             held.remove(&format!("{}-{}", word("topic="), word("partition=")));
