@@ -115,7 +115,9 @@ impl Harness {
             self.reader.leaders(&self.leaders, Instant::now());
         }
         self.reader.seek(&name, to);
-        self.parts.insert(name.clone(), Part { position: Some(to), ..Part::default() });
+        // What was told of it holds until something else is told.
+        let failing = self.parts.remove(&name).and_then(|part| part.failing);
+        self.parts.insert(name.clone(), Part { position: Some(to), failing, ..Part::default() });
         name
     }
 
