@@ -350,9 +350,9 @@ impl Reader for LibrdkafkaReader {
 
     fn remove(&mut self, partition: &TopicPartition) {
         let Some(index) = self.parts.iter().position(|part| part.name == *partition) else { return };
-        let part = self.parts.remove(index);
+        let is_assigned = self.parts.remove(index).is_assigned;
         self.drop_spans(partition);
-        if part.is_assigned
+        if is_assigned
             && self.joining.is_none()
             && let Some(session) = &self.session
             && let Err(why) = session.unassign([partition].into_iter())
@@ -406,7 +406,7 @@ impl Reader for LibrdkafkaReader {
     fn wake(&self) -> Option<Instant> {
         let wants = self.session.is_none() && self.parts.iter().any(|part| part.step == Step::Start);
         // Nothing tells that an earlier consumer has ended, or that one can be made again.
-        let make = wants.then(|| self.not_before.unwrap_or(self.polled + FIRST_RETRY));
+        let make = wants.then(|| self.not_before.into_iter().fold(self.polled + FIRST_RETRY, Instant::max));
         let line = self.place.as_ref().map(|_| self.polled + LOOK_AGAIN);
         let more = self.more.then_some(self.polled);
         let parts = self.parts.iter().filter_map(Partition::wake);

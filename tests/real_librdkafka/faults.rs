@@ -150,3 +150,38 @@ fn a_topic_that_is_deleted_fails_and_others_are_read() {
     kafka.tool().produce(&Produce { first: 20, ..Produce::new(&stays, 10) });
     harness.until("the other is read on", |h| h.position(&other) == 30);
 }
+
+#[test]
+fn a_damaged_batch_is_named_and_nothing_behind_it_is_delivered() {
+    kafka_or_skip!();
+    let kafka = Kafka::node(&[]);
+    let topic = Kafka::name("damaged");
+    kafka.tool().create(&topic, "2", PLAIN);
+    let produce = |partition, first| {
+        let configs = "linger.ms=200";
+        kafka.tool().produce(&Produce { partition: Some(partition), first, configs, ..Produce::new(&topic, 10) });
+    };
+    (0..3).for_each(|batch| produce(0, batch * 10));
+    produce(1, 0);
+    // In good order, so that the log is not looked through at the next start.
+    kafka.stop(0);
+    let segment = kafka.partition_dir(0, &topic, 0).join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let place = bytes.windows(12).position(|part| part == b"000000000015").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    kafka.start(0);
+    let mut harness = Harness::new(&kafka.bootstrap, Settings::default());
+    let (part, other) = (harness.seek(&topic, 0, 0), harness.seek(&topic, 1, 0));
+    harness.until("it is told", |h| h.failing(&part).is_some());
+    let Some(Fault::Corrupt { offset }) = harness.failing(&part) else { panic!("{:?}", harness.failing(&part)) };
+    // How many records a producer puts into its first batch is its own choice.
+    let place = harness.position(&part);
+    assert!((10..=15).contains(&place) && offset.get() == place, "{offset} {place}");
+    produce(1, 10);
+    harness.until("the other partition is read", |h| h.position(&other) == 20);
+    assert_eq!(harness.position(&part), place);
+    // Passed over by whoever decides so.
+    harness.seek(&topic, 0, 20);
+    harness.until("what is behind it is read", |h| h.position(&part) == 30 && h.failing(&part).is_none());
+}

@@ -170,6 +170,11 @@ impl Kafka {
         &self.nodes[node].address
     }
 
+    /// Where a node keeps the log of a partition.
+    pub fn partition_dir(&self, node: usize, topic: &str, partition: i32) -> PathBuf {
+        self.nodes[node].dir.join("data").join(format!("{topic}-{partition}"))
+    }
+
     /// A name for a topic or a group that no other test has: `what` and a number.
     pub fn name(what: &str) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);

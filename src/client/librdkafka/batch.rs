@@ -37,6 +37,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// What each record takes beside its bytes.
+    pub(super) const ENTRY: usize = size_of::<Entry>();
+
     /// With room for so many bytes and records, which others like it have had.
     pub(super) fn with_capacity(bytes: usize, records: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), index: Vec::with_capacity(records), ..Self::default() }
@@ -51,9 +54,14 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory that it uses.
+    pub(super) fn used(&self) -> usize {
+        self.bytes.len() + self.index.len() * Self::ENTRY
+    }
+
+    /// Bytes of memory that it holds.
     pub(super) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.index.capacity() * size_of::<Entry>()
+        self.bytes.capacity() + self.index.capacity() * Self::ENTRY
     }
 
     /// The last record's offset.
@@ -63,7 +71,7 @@ impl Batch {
 
     /// How much it grows by a message, but for its headers.
     pub(super) fn size(message: &BorrowedMessage<'_>) -> usize {
-        message.key_len() + message.payload_len() + size_of::<Entry>()
+        message.key_len() + message.payload_len() + Self::ENTRY
     }
 
     /// Takes a message in, whose offset is above the last one's.

@@ -110,7 +110,9 @@ impl Session {
     /// bears an older one is thrown away by the queue.
     pub(super) fn unassign<'a>(&self, of: impl Iterator<Item = &'a TopicPartition>) -> Result<(), String> {
         let mut list = TopicPartitionList::new();
-        of.for_each(|part| drop(list.add_partition(&part.topic, part.partition)));
+        for part in of {
+            list.add_partition(&part.topic, part.partition);
+        }
         if list.count() == 0 {
             return Ok(());
         }

@@ -64,11 +64,13 @@ impl LibrdkafkaReader {
         };
         let (Some(queue), Some(session)) = (&part.queue, &self.session) else { return 0 };
         let (bytes, records) = part.usual;
-        let mut batch = Batch::with_capacity(bytes.min(free), records);
+        // What a batch holds may be twice what it uses, as it grows by doubling.
+        let limit = BATCH_BYTES.min(free / 2).max(1);
+        let mut batch = Batch::with_capacity(bytes.min(limit), records.min(limit / Batch::ENTRY + 1));
         let mut pending = None;
         let mut expected = position;
         let found = loop {
-            if batch.len() >= BATCH_RECORDS || batch.memory().max(batch.payload()) >= BATCH_BYTES.min(free) {
+            if batch.len() >= BATCH_RECORDS || batch.used() >= limit {
                 break Found::Full;
             }
             match queue.poll(Duration::ZERO) {
@@ -78,7 +80,7 @@ impl LibrdkafkaReader {
                         continue;
                     };
                     expected = offset.next();
-                    if Batch::size(&message) > free.saturating_sub(batch.payload()) {
+                    if Batch::size(&message) > free.saturating_sub(batch.used()) {
                         // It has left librdkafka's queue, so it waits here until there is room for it.
                         let mut large = Batch::default();
                         large.push(offset, &message);
