@@ -11,6 +11,8 @@ use super::*;
 use crate::client::{Committed, Retry};
 use crate::record::{Offset, TopicId, TopicPartition};
 
+mod versions;
+
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(150);
 
