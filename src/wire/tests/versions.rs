@@ -79,7 +79,8 @@ fn members_of_either_protocol() {
     let subscribed = [vec![2], compact("t"), vec![0]].concat();
     let one = [compact("m-2"), vec![0, 0], i32s(&[5]), compact("new"), compact("/10.0.0.2"), subscribed, assigned];
     let described = |code: i16, members: Vec<u8>| {
-        let lead = [i32s(&[0]), vec![2], i16s(&[code]), vec![0], compact("g"), compact("Stable"), i32s(&[5, 5])];
+        // The header's tags come first.
+        let lead = [vec![0], i32s(&[0]), vec![2], i16s(&[code]), vec![0], compact("g"), compact("Stable"), i32s(&[5, 5])];
         [lead.concat(), compact("uniform"), members, i32s(&[i32::MIN]), vec![0, 0]].concat()
     };
     let with = |body: Vec<u8>| new(vec![classic(&[], 0), body], true).members("g");
@@ -92,6 +93,6 @@ fn members_of_either_protocol() {
     assert_eq!(with(described(35, vec![1])), Ok(vec![]));
     let refused = Fault::Refused { call: "ConsumerGroupDescribe", code: "NotCoordinator".into() };
     assert_eq!(with(described(16, vec![1])), Err(refused));
-    let lie = [i32s(&[0]), vec![0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let lie = [vec![0], i32s(&[0]), vec![0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
     assert!(with(lie).is_err(), "a count is not believed");
 }
