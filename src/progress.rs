@@ -233,7 +233,7 @@ impl Progress {
             Event::Connected => self.set_trouble(None),
             Event::Failing(partition, fault) => self.set_fault(partition, Some(fault)),
             Event::Recovered(partition) => self.set_fault(partition, None),
-            Event::Lost(partitions) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
+            Event::Lost(partitions, _) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
             Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
             Event::Assigned(_)
             | Event::Unstarted(..)
@@ -241,6 +241,7 @@ impl Progress {
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)
+            | Event::Revoking(_)
             | Event::TopicId(..) => {}
         }
     }

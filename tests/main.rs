@@ -29,6 +29,8 @@ mod real_faults;
 mod real_groups;
 mod real_kafka;
 mod real_lag;
+#[cfg(feature = "librdkafka")]
+mod real_librdkafka;
 mod real_limits;
 mod real_measure;
 mod real_memory;

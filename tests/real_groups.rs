@@ -227,6 +227,7 @@ fn beside_a_live_member_commits_are_refused_until_it_leaves(on: On) {
     worker.wait_words(&["continuing", &topic, "offset=50"]);
     tool.produce(&Produce { first: 50, ..Produce::new(&topic, 10) });
     worker.wait_words(&["WARN", "has live members", &own_group]);
+    kafka.await_committed(&own_group, &topic, 0, 60);
     tool.leave(&own_group);
     assert_eq!(kafka.committed(&own_group, &topic, 0), Some(60));
     tool.produce(&Produce { first: 60, ..Produce::new(&topic, 10) });

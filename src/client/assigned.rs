@@ -95,8 +95,8 @@ pub struct AssignedClient {
     libraries: HashMap<Arc<str>, Library>,
     events: VecDeque<Event>,
     faults: VecDeque<Fault>,
-    /// What is in trouble.
-    troubled: BTreeSet<Place>,
+    /// What is in trouble, and whether somebody has to do something about it.
+    troubled: BTreeMap<Place, Retry>,
     polled: Instant,
     /// What the readers' answers hold that are not done with, as a whole.
     held: Held,
@@ -143,7 +143,7 @@ impl AssignedClient {
             libraries: HashMap::new(),
             events: VecDeque::new(),
             faults: VecDeque::new(),
-            troubled: BTreeSet::new(),
+            troubled: BTreeMap::new(),
             polled: now,
             held: Held::default(),
             ready: (ready_tx, ready_rx),
@@ -158,21 +158,26 @@ impl AssignedClient {
     /// told once. A trouble that somebody has to do something about is always told.
     fn trouble(&mut self, place: Place, fault: Fault) {
         let said = match &place {
-            Place::Survey => self.troubled.iter().any(|other| matches!(other, Place::Reader(..))),
-            Place::Reader(..) => self.troubled.contains(&Place::Survey),
+            Place::Survey => self.troubled.keys().any(|other| matches!(other, Place::Reader(..))),
+            Place::Reader(..) => self.troubled.contains_key(&Place::Survey),
             Place::Topic(_) => false,
         };
-        let news = !self.troubled.contains(&place);
+        let news = match self.troubled.get(&place) {
+            None => true,
+            Some(told) => *told == Retry::Soon && fault.retry() != Retry::Soon,
+        };
         if news && !(said && fault.retry() == Retry::Soon) {
-            self.faults.push_back(fault);
+            self.faults.push_back(fault.clone());
         } else {
             log::debug!("still in trouble place={place:?} group_id={} error=\"{fault}\"", self.group);
         }
-        self.troubled.insert(place);
+        if news {
+            self.troubled.insert(place, fault.retry());
+        }
     }
 
     fn well(&mut self, place: &Place) {
-        if self.troubled.remove(place) && self.troubled.is_empty() {
+        if self.troubled.remove(place).is_some() && self.troubled.is_empty() {
             self.events.push_back(Event::Connected);
         }
     }

@@ -97,6 +97,7 @@ fn a_consumer_is_given_up_only_when_its_present_run_had_the_time() {
         past: Past::default(),
         foreign: None,
         unanswered: Default::default(),
+        revoked: None,
     };
     let publish = |progress: &Progress| progress.publish(std::slice::from_ref(&part), false, None, Instant::now());
     publish(&scene.entry.progress);

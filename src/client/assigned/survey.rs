@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::client::Loss;
 use crate::client::control::TopicState;
 use crate::record::TopicId;
 
@@ -288,7 +289,7 @@ impl AssignedClient {
         self.leaders.retain(|name, _| !lost(name));
         self.unstarted.retain(|name, _| !lost(name));
         if !names.is_empty() {
-            self.events.push_back(Event::Lost(names));
+            self.events.push_back(Event::Lost(names, Loss::TopicDeleted));
         }
     }
 }
