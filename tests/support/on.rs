@@ -38,8 +38,8 @@ impl On {
 
     /// The line of `[kafka]` that chooses the client.
     pub fn setting(self) -> String {
-        // The switch: the client `kafka` is the only one as long as there is no such key.
-        if self.is_old() { String::new() } else { format!("client = '{}'\n", self.client) }
+        // As long as there is no such key: the broker's version decides.
+        if self.is_old() || self.version == Version::V4 { String::new() } else { format!("client = '{}'\n", self.client) }
     }
 
     /// The node that all tests share.
@@ -100,11 +100,11 @@ macro_rules! on_each {
         }
         #[cfg(feature = "librdkafka")]
         mod librdkafka_3_9 {
-            $($crate::on_each!(@ LIBRDKAFKA_3_9, $name, ignore = "waits for the client librdkafka");)+
+            $($crate::on_each!(@ LIBRDKAFKA_3_9, $name, ignore = "waits for the key kafka.client");)+
         }
         #[cfg(feature = "librdkafka")]
         mod librdkafka_4_1 {
-            $($crate::on_each!(@ LIBRDKAFKA_4_1, $name, ignore = "waits for the client librdkafka");)+
+            $($crate::on_each!(@ LIBRDKAFKA_4_1, $name);)+
         }
     };
     (@ $on:ident, $name:ident $(, $attribute:meta)?) => {

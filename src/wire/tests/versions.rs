@@ -80,7 +80,8 @@ fn members_of_either_protocol() {
     let one = [compact("m-2"), vec![0, 0], i32s(&[5]), compact("new"), compact("/10.0.0.2"), subscribed, assigned];
     let described = |code: i16, members: Vec<u8>| {
         // The header's tags come first.
-        let lead = [vec![0], i32s(&[0]), vec![2], i16s(&[code]), vec![0], compact("g"), compact("Stable"), i32s(&[5, 5])];
+        let lead =
+            [vec![0], i32s(&[0]), vec![2], i16s(&[code]), vec![0], compact("g"), compact("Stable"), i32s(&[5, 5])];
         [lead.concat(), compact("uniform"), members, i32s(&[i32::MIN]), vec![0, 0]].concat()
     };
     let with = |body: Vec<u8>| new(vec![classic(&[], 0), body], true).members("g");
