@@ -115,6 +115,8 @@ pub enum Event {
     /// So many partitions of the topic exist and can't be started at present, for instance because they have
     /// no leader; told when that changes.
     Unstarted(Arc<str>, usize),
+    /// The topic exists, and none of its partitions is this client's: others read them. Told once.
+    NoneHeld(Arc<str>),
     /// The topic does not exist at present. It is looked for again; told once.
     Missing(Arc<str>),
     /// Records, or the proof that there are none.
@@ -136,6 +138,9 @@ pub enum Event {
     Connected,
     /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
     Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
+    /// Another worker, in these words, has committed a partition after this client had. Told before the
+    /// [`Event::ReadBack`] of each look at which that is so.
+    OtherWorker(TopicPartition, String),
     /// What the group has for partitions that are read, looked at now and then. No commit of this client
     /// was under way meanwhile.
     ReadBack(Vec<(TopicPartition, Option<Offset>)>),

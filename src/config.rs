@@ -1,7 +1,7 @@
 //! The configuration: from the text of one file to a [`Config`], or to everything that is wrong with it.
 //!
-//! Owns the names, defaults, units and limits of all settings. [`load`] is the only I/O; [`parse`] is
-//! a pure function of a text and an environment.
+//! Owns the names, defaults, units and limits of all settings. [`load`] is the only I/O: it reads the file, and
+//! what the file names for a password or for TLS; [`parse`] is a pure function of a text and an environment.
 //!
 //! A value is looked for in layers, and the uppermost that has it wins:
 //!
@@ -17,9 +17,10 @@
 //! 32-bit number fits; in [`Mode::Single`] all topics agree in what belongs to the client.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +33,12 @@ use crate::memory::Reserve;
 
 mod errors;
 mod fixed;
+mod properties;
 mod read;
+mod reading;
 mod report;
 mod resolve;
+mod security;
 mod sinks;
 mod synonyms;
 mod topics;
@@ -42,6 +46,8 @@ mod value;
 
 #[cfg(test)]
 mod tests;
+
+use read::{Files, NamedFile};
 
 pub use errors::{Error, Errors, LoadError};
 pub use fixed::Fixed;
@@ -264,7 +270,8 @@ pub enum SinkSettings {
     },
 }
 
-/// Reads a configuration. `env` gives the value of an environment variable, if it is set.
+/// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names
+/// are not looked into: a password from a file is empty.
 ///
 /// # Errors
 /// Everything that is wrong with the text, each with its line and key.
@@ -272,7 +279,7 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     if text.len() > MAX_FILE_BYTES {
         return Err(Errors::one(format!("is larger than {MAX_FILE_BYTES} bytes, which no configuration is")));
     }
-    resolve::resolve(text, env)
+    resolve::resolve(text, env, None, false)
 }
 
 /// Whether `filter` can be a `log.level`: the same for the command line as for the file.
@@ -288,6 +295,21 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
     errors::nearest(name, candidates)
 }
 
+/// A file that the configuration names for a password, a certificate or a key; no more of it than a configuration
+/// may have.
+fn named_file(path: &Path) -> io::Result<NamedFile> {
+    let file = File::open(path)?;
+    let open_to_all = is_open_to_all(&file.metadata()?);
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(NamedFile { bytes, open_to_all })
+}
+
+/// Whether every user of this machine may read it.
+fn is_open_to_all(file: &Metadata) -> bool {
+    file.is_file() && file.permissions().mode() & 0o004 != 0
+}
+
 /// Reads the configuration in the file `path`, with the environment of this process.
 ///
 /// # Errors
@@ -295,6 +317,7 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let failed = |error: io::Error| LoadError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
+    let open_to_all = file.metadata().is_ok_and(|about| is_open_to_all(&about));
     let mut bytes = Vec::new();
     // A device never ends: no more is read than is allowed, and one byte to know that there is more.
     file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -305,7 +328,8 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|b| **b == b'\n').count();
         LoadError::NotUtf8 { path: path.to_owned(), line }
     })?;
-    let parsed = parse(text, &|name| std::env::var(name).ok());
+    let files = Files(&named_file);
+    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(files), open_to_all);
     let config = parsed.map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })?;
     // Of a file that is gone by now the path still says something.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());

@@ -266,6 +266,7 @@ struct Published {
 /// Tells how far it got also if the thread panics: the next run, and the last lines of the log, go by it.
 impl Drop for Driver<'_> {
     fn drop(&mut self) {
+        self.ends.progress.set_shared(self.core.shared());
         self.ends.progress.publish(self.core.parts(), false, None, Instant::now());
     }
 }
@@ -312,6 +313,8 @@ impl Driver<'_> {
             | Event::Assigned(_)
             | Event::Missing(_)
             | Event::Unstarted(..)
+            | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::OutOfRange { .. }
             | Event::Recovered(_)
             | Event::Connected
@@ -391,6 +394,8 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
             ledger.committed(group, &round.iter().filter_map(has).collect::<Vec<_>>());
         }
         Event::Unstarted(..)
+        | Event::NoneHeld(_)
+        | Event::OtherWorker(..)
         | Event::Missing(_)
         | Event::Span(_)
         | Event::OutOfRange { .. }

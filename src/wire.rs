@@ -3,23 +3,25 @@
 //! begins and ends, what the batch at an offset is. Never carries records.
 //!
 //! Owns one socket. This folder alone names the crate `kafka-protocol`. What always holds:
-//! - every wait has an end: connecting, and each request as a whole;
+//! - every wait has an end: connecting with the handshake of TLS, and each request as a whole;
 //! - nothing is allocated because a peer says so: a frame is read in pieces up to a bound, and its
 //!   lengths are checked against the bytes that are there before it is decoded, as the
 //!   decoder believes them;
+//! - where the settings say so, nothing but the question for the versions is asked before the peer is proved to be
+//!   the broker (TLS) and we are proved to be the user (SASL);
 //! - after a fault of the connection it is closed, and every later call says so. A refusal by the
 //!   broker (an error code) leaves it open.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-use crate::client::{Connection, Fault, KnownHosts};
+use crate::client::{Connection, Fault, KnownHosts, Security};
 use exchange::{Exchange, Trouble};
 use shape::Shape;
+use stream::{Bounded, Stream};
 
 mod committed;
 mod exchange;
@@ -28,12 +30,21 @@ mod header;
 mod metadata;
 mod offsets;
 mod old_fetch;
+#[cfg(feature = "librdkafka")]
+mod sasl;
+#[cfg(feature = "librdkafka")]
+mod scram;
 mod shape;
+mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "librdkafka")]
+mod tls;
 
 pub use header::{Batch, Codec, Details, Header};
 pub use metadata::{ClusterView, PartitionView, TopicView};
+#[cfg(feature = "librdkafka")]
+pub use tls::{ReadFile, Wrong, examine};
 
 /// The largest answer that is read. Metadata of 20,000 partitions are about 1 MiB.
 const MAX_ANSWER: usize = 16 << 20;
@@ -41,13 +52,20 @@ const MAX_ANSWER: usize = 16 << 20;
 /// How long a host may take to say what it serves: it does so at once, or is no Kafka, or hangs.
 const GREETING: Duration = Duration::from_secs(10);
 
+/// In place of a request's name.
+const TLS_HANDSHAKE: &str = "the TLS handshake";
+
 /// An open connection to one broker, which has said which requests it serves.
 #[derive(Debug)]
 pub struct Wire {
     broker: String,
     client_id: String,
     request_timeout: Duration,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
+    security: Security,
+    /// When we have to prove anew who we are, at the latest.
+    #[cfg(feature = "librdkafka")]
+    session_ends: Option<Instant>,
     correlation_id: i32,
     /// Key of a request, lowest and highest version.
     versions: Vec<(i16, i16, i16)>,
@@ -70,17 +88,21 @@ impl Wire {
         connect_timeout: Duration,
         request_timeout: Duration,
     ) -> Result<Self, Fault> {
-        Self::open(addr, client_id, connect_timeout, request_timeout, KnownHosts::default(), false)
+        let known = KnownHosts::default();
+        Self::open(addr, client_id, connect_timeout, request_timeout, known, Security::default(), false)
     }
 
-    /// Connects to a broker as the client's settings say.
+    /// Connects to a broker as the client's settings say: over TLS, as a user.
     ///
     /// # Errors
-    /// As for [`Wire::connect`]; but a host that has spoken Kafka before is no stranger.
+    /// As for [`Wire::connect`], but a host that has spoken Kafka before is no stranger; [`Fault::Tls`],
+    /// [`Fault::Unauthenticated`].
     pub fn connect_as(connection: &Connection, addr: &str) -> Result<Self, Fault> {
-        let Connection { bootstrap_servers, client_id, connect_timeout, request_timeout, known, .. } = connection;
+        let Connection { bootstrap_servers, client_id, connect_timeout, request_timeout, known, security, .. } =
+            connection;
         let advertised = !bootstrap_servers.iter().any(|server| server == addr);
-        Self::open(addr, client_id, *connect_timeout, *request_timeout, known.clone(), advertised)
+        let (known, security) = (known.clone(), security.clone());
+        Self::open(addr, client_id, *connect_timeout, *request_timeout, known, security, advertised)
     }
 
     fn open(
@@ -89,9 +111,12 @@ impl Wire {
         connect_timeout: Duration,
         request_timeout: Duration,
         known: KnownHosts,
+        security: Security,
         advertised: bool,
     ) -> Result<Self, Fault> {
-        let stream = exchange::open(addr, connect_timeout).map_err(|why| Fault::Unreachable {
+        let started = Instant::now();
+        let until = started + connect_timeout;
+        let socket = exchange::open(addr, connect_timeout, until).map_err(|why| Fault::Unreachable {
             broker: addr.to_owned(),
             why: why.to_string(),
             advertised,
@@ -100,12 +125,17 @@ impl Wire {
             broker: addr.to_owned(),
             client_id: client_id.to_owned(),
             request_timeout: request_timeout.min(GREETING),
-            stream: Some(stream),
+            stream: None,
+            security,
+            #[cfg(feature = "librdkafka")]
+            session_ends: None,
             correlation_id: 0,
             versions: Vec::new(),
             proved: known.contain(addr),
             known,
         };
+        let secured = wire.secure(Bounded::new(socket, until));
+        wire.stream = Some(secured.map_err(|trouble| wire.fault(TLS_HANDSHAKE, started, trouble))?);
         let shape = [Shape::Fixed(2), Shape::Array(vec![Shape::Fixed(6)])];
         let answer: ApiVersionsResponse =
             wire.call("ApiVersions", ApiKey::ApiVersions, 0, &ApiVersionsRequest::default(), &shape)?;
@@ -115,7 +145,33 @@ impl Wire {
             return Err(wire.fault("ApiVersions", Instant::now(), why));
         }
         wire.versions = answer.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+        #[cfg(feature = "librdkafka")]
+        if let Some(sasl) = wire.security.sasl.clone() {
+            wire.authenticate(&sasl)?;
+        }
         Ok(wire)
+    }
+
+    /// The socket as the settings want it.
+    #[cfg(feature = "librdkafka")]
+    fn secure(&self, socket: Bounded) -> Result<Stream, Trouble> {
+        match &self.security.tls {
+            None => Ok(Stream::Plain(socket)),
+            Some(tls) => {
+                let host = self.broker.rsplit_once(':').map_or(self.broker.as_str(), |(host, _)| host);
+                tls::connect(tls, host.trim_start_matches('[').trim_end_matches(']'), socket)
+            }
+        }
+    }
+
+    /// The socket as it is: the configuration refuses what this program was built without.
+    #[cfg(not(feature = "librdkafka"))]
+    fn secure(&self, socket: Bounded) -> Result<Stream, Trouble> {
+        if self.security.is_plain() {
+            Ok(Stream::Plain(socket))
+        } else {
+            Err(Trouble::Io(std::io::Error::other("this program was built without the feature librdkafka")))
+        }
     }
 
     /// `host:port`, as it was given.
@@ -229,6 +285,12 @@ impl Wire {
         version: i16,
         frame: impl FnOnce(&RequestHeader) -> Result<Vec<u8>, Trouble>,
     ) -> Result<Exchange<'_>, Fault> {
+        #[cfg(feature = "librdkafka")]
+        if self.session_ends.is_some_and(|ends| ends <= Instant::now())
+            && let Some(sasl) = self.security.sasl.clone()
+        {
+            self.authenticate(&sasl)?;
+        }
         let started = Instant::now();
         let timeout = self.request_timeout;
         self.correlation_id = self.correlation_id.wrapping_add(1);
@@ -239,11 +301,11 @@ impl Wire {
             .with_correlation_id(id)
             .with_client_id(Some(StrBytes::from_string(self.client_id.clone())));
         let first = self.versions.is_empty();
-        let result = self.stream.as_ref().ok_or(Trouble::Closed).and_then(|stream| {
+        let result = self.stream.as_mut().ok_or(Trouble::Closed).and_then(|stream| {
             let frame = frame(&header)?;
-            let until = started + timeout;
-            exchange::write_all(stream, &frame, until)?;
-            let mut answer = Exchange { stream, left: 4, started, until };
+            stream.set_deadline(started + timeout);
+            stream.write_all(&frame)?;
+            let mut answer = Exchange { stream, left: 4, started };
             let length = answer.array()?;
             answer.left = match usize::try_from(i32::from_be_bytes(length)) {
                 Ok(size) if (4..=MAX_ANSWER).contains(&size) || (size >= 4 && key == ApiKey::Fetch) => size,
@@ -257,15 +319,18 @@ impl Wire {
             }
             Ok(answer.left)
         });
-        match result {
-            Ok(left) => match &self.stream {
-                Some(stream) => Ok(Exchange { stream, left, started, until: started + timeout }),
-                None => Err(self.fault(call, started, Trouble::Closed)),
-            },
+        let left = match result {
+            Ok(left) => left,
             Err(trouble) => {
                 self.stream = None;
-                Err(self.fault(call, started, if first && !self.proved { trouble.at_first() } else { trouble }))
+                let plain = self.security.tls.is_none();
+                let trouble = if first && plain && !self.proved { trouble.at_first() } else { trouble };
+                return Err(self.fault(call, started, trouble));
             }
+        };
+        match self.stream {
+            Some(ref mut stream) => Ok(Exchange { stream, left, started }),
+            None => Err(Fault::Broken { call, why: format!("broker {}: the connection is closed", self.broker) }),
         }
     }
 
@@ -286,6 +351,17 @@ impl Wire {
         }
     }
 
+    /// Who ends a connection under TLS without a word, at this point.
+    fn who_closes(&self, call: &'static str) -> &'static str {
+        if call == TLS_HANDSHAKE {
+            "during the handshake; a listener without TLS does so (name the port of the SSL or SASL_SSL listener in kafka.bootstrap_servers, or leave out [kafka.tls])"
+        } else if self.security.tls.as_ref().is_some_and(|tls| tls.identity.is_none()) {
+            "after the handshake; one that wants a client certificate (ssl.client.auth) does so (then write kafka.tls.certificate and kafka.tls.key)"
+        } else {
+            "after the handshake; one that does not trust kafka.tls.certificate does so (look at its log)"
+        }
+    }
+
     fn fault(&self, call: &'static str, started: Instant, trouble: Trouble) -> Fault {
         let broker = self.broker.clone();
         let broken = |why: String| Fault::Broken { call, why: format!("broker {broker}: {why}") };
@@ -294,18 +370,47 @@ impl Wire {
                 let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 Fault::Silent { broker, call, after_ms }
             }
+            Trouble::Ended if self.security.tls.is_some() && self.versions.is_empty() && !self.proved => Fault::Tls {
+                broker,
+                why: format!("it closes the connection {}, or a broker that is shutting down", self.who_closes(call)),
+            },
             Trouble::Ended if !self.versions.is_empty() && !self.proved => Fault::NotKafka {
                 broker,
                 looks_like: format!(
-                    "it answers ApiVersions, and closes the connection on {call} without a word; a SASL listener does so to clients that do not authenticate (use its PLAINTEXT listener: TLS and SASL are not supported), or a broker that is shutting down"
+                    "it answers ApiVersions, and closes the connection on {call} without a word; a SASL listener does so to clients that do not say who they are (then write [kafka.sasl], or use a listener without SASL), or a broker that is shutting down"
                 ),
             },
             Trouble::Ended => broken("it closed the connection".to_owned()),
             Trouble::Stranger(looks_like) => Fault::NotKafka { broker, looks_like },
             Trouble::Nonsense(what) => broken(format!("its answer makes no sense: {what}")),
             Trouble::Io(error) => broken(error.to_string()),
+            #[cfg(feature = "librdkafka")]
+            Trouble::Tls(why) => Fault::Tls { broker, why },
+            #[cfg(feature = "librdkafka")]
+            Trouble::Alert(reason) => match &self.security.tls {
+                // Before the first answer it is the end of the handshake: with TLS 1.3 the broker looks at our
+                // certificate only then.
+                Some(tls) if self.versions.is_empty() => Fault::Tls { broker, why: tls::explain(&reason, tls) },
+                _ => broken(reason),
+            },
+            #[cfg(feature = "librdkafka")]
+            Trouble::Unauthenticated(why) => Fault::Unauthenticated { broker, why },
             Trouble::Closed => broken("the connection is closed already".to_owned()),
         }
+    }
+}
+
+/// The fault that an error code stands for; `of` is the topic or the group that was asked about: `topic orders`.
+fn refused(call: &'static str, of: String, code: i16) -> Fault {
+    let name = code_name(code);
+    match ResponseError::try_from_code(code) {
+        Some(ResponseError::ClusterAuthorizationFailed) => {
+            Fault::Unauthorized { call, what: "the cluster".to_owned(), code: name }
+        }
+        Some(ResponseError::TopicAuthorizationFailed | ResponseError::GroupAuthorizationFailed) => {
+            Fault::Unauthorized { call, what: of, code: name }
+        }
+        _ => Fault::Refused { call, code: name },
     }
 }
 

@@ -22,6 +22,7 @@ mod network;
 mod notify;
 mod offsets;
 mod out_of_range;
+mod portions;
 mod ports;
 mod real_delivery;
 mod real_diagnose;
@@ -36,6 +37,8 @@ mod real_measure;
 mod real_memory;
 mod real_offsets;
 mod real_reload;
+#[cfg(feature = "librdkafka")]
+mod real_security;
 mod real_state;
 mod reload;
 mod rounds;

@@ -69,6 +69,7 @@ fn words(topic: &TopicStatus) -> (&'static str, Grade) {
         "stalled" => ("stalled", if topic.stalled { Grade::Bad } else { Grade::Warn }),
         "out-of-range" => ("out of range", Grade::Bad),
         "missing" => ("missing", Grade::Bad),
+        "failing" => ("failing", Grade::Bad),
         "unknown" => ("unknown", Grade::Warn),
         _ => ("not judged yet", Grade::Calm),
     }

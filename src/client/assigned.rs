@@ -18,7 +18,9 @@ use super::control::{Control, Survey};
 use super::link::Link;
 use super::reader::Reader;
 use super::reading::Library;
-use super::{Assignment, Call, Client, Connection, Event, Fault, FetchSettings, Reading, Remembered, Retry, Room};
+use super::{
+    Assignment, Call, Client, Committed, Connection, Event, Fault, FetchSettings, Reading, Remembered, Retry, Room,
+};
 use crate::backoff::Backoff;
 use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
@@ -41,7 +43,7 @@ const SLACK: Duration = Duration::from_secs(1);
 enum ControlReply {
     Surveyed(Result<Survey, Fault>),
     Committed(Result<Vec<Assignment>, Fault>),
-    ReadBack(Result<Vec<(TopicPartition, Option<Offset>)>, Fault>),
+    ReadBack(Result<Vec<(TopicPartition, Option<Committed>)>, Fault>),
 }
 
 /// What can be in trouble.
@@ -77,6 +79,8 @@ pub struct AssignedClient {
     read_back_due: Instant,
     /// What the group has, as far as this client knows: what it found there or has committed.
     in_group: HashMap<TopicPartition, Offset>,
+    /// Partitions that this client has committed itself: from then on the mark beside the offset is its own.
+    marked: BTreeSet<TopicPartition>,
     /// The group had live members when something was committed last.
     taken: bool,
     known: BTreeMap<Arc<str>, Known>,
@@ -86,6 +90,10 @@ pub struct AssignedClient {
     leaders: HashMap<TopicPartition, String>,
     /// Partitions that exist and can't be started: since when, and whether that was told.
     unstarted: BTreeMap<TopicPartition, (Instant, bool)>,
+    /// Partitions that are to be read and do not exist, as told.
+    absent: HashMap<Arc<str>, BTreeSet<i32>>,
+    /// Topics without a partition for this client, as told.
+    none_held: BTreeSet<Arc<str>>,
     /// How many of them each topic was last told to have.
     told_unstarted: HashMap<Arc<str>, usize>,
     /// The partitions that are held.
@@ -132,11 +140,14 @@ impl AssignedClient {
             commit_wanted: None,
             read_back_due: now + connection.metadata_max_age,
             in_group: HashMap::new(),
+            marked: BTreeSet::new(),
             taken: false,
             known: Known::from_earlier(remembered),
             remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
             unstarted: BTreeMap::new(),
+            absent: HashMap::new(),
+            none_held: BTreeSet::new(),
             told_unstarted: HashMap::new(),
             parts: BTreeSet::new(),
             readers: BTreeMap::new(),

@@ -208,6 +208,11 @@ impl Fault {
         }
     }
 
+    /// Whether the brokers answer, and do not let us in: TLS, the user, or a missing ACL.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unauthenticated { .. } | Self::Tls { .. } | Self::Unauthorized { .. })
+    }
+
     /// How it stands in the log: what passes by itself is a warning, what somebody has to change an error.
     pub fn level(&self) -> log::Level {
         match self.retry() {
@@ -258,10 +263,13 @@ impl fmt::Display for Fault {
             ),
             Self::Broken { call, why } => write!(f, "{call} failed: {why}; trying again over a new connection"),
             Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),
-            Self::Unauthenticated { broker, why } => write!(f, "broker {broker} refuses this user: {why}"),
+            Self::Unauthenticated { broker, why } => write!(f, "broker {broker} does not let us in: {why}"),
             Self::Tls { broker, why } => write!(f, "no TLS connection to broker {broker}: {why}"),
             Self::Unauthorized { call, what, code } => {
-                write!(f, "the broker refused {call}: {code}; this user has no ACL for it on {what}")
+                write!(
+                    f,
+                    "the broker refused {call}: {code}; the user of [kafka.sasl] or kafka.tls.certificate (ANONYMOUS without) has no ACL for it on {what}: allow it Read and Describe there (kafka-acls --add --operation Read)"
+                )
             }
             Self::NoLeader => write!(f, "the partition has no leader at present"),
             Self::TopicMissing { topic } => {

@@ -4,7 +4,11 @@
 //! left in the file's table when the reader finishes is unknown. Values are borrowed from the parsed
 //! text: a layer costs nothing but a reference, however many topics share it.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::io;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,12 +16,35 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::errors::{Faults, Lines, TableName};
 use super::report::{Scope, Setting, Source};
+use super::security;
 use super::value::{self, Choice};
+use crate::client::security::Secret;
+
+/// A file that the configuration names.
+pub(super) struct NamedFile {
+    pub(super) bytes: Vec<u8>,
+    /// Every user of this machine may read it.
+    pub(super) open_to_all: bool,
+}
+
+/// Reads such files.
+#[derive(Clone, Copy)]
+pub(super) struct Files<'a>(pub(super) &'a dyn Fn(&Path) -> io::Result<NamedFile>);
+
+impl Files<'_> {
+    pub(super) fn read(&self, path: &Path) -> io::Result<NamedFile> {
+        (self.0)(path)
+    }
+}
 
 /// What all readers of one file share.
 pub(super) struct Context<'a> {
     pub(super) lines: Lines<'a>,
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    /// The files that the configuration names; `None`: they are not looked into.
+    pub(super) files: Option<Files<'a>>,
+    /// Every user of this machine may read the configuration.
+    pub(super) open_to_all: bool,
     pub(super) faults: Faults,
     pub(super) warnings: Vec<String>,
     pub(super) report: Vec<Scope>,
@@ -33,9 +60,9 @@ pub(super) enum Origin {
         topic: bool,
         chosen_at: Option<usize>,
     },
-    /// The file. `inherited`: it is `[consumer]`, seen from a `[[topic]]`.
+    /// The file. `inherited`: another table of it, seen from the one that is read.
     File {
-        inherited: bool,
+        inherited: Option<&'static str>,
     },
 }
 
@@ -80,9 +107,51 @@ impl<'c, 'a> Reader<'c, 'a> {
         &self.name.header
     }
 
+    /// How the table is called in errors.
+    pub(super) fn path(&self) -> &str {
+        &self.name.path
+    }
+
+    /// A table inside of this one, and its place, if the file has it.
+    pub(super) fn inner(&mut self, key: &'static str) -> Option<(usize, &'a DeTable<'a>)> {
+        self.known.push(key);
+        let top = self.layers.last().filter(|layer| matches!(layer.origin, Origin::File { .. }))?;
+        let (name, value) = top.table.get_key_value(key)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let text = value::wrong(value.get_ref(), &format!("its keys under [{}.{key}], once", self.name.path));
+            self.wrong(key, text);
+        }
+        Some((name.span().start, table?))
+    }
+
+    /// Nothing is missing without `key`.
+    pub(super) fn leave_out(&mut self, key: &'static str) {
+        self.unset.retain(|unset| *unset != key);
+    }
+
     fn find(&self, key: &str) -> Option<(Origin, &'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)> {
         let hit = |layer: &Layer<'a>| layer.table.get_key_value(key).map(|(k, v)| (layer.origin, k, v));
         self.layers.iter().rev().find_map(hit)
+    }
+
+    /// The layer that decided about `key`.
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        self.find(key).map(|(origin, ..)| origin)
+    }
+
+    /// What the report says of `key`; `None` if nothing sets it, or what does is wrong.
+    pub(super) fn setting(&self, key: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.key == key)
+    }
+
+    /// What a lower table says of `key` does not hold in this one.
+    pub(super) fn set_aside(&mut self, key: &'static str) {
+        let read = self.settings.len();
+        self.settings.retain(|setting| setting.key != key);
+        if self.settings.len() < read {
+            self.unset.push(key);
+        }
     }
 
     /// The place in the file that decided about `key`.
@@ -108,7 +177,7 @@ impl<'c, 'a> Reader<'c, 'a> {
                 Source::Profile { name, line }
             }
             Origin::File { inherited } => {
-                let table = if inherited { "[consumer]".to_owned() } else { self.name.header.clone() };
+                let table = inherited.map_or_else(|| self.name.header.clone(), |table| format!("[{table}]"));
                 Source::File { table, line: self.context.lines.line(key.span().start) }
             }
         }
@@ -122,8 +191,10 @@ impl<'c, 'a> Reader<'c, 'a> {
     /// Adds an error about a part of `key`'s value.
     pub(super) fn wrong_at(&mut self, at: usize, key: &str, text: String) {
         // Told under the table that has it, so that it is the same error for all topics.
-        let inherited = matches!(self.find(key), Some((Origin::File { inherited: true }, ..)));
-        let path = if inherited { "consumer" } else { &self.name.path };
+        let path = match self.origin(key) {
+            Some(Origin::File { inherited: Some(table) }) => table,
+            Some(_) | None => &self.name.path,
+        };
         self.context.faults.add(at, format!("{path}.{key}"), text);
     }
 
@@ -162,7 +233,7 @@ impl<'c, 'a> Reader<'c, 'a> {
         let (source, value) = self.raw(key)?;
         match parse(value.get_ref()) {
             Ok(parsed) => {
-                self.settings.push(Setting { key, value: show(&parsed), source });
+                self.settings.push(Setting { key: Cow::Borrowed(key), value: show(&parsed), source });
                 Some(parsed)
             }
             Err(text) => {
@@ -198,6 +269,51 @@ impl<'c, 'a> Reader<'c, 'a> {
     pub(super) fn text(&mut self, key: &'static str, check: fn(&str) -> Result<(), String>) -> Option<String> {
         let parse = |v: &DeValue<'_>| value::string(v).and_then(|text| check(&text).map(|()| text));
         self.read(key, parse, |text| value::show_text(text))
+    }
+
+    /// Numbers of partitions, none twice: a list, or one text with commas, as the environment can give it.
+    pub(super) fn partitions(&mut self, key: &'static str) -> Option<BTreeSet<i32>> {
+        let show = |list: &BTreeSet<i32>| format!("{:?}", list.iter().collect::<Vec<_>>());
+        self.read(key, value::partitions, show)
+    }
+
+    /// A secret. Neither an error nor the report shows it; one that stands in a file that all may read is a warning.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        self.known.push(key);
+        let Some((origin, key_span, value)) = self.find(key) else {
+            self.unset.push(key);
+            return None;
+        };
+        let source = self.source(origin, key_span);
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong(key, "is no text; write it in quotes".to_owned());
+            return None;
+        };
+        let env = self.context.env;
+        let expanded = match value::expand(text, env) {
+            Ok(expanded) => expanded.into_owned(),
+            // Of a name it says which one is not set; anything else could be a part of the secret.
+            Err(why) if why.starts_with("needs the environment variable") => {
+                self.wrong(key, why);
+                return None;
+            }
+            Err(_) => {
+                self.wrong(key, "has a \"${\" that begins no ${NAME}; write ${NAME}, or $$ for a plain $".to_owned());
+                return None;
+            }
+        };
+        if let Err(why) = security::secret_text(&expanded) {
+            self.wrong(key, why);
+            return None;
+        }
+        if self.context.open_to_all && !text.contains("${") {
+            let (line, path) = (self.context.lines.line(self.place(key)), &self.name.path);
+            self.context.warnings.push(format!(
+                "line {line}: {path}.{key} stands in a file that every user of this machine may read; chmod o-r it, or write {key}_file, or an environment variable: {key} = \"${{NAME}}\""
+            ));
+        }
+        self.settings.push(Setting { key: Cow::Borrowed(key), value: "\"***\"".to_owned(), source });
+        Some(Secret::new(expanded))
     }
 
     /// A list of texts, each with its place. With `commas`, one text with commas is a list too.
@@ -239,7 +355,7 @@ impl<'c, 'a> Reader<'c, 'a> {
             }
         }
         let value = value::show_list(texts.iter().map(|t| t.get_ref().as_str()));
-        self.settings.push(Setting { key, value, source });
+        self.settings.push(Setting { key: Cow::Borrowed(key), value, source });
         good.then_some(texts)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Kept beside the configuration, not in it: code that uses a setting sees a plain value.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Where a value was written.
@@ -41,7 +42,7 @@ impl fmt::Display for Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Its key.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// It, as it would be written in the file.
     pub value: String,
     /// Where it was written.

@@ -12,10 +12,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{Errors, Faults, Lines, TableName};
-use super::read::{Context, Layer, Origin, Reader};
+use super::read::{Context, Files, Layer, Origin, Reader};
 use super::value::{self, Choice};
-use super::{CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, sinks, topics};
-use crate::client::Security;
+use super::{
+    CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, security, sinks, topics,
+};
 use crate::logging::LogFormat;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
@@ -78,24 +79,43 @@ impl<'a> Tables<'a> {
         Some((entry.span().start, table?))
     }
 
+    /// The layers of `[kafka]` as other tables see them.
+    pub(super) fn kafka_layers(&self) -> Vec<Layer<'a>> {
+        let file = self.file.get("kafka").and_then(|entry| entry.get_ref().as_table());
+        let file = file.map(|table| Layer { origin: Origin::File { inherited: Some("kafka") }, table });
+        self.default_layer(&["kafka"]).into_iter().chain(file).collect()
+    }
+
     /// A reader of the global table `name`: the defaults, and the file over them.
     fn reader<'c>(&self, context: &'c mut Context<'a>, name: &str) -> Reader<'c, 'a> {
         let found = self.in_file(context, name);
-        let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: false }, table });
+        let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: None }, table });
         let layers = self.default_layer(&[name]).into_iter().chain(file).collect();
         Reader::new(context, TableName::new(name), found.map_or(0, |(at, _)| at), layers)
     }
 }
 
 /// Reads the text.
-pub(super) fn resolve(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Errors> {
+pub(super) fn resolve(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    files: Option<Files<'_>>,
+    open_to_all: bool,
+) -> Result<Config, Errors> {
     let (file, syntax) = DeTable::parse_recoverable(text);
     // That the embedded texts have no errors is proved by a test.
     let (defaults, _) = DeTable::parse_recoverable(DEFAULTS);
     let (profiles, _) = DeTable::parse_recoverable(PROFILES);
     let tables = Tables { file: file.get_ref(), defaults: defaults.get_ref(), profiles: profiles.get_ref() };
-    let mut context =
-        Context { lines: Lines::new(text), env, faults: Faults::default(), warnings: vec![], report: vec![] };
+    let mut context = Context {
+        lines: Lines::new(text),
+        env,
+        files,
+        open_to_all,
+        faults: Faults::default(),
+        warnings: vec![],
+        report: vec![],
+    };
     for error in &syntax {
         let at = error.span().map_or(text.len(), |span| span.start);
         context.faults.syntax(
@@ -129,7 +149,8 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     let kafka = kafka(tables, context);
     let consumer_scope = context.report.len();
     let declared = sinks::names(tables, context);
-    let consumer = topics::read(tables, context, &declared);
+    let reading = reading::of_kafka(tables, context, kafka.as_ref().map(|kafka| &kafka.security));
+    let consumer = topics::read(tables, context, &declared, &reading);
     let commit = commit(tables, context);
     let drain_timeout = {
         let mut shutdown = tables.reader(context, "shutdown");
@@ -241,11 +262,16 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
     let mut kafka = tables.reader(context, "kafka");
     let servers = kafka.list("bootstrap_servers", EXAMPLE, true, value::server);
     let servers = kafka.required("bootstrap_servers", servers, EXAMPLE);
+    // What it means for the topics is read with them.
+    let _: Option<reading::Client> = kafka.choice("client");
     let client_id = kafka.text("client_id", value::plain_name);
     let connect_timeout = kafka.millis("connect_timeout_ms", 1..=DAY_MS);
     let request_timeout = kafka.millis("request_timeout_ms", 1..=DAY_MS);
     let metadata_max_age = kafka.millis("metadata_max_age_ms", METADATA_AGE_MIN_MS..=DAY_MS);
+    let (tls, sasl, librdkafka) = (kafka.inner("tls"), kafka.inner("sasl"), kafka.inner("librdkafka"));
     finish(kafka, "[kafka]");
+    let security = security::read(tables, context, tls, sasl);
+    let properties = security::properties(context, librdkafka);
     let mut seen = HashSet::new();
     let servers = servers?.into_iter().map(Spanned::into_inner).filter(|server| seen.insert(server.clone()));
     Some(KafkaSettings {
@@ -254,8 +280,8 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
         connect_timeout: connect_timeout?,
         request_timeout: request_timeout?,
         metadata_max_age: metadata_max_age?,
-        security: Security::default(),
-        properties: Vec::new(),
+        security: security.ok()?,
+        properties: properties.ok()?,
     })
 }
 

@@ -20,7 +20,10 @@ const OTHER_NAMES: &[(&[&str], &str, &str)] = &[
         "bootstrap_servers",
         "[kafka]",
     ),
-    (&["client"], "client_id", "[kafka]"),
+    (&["client_library", "library"], "client", "[kafka]"),
+    (&["isolation", "transaction_isolation"], "isolation_level", "[consumer]"),
+    (&["static_member", "static_membership", "group_instance", "instance_id"], "group_instance_id", "[consumer]"),
+    (&["partition", "partition_list", "assign", "assignment"], "partitions", "[consumer]"),
     (&["topic_list", "subscription", "subscribe"], "topics", "[consumer]"),
     (&["auto", "auto_offset", "offset_reset"], "auto_offset_reset", "[consumer]"),
     (&["check_crc", "check"], "check_crcs", "[consumer]"),
@@ -34,10 +37,23 @@ const OTHER_NAMES: &[(&[&str], &str, &str)] = &[
     (&["log_level", "loglevel"], "level", "[log]"),
     (&["log_format", "logformat"], "format", "[log]"),
     (&["memory_limit"], "limit", "[memory]"),
+    (&["ssl_ca_location", "ssl_cafile", "ssl_ca", "ssl_truststore_location", "ca_file", "cafile"], "ca", "[kafka.tls]"),
+    (&["ssl_certificate_location", "ssl_certfile", "ssl_keystore_location"], "certificate", "[kafka.tls]"),
+    (&["ssl_key_location", "ssl_keyfile"], "key", "[kafka.tls]"),
+    (&["ssl_key_password", "ssl_password"], "key_password", "[kafka.tls]"),
+    (
+        &["ssl_check_hostname", "ssl_endpoint_identification_algorithm", "enable_ssl_certificate_verification"],
+        "verify_hostname",
+        "[kafka.tls]",
+    ),
+    (&["sasl_mechanism", "sasl_mechanisms"], "mechanism", "[kafka.sasl]"),
+    (&["sasl_plain_username", "sasl_username", "user"], "username", "[kafka.sasl]"),
+    (&["sasl_plain_password", "sasl_password"], "password (or password_file)", "[kafka.sasl]"),
 ];
 
-const NO_MEMBER: &str = "the worker is no member of its group, so there is no session, no heartbeat and no rebalance";
-const NO_TLS: &str = "TLS and SASL are not supported; use a PLAINTEXT listener";
+const NO_MEMBER: &str = "the worker is no member of its group, so there is no session, no heartbeat and no rebalance, \
+                         but with membership = \"group\"; for that it is a property under [kafka.librdkafka]";
+const TLS: &str = "the table [kafka.tls] switches TLS on, the table [kafka.sasl] a user";
 const NO_DECODING: &str = "keys and values are delivered as they are; the form of a line is the sink's format";
 const BACKOFF: &str = "the waits between tries are built in; of commits it is retry_delay_ms under [commit]";
 
@@ -55,16 +71,11 @@ const NOT_HERE: &[(&[&str], &str)] = &[
             "heartbeat_interval_ms",
             "max_poll_interval_ms",
             "rebalance_timeout_ms",
-            "group_instance_id",
             "partition_assignment_strategy",
         ],
         NO_MEMBER,
     ),
-    (&["security", "security_protocol", "sasl", "ssl", "ssl_context"], NO_TLS),
-    (
-        &["isolation", "isolation_level"],
-        "records of aborted transactions are delivered too, see \"Limits\" in the README",
-    ),
+    (&["security", "security_protocol", "sasl", "ssl", "ssl_context"], TLS),
     (&["key_deserializer", "value_deserializer"], NO_DECODING),
     (&["api_version", "api_version_auto_timeout_ms"], "each broker is asked which versions it serves"),
     (&["retry_backoff_ms", "reconnect_backoff_ms", "reconnect_backoff_max_ms", "retries"], BACKOFF),
@@ -97,7 +108,7 @@ pub(super) fn advice<'h>(key: &str, home: impl Fn(&str) -> Option<&'h str>) -> O
     if let Some((_, name, table)) = OTHER_NAMES.iter().find(|(others, ..)| others.contains(&normal.as_str())) {
         return Some(format!("here it is {name} under {table}"));
     }
-    let prefixed = ["sasl_", "ssl_"].iter().any(|prefix| normal.starts_with(prefix)).then_some(NO_TLS);
+    let prefixed = ["sasl_", "ssl_"].iter().any(|prefix| normal.starts_with(prefix)).then_some(TLS);
     let why = NOT_HERE.iter().find(|(keys, _)| keys.contains(&normal.as_str())).map(|(_, why)| *why).or(prefixed)?;
     Some(format!("there is no such setting: {why}; leave it out"))
 }
@@ -117,12 +128,14 @@ mod tests {
             );
         }
         assert_eq!(advice("brokers", none).as_deref(), Some("here it is bootstrap_servers under [kafka]"));
-        assert_eq!(
-            advice("sasl.plain.username", none),
-            Some(format!("there is no such setting: {NO_TLS}; leave it out"))
-        );
+        assert_eq!(advice("sasl.plain.username", none).as_deref(), Some("here it is username under [kafka.sasl]"));
+        assert_eq!(advice("ssl.cipher.suites", none), Some(format!("there is no such setting: {TLS}; leave it out")));
         let home = |key: &str| (key == "max_poll_records").then_some("[consumer]");
         assert_eq!(advice("max.poll.records", home).as_deref(), Some("here it is max_poll_records under [consumer]"));
         assert_eq!(advice("colour", home), None);
+        let home = |key: &str| ["isolation_level", "group_instance_id"].contains(&key).then_some("[consumer]");
+        assert_eq!(advice("isolation.level", home).as_deref(), Some("here it is isolation_level under [consumer]"));
+        assert_eq!(advice("group.instance.id", home).as_deref(), Some("here it is group_instance_id under [consumer]"));
+        assert_eq!(advice("assign", home).as_deref(), Some("here it is partitions under [consumer]"));
     }
 }

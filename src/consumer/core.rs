@@ -171,6 +171,8 @@ pub struct Core {
     commits: (Trouble, String),
     /// What the log has of somebody else who commits in the group, and of what kind it was last.
     foreign: (Trouble, String),
+    /// Another worker that the look at the group found whose answer is about to come.
+    other: Option<(TopicPartition, String)>,
     /// It was told that nothing more is fetched because of them.
     told_full: bool,
     /// What the commit under way would commit.
@@ -204,6 +206,7 @@ impl Core {
             schedule: Schedule::new(settings.pace),
             commits: (Trouble::default(), String::new()),
             foreign: (Trouble::default(), String::new()),
+            other: None,
             told_full: false,
             sent: Vec::new(),
             dirty: false,
@@ -286,6 +289,7 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            Input::Event(Event::OtherWorker(partition, who)) => self.other = Some((partition, who)),
             Input::Event(Event::ReadBack(found)) => self.read_back(found, now),
             // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
             Input::Event(Event::Connected) => self.schedule.try_again(),
@@ -309,6 +313,11 @@ impl Core {
                     topic.unstarted = count;
                 }
             }
+            Event::NoneHeld(name) => {
+                if self.topics.get_mut(&name).is_some_and(|topic| !std::mem::replace(&mut topic.started, true)) {
+                    out.push(Output::Started(name));
+                }
+            }
             Event::Missing(topic) => out.push(Output::Missing(topic)),
             Event::Span(span) => self.span(span),
             Event::OutOfRange { partition, at, bounds } => self.out_of_range(&partition, at, bounds, out),
@@ -317,6 +326,7 @@ impl Core {
             | Event::Recovered(..)
             | Event::Connected
             | Event::Committed(_)
+            | Event::OtherWorker(..)
             | Event::ReadBack(_)
             | Event::Lost(..)
             | Event::Revoking(_)
@@ -338,6 +348,11 @@ impl Core {
     /// The name of the group.
     pub fn group(&self) -> &str {
         &self.settings.group
+    }
+
+    /// Who else commits in the group, by the last look at it.
+    pub fn shared(&self) -> Option<&str> {
+        Some(self.foreign.1.as_str()).filter(|words| !words.is_empty())
     }
 
     /// Batches that are handed over and not acknowledged.

@@ -108,6 +108,21 @@ fn an_offset_that_somebody_else_has_committed_is_not_set_back() {
     assert_eq!(committed_now(&core, now + REFRESH), Some(vec![21]), "beyond it all is as ever");
 }
 
+/// Two workers on one partition commit the same offsets: the mark tells, and for as long as each look finds it.
+#[test]
+fn another_worker_is_told_of_though_the_offset_is_ours() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    assert_eq!(core.shared(), None);
+    let other = Event::OtherWorker(TopicPartition::new("t", 0), "host=b pid=7".to_owned());
+    core.apply(Input::Event(other), now);
+    read_back(&mut core, Some(7), now);
+    let words = core.shared().unwrap();
+    assert!(words.contains("host=b pid=7") && words.contains("topic=t partition=0"), "{words}");
+    read_back(&mut core, Some(7), now + REFRESH);
+    assert_eq!(core.shared(), None, "the last look did not find it");
+}
+
 #[test]
 fn a_commit_of_our_own_that_lands_late_is_repaired() {
     let now = Instant::now();

@@ -149,6 +149,8 @@ impl Told {
                 self.waits_for(Some(&fault))
             }
             Event::Unstarted(..)
+            | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
-use super::{Wire, code_name};
+use super::{Wire, code_name, refused};
 use crate::client::{Committed, Fault};
 use crate::record::{Offset, TopicPartition};
 
@@ -66,7 +66,7 @@ impl Wire {
                             metadata: partition.metadata.as_deref().unwrap_or_default().to_owned(),
                         }),
                     ),
-                    code => return Err(Fault::Refused { call: "OffsetFetch", code: code_name(code) }),
+                    code => return Err(refused("OffsetFetch", subject(group, topic.name.0.as_str(), code), code)),
                 };
             }
         }
@@ -136,9 +136,17 @@ impl Wire {
                     let (group, code) = (group.to_owned(), code_name(code));
                     return Err(Fault::GroupHasMembers { group, code, members: Vec::new() });
                 }
-                Some(_) => return Err(Fault::Refused { call: CALL, code: code_name(code) }),
+                Some(_) => return Err(refused(CALL, subject(group, &partition.topic, code), code)),
             }
         }
         Ok(())
+    }
+}
+
+/// What an error code of a commit or its reading is about.
+fn subject(group: &str, topic: &str, code: i16) -> String {
+    match ResponseError::try_from_code(code) {
+        Some(ResponseError::GroupAuthorizationFailed) => format!("group {group}"),
+        _ => format!("topic {topic}"),
     }
 }

@@ -1,13 +1,15 @@
-//! The bytes of one request and its answer on a socket, each under one deadline; and what the peer
+//! The bytes of one request and its answer on a stream, each under one deadline; and what the peer
 //! looks like if it speaks something else. Knows no request by name.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Encodable, encode_request_header_into_buffer};
 use rustix::io::Errno;
+
+use super::stream::Stream;
 
 /// How much is allocated ahead of what has come in.
 const PIECE: usize = 64 << 10;
@@ -23,6 +25,15 @@ pub(super) enum Trouble {
     Stranger(String),
     /// The answer contradicts itself.
     Nonsense(String),
+    /// No TLS connection comes about, for this reason.
+    #[cfg(feature = "librdkafka")]
+    Tls(String),
+    /// A session under TLS ended with this error, in OpenSSL's words.
+    #[cfg(feature = "librdkafka")]
+    Alert(String),
+    /// The broker does not believe who we are, for this reason.
+    #[cfg(feature = "librdkafka")]
+    Unauthenticated(String),
     /// We closed the connection before.
     Closed,
     /// Anything else that the system reports.
@@ -34,7 +45,7 @@ impl Trouble {
     pub(super) fn at_first(self) -> Self {
         match self {
             Self::Ended => Self::Stranger(
-                "it closed the connection on our first bytes; a TLS listener does so (use its PLAINTEXT listener: TLS and SASL are not supported), a broker older than 0.10, one that is shutting down, or a program that is no Kafka"
+                "it closed the connection on our first bytes; a TLS listener does so (then switch TLS on with [kafka.tls], or use its PLAINTEXT listener), a broker older than 0.10, one that is shutting down, or a program that is no Kafka"
                     .to_owned(),
             ),
             other => other,
@@ -56,29 +67,19 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// The answer to one request, of which `left` bytes are to come.
+/// The answer to one request, of which `left` bytes are to come. Ends by the stream's deadline.
 pub(super) struct Exchange<'a> {
-    pub(super) stream: &'a TcpStream,
+    pub(super) stream: &'a mut Stream,
     pub(super) left: usize,
     pub(super) started: Instant,
-    pub(super) until: Instant,
 }
 
 impl Exchange<'_> {
     /// Fills `into`, which must not be longer than what is left of the frame.
-    pub(super) fn read(&mut self, mut into: &mut [u8]) -> Result<(), Trouble> {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<(), Trouble> {
         self.left =
             self.left.checked_sub(into.len()).ok_or_else(|| Trouble::Nonsense("it ends too early".to_owned()))?;
-        while !into.is_empty() {
-            self.stream.set_read_timeout(Some(remaining(self.until)?))?;
-            match Read::read(&mut &*self.stream, into) {
-                Ok(0) => return Err(Trouble::Ended),
-                Ok(count) => into = into.get_mut(count..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        self.stream.read_exact(into)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Trouble> {
@@ -96,25 +97,6 @@ impl Exchange<'_> {
         }
         Ok(())
     }
-}
-
-/// The time until then; none left is [`Trouble::Late`].
-fn remaining(until: Instant) -> Result<Duration, Trouble> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(Trouble::Late) } else { Ok(left) }
-}
-
-pub(super) fn write_all(stream: &TcpStream, mut bytes: &[u8], until: Instant) -> Result<(), Trouble> {
-    while !bytes.is_empty() {
-        stream.set_write_timeout(Some(remaining(until)?))?;
-        match Write::write(&mut &*stream, bytes) {
-            Ok(0) => return Err(Trouble::Ended),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// A request as it goes over the wire: its length, its header, itself.
@@ -143,8 +125,7 @@ fn with_length(mut frame: Vec<u8>) -> Result<Vec<u8>, Trouble> {
 }
 
 /// Connects to the first address that accepts. Each has its part of the time that is left.
-pub(super) fn open(addr: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let until = Instant::now() + timeout;
+pub(super) fn open(addr: &str, timeout: Duration, until: Instant) -> io::Result<TcpStream> {
     let addresses: Vec<_> = addr.to_socket_addrs()?.collect();
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
@@ -174,7 +155,8 @@ pub(super) fn stranger(first: [u8; 4]) -> String {
     match &first {
         // RFC 8446, 5.1: content type alert (21), then the legacy version 3.x.
         [0x15, 0x03, ..] => {
-            "it answers with a TLS alert: a TLS listener; use its PLAINTEXT listener: TLS is not supported".to_owned()
+            "it answers with a TLS alert: a TLS listener; switch TLS on with [kafka.tls], or use its PLAINTEXT listener"
+                .to_owned()
         }
         b"HTTP" => "it speaks HTTP".to_owned(),
         b"SSH-" => "it speaks SSH".to_owned(),

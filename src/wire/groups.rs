@@ -8,7 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::metadata::address;
 use super::shape::Shape;
-use super::{Wire, code_name};
+use super::{Wire, refused};
 use crate::client::{Fault, Member};
 
 /// Kafka 0.9 to 4.x serve one of these; later versions are of the flexible form.
@@ -40,7 +40,7 @@ impl Wire {
             self.call("FindCoordinator", ApiKey::FindCoordinator, version, &request, shape)?;
         match answer.error_code {
             0 => Ok(address(&answer.host, answer.port)),
-            code => Err(Fault::Refused { call: "FindCoordinator", code: code_name(code) }),
+            code => Err(refused("FindCoordinator", format!("group {group}"), code)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Wire {
             return Err(self.lacks_group(CALL));
         };
         if described.error_code != 0 {
-            return Err(Fault::Refused { call: CALL, code: code_name(described.error_code) });
+            return Err(refused(CALL, format!("group {group}"), described.error_code));
         }
         let members = described.members.into_iter().map(|member| Member {
             id: member.member_id.to_string(),
@@ -131,7 +131,7 @@ impl Wire {
         match described.error_code {
             0 => {}
             NOT_FOUND | UNSUPPORTED => return Ok(Vec::new()),
-            code => return Err(Fault::Refused { call: CALL, code: code_name(code) }),
+            code => return Err(refused(CALL, format!("group {group}"), code)),
         }
         let members = described.members.into_iter().map(|member| Member {
             id: member.member_id.to_string(),

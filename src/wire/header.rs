@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::exchange::{Exchange, Trouble};
-use super::{Wire, code_name};
+use super::{Wire, refused};
 use crate::client::Fault;
 use crate::record::Offset;
 
@@ -190,7 +190,7 @@ fn parse(answer: &mut Exchange<'_>, topic: &str, partition: i32) -> Result<Heade
     match error {
         0 => {}
         OUT_OF_RANGE => return Ok(Header::OutOfRange),
-        code => return Ok(Header::Refused(Fault::Refused { call: "Fetch", code: code_name(code) })),
+        code => return Ok(Header::Refused(refused("Fetch", format!("topic {topic}"), code))),
     }
     let high_watermark = offset(high_watermark, "high watermark")?;
     let available = match usize::try_from(size) {

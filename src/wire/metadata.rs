@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ApiKey, MetadataRequest, MetadataResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
-use super::{Wire, code_name};
+use super::{Wire, refused};
 use crate::client::Fault;
 use crate::record::TopicId;
 
@@ -101,7 +101,7 @@ fn view(name: &Arc<str>, topic: &MetadataResponseTopic, brokers: &HashMap<i32, &
             Ok(partitions)
         }
         UNKNOWN_TOPIC => Err(Fault::TopicMissing { topic: name.to_string() }),
-        code => Err(Fault::Refused { call: "Metadata", code: code_name(code) }),
+        code => Err(refused("Metadata", format!("topic {name}"), code)),
     };
     TopicView { name: Arc::clone(name), id: TopicId::new(topic.topic_id.into_bytes()), partitions }
 }

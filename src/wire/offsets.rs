@@ -8,7 +8,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, ListOffsetsRequest, ListOffsets
 use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
-use super::{Wire, code_name};
+use super::{Wire, refused};
 use crate::client::{Bounds, Fault};
 use crate::record::Offset;
 
@@ -83,7 +83,7 @@ impl Wire {
             for partition in &topic.partitions {
                 let result = match partition.error_code {
                     0 => Ok(Offset::new(partition.offset)),
-                    code => Err(Fault::Refused { call: "ListOffsets", code: code_name(code) }),
+                    code => Err(refused("ListOffsets", format!("topic {}", topic.name.0.as_str()), code)),
                 };
                 found.insert((topic.name.0.as_str(), partition.partition_index), result);
             }

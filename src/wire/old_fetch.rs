@@ -6,7 +6,7 @@
 use kafka_protocol::messages::ApiKey;
 
 use super::exchange::{self, Exchange, Trouble};
-use super::{Wire, code_name};
+use super::{Wire, refused};
 use crate::client::Fault;
 use crate::record::Offset;
 
@@ -46,7 +46,7 @@ impl Wire {
         match code {
             0 => Ok(true),
             UNSUPPORTED_VERSION => Ok(false),
-            code => Err(Fault::Refused { call: CALL, code: code_name(code) }),
+            code => Err(refused(CALL, format!("topic {topic}"), code)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Brokers that go and come back, seeks under load, a consumer without room.
 
+use worker::client::reader::Reader;
+
 use super::*;
 
 #[test]

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 pub mod daemon;
 pub mod install;
+#[cfg(feature = "librdkafka")]
+pub mod secure;
 pub mod tool;
 
 use install::{Install, Version, scripts};

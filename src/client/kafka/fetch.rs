@@ -235,7 +235,13 @@ impl KafkaReader {
             }),
             code => {
                 self.told.survey_soon = true;
-                let fault = Fault::Refused { call: "Fetch", code: format!("{code:?}") };
+                let name = format!("{code:?}");
+                let fault = match code {
+                    KafkaCode::TopicAuthorizationFailed => {
+                        Fault::Unauthorized { call: "Fetch", what: format!("topic {}", asked.name.topic), code: name }
+                    }
+                    _ => Fault::Refused { call: "Fetch", code: name },
+                };
                 self.with_part(asked, |part, events| part.fail(fault, now, events));
             }
         }
