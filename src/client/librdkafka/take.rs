@@ -64,11 +64,13 @@ impl LibrdkafkaReader {
         };
         let (Some(queue), Some(session)) = (&part.queue, &self.session) else { return 0 };
         let (bytes, records) = part.usual;
-        let mut batch = Batch::with_capacity(bytes.min(free), records);
+        let mut batch = Batch::with_capacity(bytes.min(free).min(BATCH_BYTES / 2), records);
         let mut pending = None;
         let mut expected = position;
         let found = loop {
-            if batch.len() >= BATCH_RECORDS || batch.memory().max(batch.payload()) >= BATCH_BYTES.min(free) {
+            // Never an empty one, however much was set aside for it: it would be full again at the next turn.
+            let large = batch.memory().max(batch.payload()) >= BATCH_BYTES.min(free);
+            if batch.len() >= BATCH_RECORDS || (large && batch.len() > 0) {
                 break Found::Full;
             }
             match queue.poll(Duration::ZERO) {
