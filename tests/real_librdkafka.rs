@@ -14,6 +14,7 @@ use crate::support::kafka::tool::{End, Message, Produce};
 mod faults;
 mod harness;
 mod lives;
+mod measure;
 
 use harness::{Harness, Settings};
 

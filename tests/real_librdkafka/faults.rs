@@ -89,12 +89,18 @@ fn an_idle_partition_recovers_without_a_record() {
     let kafka = Kafka::node(&[]);
     let topic = Kafka::name("idle-again");
     kafka.tool().create(&topic, "1", PLAIN);
+    kafka.tool().produce(&Produce::new(&topic, 1));
     let mut harness = Harness::new(&kafka.bootstrap, Settings::default());
     let part = harness.seek(&topic, 0, 0);
+    harness.until("it is read", |h| h.position(&part) == 1);
     kafka.kill(0);
     harness.until("it is told", |h| h.failing(&part).is_some());
     kafka.start(0);
+    let up = Instant::now();
     harness.until("it is well", |h| h.failing(&part).is_none());
+    // With the next statistics but one at the latest.
+    assert!(up.elapsed() < Duration::from_secs(15), "{:?}", up.elapsed());
+    assert_eq!(harness.position(&part), 1);
 }
 
 #[test]
@@ -104,10 +110,25 @@ fn a_partition_without_leader_is_told_and_its_return_too() {
     kafka.tool().create(&topic, "1", PLAIN);
     let mut harness = Harness::new(&kafka.bootstrap, Settings::default());
     let part = harness.seek(&topic, 0, 0);
-    harness.lead(&part, None);
-    harness.until("it is told", |h| h.failing(&part) == Some(Fault::NoLeader));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while harness.failing(&part) != Some(Fault::NoLeader) {
+        assert!(Instant::now() < deadline, "{:?}", harness.events);
+        // As each survey tells it.
+        harness.lead(&part, None);
+        harness.turn();
+    }
     harness.lead(&part, Some(kafka.address(0)));
     harness.until("it is well", |h| h.failing(&part).is_none());
+}
+
+#[test]
+fn brokers_that_were_never_reached_are_told_of() {
+    let [port] = crate::support::kafka::free_ports(1)[..] else { panic!("one port") };
+    let mut harness = Harness::new(&format!("127.0.0.1:{port}"), Settings::default());
+    let part = harness.seek("t", 0, 0);
+    harness.until("it is told", |h| h.failing(&part).is_some());
+    let text = harness.failing(&part).unwrap().to_string();
+    assert!(text.contains("Connection refused") && text.contains(&port.to_string()), "{text}");
 }
 
 #[test]

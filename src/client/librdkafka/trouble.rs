@@ -19,6 +19,10 @@ impl LibrdkafkaReader {
             trouble.text
         );
         self.told.survey_soon = true;
+        // That all brokers are down says less than what it said of the last of them.
+        if trouble.code != Code::AllBrokersDown {
+            self.last_trouble = Some(trouble.text.clone());
+        }
         if trouble.text.contains(TOO_LARGE) {
             // It does not say of which partition.
             for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
@@ -72,18 +76,32 @@ impl LibrdkafkaReader {
         let account = self.held.answer();
         account.add(statistics.queued(PER_MESSAGE));
         self.queued = Some(account);
+        let mut well = true;
         for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
             let link = statistics.link(&part.name.topic, part.name.partition);
-            match link {
-                Some(Broker::Up) => part.connected(&mut self.told.events),
-                Some(Broker::Down { broker, state }) => {
-                    let why = format!("librdkafka is not connected to it ({state})");
-                    part.ails(Fault::Unreachable { broker, why, advertised: true }, now, &mut self.told.events);
-                    self.told.survey_soon = true;
+            let last = || self.last_trouble.as_deref().unwrap_or("no reason given");
+            let fault = match link {
+                Some(Broker::Up) => {
+                    part.connected(&mut self.told.events);
+                    continue;
                 }
-                // The metadata tells of a partition without leader.
-                None => {}
-            }
+                Some(Broker::Down { broker, state }) => {
+                    let why = format!("librdkafka is not connected to it ({state}): {}", last());
+                    Fault::Unreachable { broker, why, advertised: true }
+                }
+                // It has not found out who leads it. The survey says so of a partition without leader.
+                None => {
+                    let why = format!("librdkafka finds no broker to read from: {}", last());
+                    Fault::Broken { call: "Metadata", why }
+                }
+            };
+            well = false;
+            part.ails(fault, now, &mut self.told.events);
+        }
+        if well {
+            self.last_trouble = None;
+        } else {
+            self.told.survey_soon = true;
         }
     }
 }
