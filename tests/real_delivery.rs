@@ -44,10 +44,9 @@ fn six_topics_arrive_once_and_in_order_with_the_default_configuration(on: On) {
     }
     let site = Site::new();
     let worker = site.start(&format!(
-        "[kafka]\nbootstrap_servers = ['{}']\n{}[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\n\
+        "[kafka]\nbootstrap_servers = ['{}']\nclient = '{}'\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\n\
          topics = {names:?}\nsink = 'out'\n[sink.out]\ntype = 'file'\npath = '@DIR@/out.jsonl'\n",
-        kafka.bootstrap,
-        on.setting()
+        kafka.bootstrap, on.client
     ));
     // The default is `latest`: what is written from now on is read.
     worker.wait_started();

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::on_each;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::free_ports;
 use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Produce};
 use crate::support::on::On;
 use crate::support::worker::{Site, Worker};
+use crate::{on_brokers, on_each};
 
 on_each!(a_topic_of_each_verdict_on_a_real_kafka);
+on_brokers!(what_needs_no_look_at_records_is_found_on_either_broker);
 
 const TOPICS: [&str; 14] = [
     "idle",
@@ -158,4 +159,37 @@ fn a_topic_of_each_verdict_on_a_real_kafka(on: On) {
     assert!(!evidence("aborted").contains("could not be looked at"), "{}", evidence("aborted"));
     assert!(!tool.topics().contains(&name("missing").to_owned()), "asking makes no topic");
     assert_eq!(kafka.committed(&group_of("stalled"), name("stalled"), 0), Some(40), "asking moves nothing");
+}
+
+/// Nobody consumes; so it needs no client that can read the records there. The member is of the newest protocol.
+fn what_needs_no_look_at_records_is_found_on_either_broker(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let tool = kafka.tool();
+    let group = Kafka::name("diagnose");
+    let names = ["idle", "empty", "expired", "shared", "missing"].map(Kafka::name);
+    let [idle, empty, expired, shared, missing] = names.each_ref().map(String::as_str);
+    for topic in [idle, empty, expired, shared] {
+        tool.create(topic, "1", "");
+    }
+    for (topic, at) in [(idle, 100), (expired, 30), (shared, 100)] {
+        tool.produce(&Produce::new(topic, 100));
+        tool.commit(&format!("{group}-{topic}"), topic, 0, at).unwrap();
+    }
+    tool.trim(expired, 0, 70);
+    let own = format!("{group}-{shared}");
+    tool.join(&own, &own, shared, &format!("{};client.id=old-service", version.member()));
+    let site = Site::new();
+    let topics = names.each_ref().map(String::as_str);
+    let config = kafka.config(&group, &topics).set("consumer", "auto_offset_reset", "'latest'");
+    let file = site.write_config(&config.to_string()).display().to_string();
+    let ended = Worker::run(&["diagnose", "-c", &file, "--for", "1s", "--json"]);
+    tool.leave(&own);
+    assert_eq!((ended.code(), ended.log.as_slice()), (Some(1), &[][..]));
+    let report: Value = serde_json::from_str(&ended.stdout[0]).unwrap();
+    let found = report["topics"].as_array().unwrap();
+    let of = |topic: &str| found.iter().find(|entry| entry["topic"] == topic).unwrap();
+    let verdicts = [idle, empty, expired, shared, missing].map(|topic| of(topic)["verdict"].as_str().unwrap());
+    assert_eq!(verdicts, ["idle", "empty", "out-of-range", "shared-group", "missing"], "{report:#}");
+    let evidence = of(shared)["evidence"].to_string();
+    assert!(evidence.contains("old-service at 127.0.0.1"), "{evidence}");
 }

@@ -11,6 +11,8 @@ use super::*;
 use crate::client::{Committed, Retry};
 use crate::record::{Offset, TopicId, TopicPartition};
 
+mod versions;
+
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -273,7 +275,7 @@ fn offsets_are_matched_by_name_and_not_by_place() {
         [i32s(&[index]), i16s(&[error]), (-1_i64).to_be_bytes().to_vec(), offset.to_be_bytes().to_vec()].concat()
     };
     let answer = |parts: Vec<Vec<u8>>| {
-        Reply::Body([i32s(&[1]), text("t"), i32s(&[parts.len() as i32]), parts.concat()].concat())
+        Reply::Body([i32s(&[0, 1]), text("t"), i32s(&[parts.len() as i32]), parts.concat()].concat())
     };
     let starts = answer(vec![partition(1, 0, 5), partition(0, 0, 0), partition(2, 6, -1)]);
     let ends = answer(vec![partition(0, 0, 9), partition(1, 0, 7), partition(2, 6, -1)]);

@@ -36,12 +36,6 @@ impl On {
         self.version.member()
     }
 
-    /// The line of `[kafka]` that chooses the client.
-    pub fn setting(self) -> String {
-        // The switch: the client `kafka` is the only one as long as there is no such key.
-        if self.is_old() { String::new() } else { format!("client = '{}'\n", self.client) }
-    }
-
     /// The node that all tests share.
     pub fn shared(self) -> Stand {
         Stand { on: self, kafka: Place::Shared(Kafka::shared_of(self.version)) }
@@ -72,11 +66,7 @@ enum Place {
 impl Stand {
     /// As [`Kafka::config`].
     pub fn config(&self, group: &str, topics: &[&str]) -> Config {
-        let config = (**self).config(group, topics);
-        match self.on.setting().trim_end().split_once(" = ") {
-            Some((key, value)) => config.set("kafka", key, value),
-            None => config,
-        }
+        (**self).config(group, topics).set("kafka", "client", format!("'{}'", self.on.client))
     }
 }
 
@@ -100,16 +90,15 @@ macro_rules! on_each {
         }
         #[cfg(feature = "librdkafka")]
         mod librdkafka_3_9 {
-            $($crate::on_each!(@ LIBRDKAFKA_3_9, $name, ignore = "waits for the client librdkafka");)+
+            $($crate::on_each!(@ LIBRDKAFKA_3_9, $name);)+
         }
         #[cfg(feature = "librdkafka")]
         mod librdkafka_4_1 {
-            $($crate::on_each!(@ LIBRDKAFKA_4_1, $name, ignore = "waits for the client librdkafka");)+
+            $($crate::on_each!(@ LIBRDKAFKA_4_1, $name);)+
         }
     };
-    (@ $on:ident, $name:ident $(, $attribute:meta)?) => {
+    (@ $on:ident, $name:ident) => {
         #[test]
-        $(#[$attribute])?
         fn $name() {
             let on = $crate::support::on::On::$on;
             $crate::kafka_or_skip!(on.version, ());

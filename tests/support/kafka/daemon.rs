@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Kafka;
+use super::install::Version;
 use crate::support::worker::Config;
 
 /// How long a million records, or a broker's way back, may take. Far above what they do take.
@@ -16,10 +17,16 @@ pub const LONG: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Kafka {
-    /// A configuration for these topics of this cluster; the groups are `{group}-{topic}`.
+    /// A configuration for these topics of this cluster; the groups are `{group}-{topic}`. The client is the one over
+    /// the crate `kafka`, and librdkafka where that one can't read.
     pub fn config(&self, group: &str, topics: &[&str]) -> Config {
         let servers: Vec<String> = self.bootstrap.split(',').map(str::to_owned).collect();
-        Config::new(&servers, topics).set("consumer", "group_id", format!("'{group}'"))
+        let client = match self.version {
+            Version::V4 if cfg!(feature = "librdkafka") => "librdkafka",
+            Version::V3 | Version::V4 => "kafka",
+        };
+        let config = Config::new(&servers, topics).set("kafka", "client", format!("'{client}'"));
+        config.set("consumer", "group_id", format!("'{group}'"))
     }
 
     /// What a group has committed of a partition.
