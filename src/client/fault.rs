@@ -266,7 +266,10 @@ impl fmt::Display for Fault {
             Self::Unauthenticated { broker, why } => write!(f, "broker {broker} does not let us in: {why}"),
             Self::Tls { broker, why } => write!(f, "no TLS connection to broker {broker}: {why}"),
             Self::Unauthorized { call, what, code } => {
-                write!(f, "the broker refused {call}: {code}; the user of [kafka.sasl] or kafka.tls.certificate (ANONYMOUS without) has no ACL for it on {what}: allow it Read and Describe there (kafka-acls --add --operation Read)")
+                write!(
+                    f,
+                    "the broker refused {call}: {code}; the user of [kafka.sasl] or kafka.tls.certificate (ANONYMOUS without) has no ACL for it on {what}: allow it Read and Describe there (kafka-acls --add --operation Read)"
+                )
             }
             Self::NoLeader => write!(f, "the partition has no leader at present"),
             Self::TopicMissing { topic } => {

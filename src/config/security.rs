@@ -55,7 +55,9 @@ fn is_built_in(context: &mut Context<'_>, at: usize, name: &str) -> Result<(), T
     if cfg!(feature = "librdkafka") {
         return Ok(());
     }
-    let text = format!("{WITHOUT}; build it with `cargo build --release` (it is in the default features), or leave this table out");
+    let text = format!(
+        "{WITHOUT}; build it with `cargo build --release` (it is in the default features), or leave this table out"
+    );
     context.faults.add(at, name.to_owned(), text);
     Err(Told)
 }
@@ -96,9 +98,11 @@ fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) -> 
         (..) => None,
     };
     let asked = reader.own("certificate").is_some();
-    let tls = verify_hostname
-        .filter(|_| good && asked == identity.is_some())
-        .map(|verify_hostname| Tls { ca, identity, verify_hostname });
+    let tls = verify_hostname.filter(|_| good && asked == identity.is_some()).map(|verify_hostname| Tls {
+        ca,
+        identity,
+        verify_hostname,
+    });
     let examined = tls.as_ref().map_or(Ok(()), |tls| examine(&mut reader, tls));
     if verify_hostname == Some(false) {
         let line = reader.context.lines.line(reader.place("verify_hostname"));
@@ -150,11 +154,7 @@ fn sasl<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) ->
 }
 
 /// A secret that stands in the file, or in a file of its own, whose last newline is no part of it.
-fn secret(
-    reader: &mut Reader<'_, '_>,
-    key: &'static str,
-    key_of_file: &'static str,
-) -> Result<Option<Secret>, Told> {
+fn secret(reader: &mut Reader<'_, '_>, key: &'static str, key_of_file: &'static str) -> Result<Option<Secret>, Told> {
     let direct = reader.secret(key);
     let path = reader.text(key_of_file, a_path).map(PathBuf::from);
     match (reader.own(key), reader.own(key_of_file)) {
@@ -250,7 +250,9 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
     let mut good = true;
     for (name, at, value) in leaves {
         let text = match property(&name, value.get_ref(), context.env) {
-            Ok(text) if list.iter().any(|(other, _)| *other == name) => Err(format!("is written twice; keep one ({})", text.len())),
+            Ok(text) if list.iter().any(|(other, _)| *other == name) => {
+                Err(format!("is written twice; keep one ({})", text.len()))
+            }
             other => other,
         };
         match text {
@@ -290,9 +292,9 @@ fn property(name: &str, value: &DeValue<'_>, env: &dyn Fn(&str) -> Option<String
     match value {
         DeValue::String(text) => value::expand(text, env).map(Cow::into_owned),
         DeValue::Boolean(flag) => Ok(flag.to_string()),
-        DeValue::Integer(number) => {
-            value::integer(value).map(|n| n.to_string()).ok_or_else(|| format!("is {number}, which is too large; write a smaller number"))
-        }
+        DeValue::Integer(number) => value::integer(value)
+            .map(|n| n.to_string())
+            .ok_or_else(|| format!("is {number}, which is too large; write a smaller number")),
         other => Err(value::wrong(other, "a text in quotes, a whole number, true or false")),
     }
 }

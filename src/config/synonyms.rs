@@ -34,11 +34,7 @@ const OTHER_NAMES: &[(&[&str], &str, &str)] = &[
     (&["log_level", "loglevel"], "level", "[log]"),
     (&["log_format", "logformat"], "format", "[log]"),
     (&["memory_limit"], "limit", "[memory]"),
-    (
-        &["ssl_ca_location", "ssl_cafile", "ssl_ca", "ssl_truststore_location", "ca_file", "cafile"],
-        "ca",
-        "[kafka.tls]",
-    ),
+    (&["ssl_ca_location", "ssl_cafile", "ssl_ca", "ssl_truststore_location", "ca_file", "cafile"], "ca", "[kafka.tls]"),
     (&["ssl_certificate_location", "ssl_certfile", "ssl_keystore_location"], "certificate", "[kafka.tls]"),
     (&["ssl_key_location", "ssl_keyfile"], "key", "[kafka.tls]"),
     (&["ssl_key_password", "ssl_password"], "key_password", "[kafka.tls]"),
@@ -134,10 +130,7 @@ mod tests {
         }
         assert_eq!(advice("brokers", none).as_deref(), Some("here it is bootstrap_servers under [kafka]"));
         assert_eq!(advice("sasl.plain.username", none).as_deref(), Some("here it is username under [kafka.sasl]"));
-        assert_eq!(
-            advice("ssl.cipher.suites", none),
-            Some(format!("there is no such setting: {TLS}; leave it out"))
-        );
+        assert_eq!(advice("ssl.cipher.suites", none), Some(format!("there is no such setting: {TLS}; leave it out")));
         let home = |key: &str| (key == "max_poll_records").then_some("[consumer]");
         assert_eq!(advice("max.poll.records", home).as_deref(), Some("here it is max_poll_records under [consumer]"));
         assert_eq!(advice("colour", home), None);

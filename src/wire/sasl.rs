@@ -50,10 +50,8 @@ impl Wire {
             Mechanism::ScramSha512 => self.scram(sasl, MessageDigest::sha512())?,
         };
         // Nine tenths of it: the rest is for the way.
-        self.session_ends = u64::try_from(lifetime_ms)
-            .ok()
-            .filter(|ms| *ms > 0)
-            .map(|ms| began + Duration::from_millis(ms - ms / 10));
+        self.session_ends =
+            u64::try_from(lifetime_ms).ok().filter(|ms| *ms > 0).map(|ms| began + Duration::from_millis(ms - ms / 10));
         Ok(())
     }
 
@@ -117,7 +115,9 @@ impl Wire {
                 let said = answer.error_message.map(|text| text.escape_debug().to_string());
                 let said = said.filter(|text| !text.is_empty()).unwrap_or_else(|| code_name(code));
                 let advice = match code {
-                    FAILED => "check kafka.sasl.username, kafka.sasl.password (or password_file) and kafka.sasl.mechanism: the user needs credentials for that mechanism",
+                    FAILED => {
+                        "check kafka.sasl.username, kafka.sasl.password (or password_file) and kafka.sasl.mechanism: the user needs credentials for that mechanism"
+                    }
                     _ => "look at the broker's log",
                 };
                 let (user, mechanism) = (sasl.username.escape_debug(), sasl.mechanism);

@@ -115,8 +115,12 @@ fn certificates(key: &'static str, path: &Path, read: ReadFile<'_>) -> Result<Ve
 /// What is there in place of a PEM file with a `wanted` in it.
 fn no_pem(key: &'static str, path: &Path, bytes: &[u8], wanted: &str) -> Wrong {
     let is = match bytes {
-        [0xfe, 0xed, 0xfe, 0xed, ..] => "it is a Java key store (keytool -exportcert -rfc, or openssl pkcs12, gives PEM)",
-        [0x30, 0x80..=0x84, ..] => "it looks like DER or PKCS#12 (openssl x509 -inform der, or openssl pkcs12, gives PEM)",
+        [0xfe, 0xed, 0xfe, 0xed, ..] => {
+            "it is a Java key store (keytool -exportcert -rfc, or openssl pkcs12, gives PEM)"
+        }
+        [0x30, 0x80..=0x84, ..] => {
+            "it looks like DER or PKCS#12 (openssl x509 -inform der, or openssl pkcs12, gives PEM)"
+        }
         _ if bytes.is_empty() => "it is empty",
         _ if contains(bytes, b"PRIVATE KEY-----") && wanted == "certificate" => "it holds a private key",
         _ if contains(bytes, b"BEGIN CERTIFICATE-----") && wanted != "certificate" => "it holds a certificate",
@@ -240,12 +244,13 @@ fn distrust(chain: &X509StoreContextRef, tls: &Tls, host: &str) -> String {
             let issuer = certificate.map_or_else(String::new, |c| format!(" ({})", name(c.issuer_name())));
             let advice = match &tls.ca {
                 Some(path) => format!("kafka.tls.ca ({}) has to hold that authority's certificate", path.display()),
-                None => {
-                    "this system does not trust it: write the PEM file of the brokers' authority as kafka.tls.ca"
-                        .to_owned()
-                }
+                None => "this system does not trust it: write the PEM file of the brokers' authority as kafka.tls.ca"
+                    .to_owned(),
             };
-            format!("{whose} is from an authority{issuer} that is not trusted here ({}); {advice}", error.error_string())
+            format!(
+                "{whose} is from an authority{issuer} that is not trusted here ({}); {advice}",
+                error.error_string()
+            )
         }
         code if OTHER_NAME.contains(&code) => {
             let names = certificate.map_or_else(String::new, names);

@@ -237,11 +237,9 @@ impl KafkaReader {
                 self.told.survey_soon = true;
                 let name = format!("{code:?}");
                 let fault = match code {
-                    KafkaCode::TopicAuthorizationFailed => Fault::Unauthorized {
-                        call: "Fetch",
-                        what: format!("topic {}", asked.partition.topic),
-                        code: name,
-                    },
+                    KafkaCode::TopicAuthorizationFailed => {
+                        Fault::Unauthorized { call: "Fetch", what: format!("topic {}", asked.name.topic), code: name }
+                    }
                     _ => Fault::Refused { call: "Fetch", code: name },
                 };
                 self.with_part(asked, |part, events| part.fail(fault, now, events));

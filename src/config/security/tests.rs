@@ -29,8 +29,7 @@ fn sasl(password: &str) -> String {
 #[cfg(feature = "librdkafka")]
 #[test]
 fn a_secret_comes_from_the_text_the_environment_or_a_file_and_is_never_shown() {
-    let files: [(&str, &[u8]); 3] =
-        [("/lf", b"tr0ub4dor\n"), ("/crlf", b"tr0ub4dor\r\n"), ("/open", b"tr0ub4dor")];
+    let files: [(&str, &[u8]); 3] = [("/lf", b"tr0ub4dor\n"), ("/crlf", b"tr0ub4dor\r\n"), ("/open", b"tr0ub4dor")];
     for (password, warnings) in [
         ("password = 'tr0ub4dor'", 1),
         ("password = '${SECRET}'", 0),

@@ -201,7 +201,11 @@ fn issue(by: &Pair, common: &str, names: &[&str], days: i64) -> Pair {
     if !names.is_empty() {
         let mut alternative = SubjectAlternativeName::new();
         for name in names {
-            if name.parse::<std::net::IpAddr>().is_ok() { alternative.ip(name) } else { alternative.dns(name) };
+            if name.parse::<std::net::IpAddr>().is_ok() {
+                alternative.ip(name)
+            } else {
+                alternative.dns(name)
+            };
         }
         let extension = alternative.build(&builder.x509v3_context(Some(&by.certificate), None)).unwrap();
         builder.append_extension(extension).unwrap();
