@@ -89,10 +89,10 @@ bench: toolchain ## measure against a real Kafka (JDK 17, Maven)
 manual: toolchain ## write manual pages and completions anew, from src/cli.rs
 	WORKER_WRITE_MANUAL=1 $(CARGO) test --locked --test integration manual::
 
-kafka: ## start a Kafka at 127.0.0.1:9092 to try things (JDK 17, Maven); PORT=9092
+kafka: ## start a Kafka at 127.0.0.1:9092 to try things (JDK 17, Maven); PORT=9092 VERSION=4.1.1
 	@tests/kafka/up.sh
 
-kafka-stop: ## stop it; its data stay
+kafka-stop: ## stop it (the same VERSION); its data stay
 	@tests/kafka/down.sh
 
 ifndef WORKER

@@ -24,7 +24,7 @@ use kafka::client::{FetchGroupOffset, FetchPartition, GroupOffsetStorage, KafkaC
 mod support;
 
 use support::kafka::Kafka;
-use support::kafka::install::{self, Install};
+use support::kafka::install::{self, Install, Version};
 use support::kafka::tool::Produce;
 
 const ROUNDS: usize = 3;
@@ -38,7 +38,7 @@ struct Case {
 }
 
 fn main() {
-    if let Err(why) = install::available() {
+    if let Err(why) = install::available(Version::V3) {
         println!("no benchmark: {why}");
         std::process::exit(1);
     }
@@ -204,12 +204,12 @@ fn run_worker(kafka: &Kafka, case: &Case, crc: bool, round: usize) -> (f64, f64,
 }
 
 fn run_java(kafka: &Kafka, case: &Case, crc: bool, round: usize) -> f64 {
-    let install = Install::get().unwrap();
+    let install = Install::get(Version::V3).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("consumer.properties");
     fs::write(&config, format!("check.crcs={crc}\n")).unwrap();
     let output = Command::new("java")
-        .args(install.jvm("512m"))
+        .args(install.jvm("512m", "-tools"))
         .arg("org.apache.kafka.tools.ConsumerPerformance")
         .args(["--bootstrap-server", kafka.address(0), "--topic", &case.topic])
         .args(["--group", &format!("java-{}-{crc}-{round}", case.topic), "--messages", &case.records.to_string()])

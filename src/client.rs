@@ -22,8 +22,12 @@ pub mod assigned;
 pub mod control;
 pub mod fault;
 mod kafka;
+#[cfg(feature = "librdkafka")]
+pub mod librdkafka;
 pub(crate) mod link;
-mod reader;
+pub mod properties;
+#[doc(hidden)]
+pub mod reader;
 pub mod reading;
 pub mod security;
 
@@ -91,6 +95,15 @@ pub struct Remembered {
     pub offset: Offset,
 }
 
+/// Why partitions are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The topic was deleted.
+    TopicDeleted,
+    /// The group counts this worker as dead: they are another member's by now.
+    LeftGroup,
+}
+
 /// What a client has to tell.
 #[derive(Debug)]
 pub enum Event {
@@ -102,6 +115,8 @@ pub enum Event {
     /// So many partitions of the topic exist and can't be started at present, for instance because they have
     /// no leader; told when that changes.
     Unstarted(Arc<str>, usize),
+    /// The topic exists, and none of its partitions is this client's: others read them. Told once.
+    NoneHeld(Arc<str>),
     /// The topic does not exist at present. It is looked for again; told once.
     Missing(Arc<str>),
     /// Records, or the proof that there are none.
@@ -123,11 +138,17 @@ pub enum Event {
     Connected,
     /// The answer to [`Client::commit`], for all its partitions or for the group as a whole.
     Committed(Result<Vec<(TopicPartition, Offset)>, Fault>),
+    /// Another worker, in these words, has committed a partition after this client had. Told before the
+    /// [`Event::ReadBack`] of each look at which that is so.
+    OtherWorker(TopicPartition, String),
     /// What the group has for partitions that are read, looked at now and then. No commit of this client
     /// was under way meanwhile.
     ReadBack(Vec<(TopicPartition, Option<Offset>)>),
-    /// Partitions that the topic no longer has (it was deleted). Their positions mean nothing now.
-    Lost(Vec<TopicPartition>),
+    /// Partitions that the client no longer has. Their positions mean nothing now.
+    Lost(Vec<TopicPartition>, Loss),
+    /// The group is about to give these partitions to another member. Nothing more of them is fetched; they are held
+    /// until [`Client::release`], so that what is in flight can be finished and committed.
+    Revoking(Vec<TopicPartition>),
 }
 
 /// A blocking call to a broker that is under way.
@@ -161,6 +182,9 @@ pub trait Client: Send {
     /// Commits offsets to the group, as they are. Answered by one [`Event::Committed`]; at most one
     /// commit is under way.
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]);
+
+    /// Lets partitions go that are being revoked. No commit of them follows.
+    fn release(&mut self, _partitions: &[TopicPartition]) {}
 
     /// The call that has been under way for longest, for those who watch; `None` also if the client does
     /// not know.

@@ -35,6 +35,7 @@ mod errors;
 mod fixed;
 mod properties;
 mod read;
+mod reading;
 mod report;
 mod resolve;
 mod security;

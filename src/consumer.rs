@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
-use crate::client::{Assignment, Client, Event, Fault};
+use crate::client::{Assignment, Client, Event, Fault, Loss};
 use crate::progress::counts::Counts;
 use crate::progress::{EVERY, Phase, Progress};
 use crate::record::{Records, TopicPartition};
@@ -191,6 +191,10 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
                 driver.committing = Some(now);
                 driver.apply(Input::CommitSent);
             }
+            Action::Release(partitions) => {
+                driver.client.release(&partitions);
+                driver.apply(Input::Released(partitions));
+            }
             Action::Poll { room, until } => match driver.client.poll(room) {
                 // Another run has taken over while the client was away: it reads the same records.
                 _ if is_dropped(&ends.retired) => break,
@@ -262,6 +266,7 @@ struct Published {
 /// Tells how far it got also if the thread panics: the next run, and the last lines of the log, go by it.
 impl Drop for Driver<'_> {
     fn drop(&mut self) {
+        self.ends.progress.set_shared(self.core.shared());
         self.ends.progress.publish(self.core.parts(), false, None, Instant::now());
     }
 }
@@ -308,11 +313,14 @@ impl Driver<'_> {
             | Event::Assigned(_)
             | Event::Missing(_)
             | Event::Unstarted(..)
+            | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::OutOfRange { .. }
             | Event::Recovered(_)
             | Event::Connected
             | Event::ReadBack(_)
-            | Event::Lost(_) => {}
+            | Event::Lost(..)
+            | Event::Revoking(_) => {}
         }
     }
 
@@ -380,12 +388,14 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
     match event {
         Event::TopicId(topic, id) => ledger.topic(group, topic, *id),
         Event::Committed(Ok(offsets)) => ledger.committed(group, offsets),
-        Event::Lost(partitions) => ledger.lost(group, partitions),
+        Event::Lost(partitions, Loss::TopicDeleted) => ledger.lost(group, partitions),
         Event::Assigned(round) => {
             let has = |a: &Assignment| Some((a.partition.clone(), a.committed.filter(|_| !a.is_new)?));
             ledger.committed(group, &round.iter().filter_map(has).collect::<Vec<_>>());
         }
         Event::Unstarted(..)
+        | Event::NoneHeld(_)
+        | Event::OtherWorker(..)
         | Event::Missing(_)
         | Event::Span(_)
         | Event::OutOfRange { .. }
@@ -393,6 +403,8 @@ fn enter(event: &Event, ledger: &Ledger, group: &str) {
         | Event::Recovered(_)
         | Event::Connected
         | Event::Committed(Err(_))
+        | Event::Revoking(_)
+        | Event::Lost(_, Loss::LeftGroup)
         | Event::ReadBack(_) => {}
     }
 }

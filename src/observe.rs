@@ -15,7 +15,8 @@ use crate::client::link::Link;
 use crate::client::{Cluster, Fault};
 use crate::config::{Config, KafkaSettings};
 use crate::consumer::Never;
-use crate::progress::{Board, Entry, Pulse};
+use crate::progress::{Board, Entry, Pulse, State};
+use crate::record::TopicPartition;
 use crate::sample::{self, TopicRound};
 use crate::verdict;
 
@@ -165,7 +166,18 @@ fn send(demands: &Sender<Demand>, demand: Demand) {
 fn sample(cluster: &mut dyn Cluster, entries: &[Entry]) -> Result<Round, Fault> {
     let watched: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.watched)).collect();
     let round = sample::round(cluster, &watched)?;
-    Ok(entries.iter().zip(round).map(|(entry, seen)| Asked { consumer: entry.consumer, seen }).collect())
+    let asked = |(entry, seen): (&Entry, Vec<TopicRound>)| Asked { consumer: entry.consumer, seen: own(entry, seen) };
+    Ok(entries.iter().zip(round).map(asked).collect())
+}
+
+/// Without the partitions that other workers read: they are judged there, and count there.
+fn own(entry: &Entry, mut seen: Vec<TopicRound>) -> Vec<TopicRound> {
+    let snapshot = entry.progress.snapshot();
+    let held = |partition: &TopicPartition| snapshot.part(partition).is_some_and(|part| part.state != State::Gone);
+    for partitions in seen.iter_mut().filter_map(|topic| topic.partitions.as_mut().ok()) {
+        partitions.retain(|(partition, _)| entry.watched.reads(partition.partition, || held(partition)));
+    }
+    seen
 }
 
 /// Writes what an operator must know; what is the same for many topics, once.
@@ -196,6 +208,26 @@ fn named(topics: &[Arc<str>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::{Membership, Portion};
+    use crate::progress::Phase;
+    use crate::sample::Watched;
+
+    #[test]
+    fn partitions_of_other_workers_are_left_out() {
+        let left = |membership: Membership| {
+            let (board, counts) = (Board::default(), Arc::default());
+            let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "log".to_owned())], membership };
+            board.add(0, watched, Phase::Waiting, &counts);
+            let sampled = |number| (TopicPartition::new("t", number), Err(Fault::NoLeader));
+            let seen = TopicRound { topic: "t".into(), partitions: Ok((0..4).map(sampled).collect()) };
+            let own = own(&board.entries()[0], vec![seen]);
+            own[0].partitions.iter().flatten().map(|(partition, _)| partition.partition).collect::<Vec<_>>()
+        };
+        assert_eq!(left(Membership::None(Portion::All)), [0, 1, 2, 3]);
+        assert_eq!(left(Membership::None(Portion::Instance { number: 2, of: 2 })), [1, 3]);
+        assert_eq!(left(Membership::None(Portion::Partitions([3, 9].into()))), [3]);
+        assert_eq!(left(Membership::Group { instance_id: None }), [0_i32; 0], "nothing is held yet");
+    }
 
     #[test]
     fn a_line_for_many_topics_names_ten_and_counts_the_rest() {

@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub trouble: Option<Since<Fault>>,
     /// Commits fail.
     pub commit: Option<Since<Fault>>,
+    /// Somebody else commits in its group.
+    pub shared: Option<Since<String>>,
     /// What is in flight takes all of the budget, so that nothing is fetched.
     pub full: Option<Instant>,
     /// The call to the brokers that has been under way for longest.
@@ -139,6 +141,7 @@ impl Snapshot {
 struct Told {
     trouble: Option<Since<Fault>>,
     commit: Option<Since<Fault>>,
+    shared: Option<Since<String>>,
     full: Option<Instant>,
     call: Option<Call>,
     parts: Vec<PartProgress>,
@@ -233,14 +236,17 @@ impl Progress {
             Event::Connected => self.set_trouble(None),
             Event::Failing(partition, fault) => self.set_fault(partition, Some(fault)),
             Event::Recovered(partition) => self.set_fault(partition, None),
-            Event::Lost(partitions) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
+            Event::Lost(partitions, _) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
             Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
             Event::Assigned(_)
             | Event::Unstarted(..)
+            | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::Missing(_)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)
+            | Event::Revoking(_)
             | Event::TopicId(..) => {}
         }
     }
@@ -248,6 +254,15 @@ impl Progress {
     /// A commit failed, or succeeded.
     pub fn set_commit(&self, failed: Option<&Fault>) {
         begin_or_end(&mut self.told().commit, failed);
+    }
+
+    /// Somebody else commits in the group, in these words; or no longer does.
+    pub fn set_shared(&self, why: Option<&str>) {
+        let shared = &mut self.told().shared;
+        if shared.as_ref().map(|shared| shared.what.as_str()) != why {
+            let since = shared.as_ref().map_or_else(Instant::now, |earlier| earlier.since);
+            *shared = why.map(|why| Since { what: why.to_owned(), since });
+        }
     }
 
     /// A partition can't be read, or is read again.
@@ -297,6 +312,7 @@ impl Progress {
             phase: self.phase(),
             trouble: told.trouble.clone(),
             commit: told.commit.clone(),
+            shared: told.shared.clone(),
             full: told.full,
             call: told.call.clone(),
             parts,

@@ -17,6 +17,7 @@ fn part(place: Place) -> Part {
         past: Past::default(),
         foreign: None,
         unanswered: Default::default(),
+        revoked: None,
     }
 }
 

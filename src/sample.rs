@@ -8,7 +8,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use crate::client::{Cluster, Fault};
+use crate::client::{Cluster, Fault, Membership, Portion};
 use crate::plan::{ConsumerPlan, Paused, Plan};
 use crate::record::TopicPartition;
 use crate::verdict::Seen;
@@ -20,6 +20,8 @@ pub struct Watched {
     pub group: String,
     /// Its topics, each with the name of its sink.
     pub topics: Vec<(Arc<str>, String)>,
+    /// Who shares their partitions.
+    pub membership: Membership,
 }
 
 impl Watched {
@@ -27,12 +29,22 @@ impl Watched {
     pub fn new(plan: &ConsumerPlan) -> Self {
         let sink = |topic: &Arc<str>| plan.sinks.get(topic).cloned().unwrap_or_default();
         let topics = plan.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect();
-        Self { group: plan.settings.group.clone(), topics }
+        Self { group: plan.settings.group.clone(), topics, membership: plan.reading.membership.clone() }
     }
 
     /// A topic that is not read at present.
     pub fn paused(paused: &Paused) -> Self {
-        Self { group: paused.group.clone(), topics: vec![(Arc::clone(&paused.topic), paused.sink.clone())] }
+        let topics = vec![(Arc::clone(&paused.topic), paused.sink.clone())];
+        Self { group: paused.group.clone(), topics, membership: Membership::None(Portion::All) }
+    }
+
+    /// Whether the partition is this worker's. `held`: whether the worker holds it, by its own account, which
+    /// decides where Kafka shares the partitions out.
+    pub fn reads(&self, partition: i32, held: impl FnOnce() -> bool) -> bool {
+        match &self.membership {
+            Membership::None(portion) => portion.contains(partition),
+            Membership::Group { .. } => held(),
+        }
     }
 
     /// All consumers of `plan` in its order, and then what is paused.
@@ -148,6 +160,7 @@ mod tests {
         let watch = |group: &str, topics: &[&str]| Watched {
             group: group.to_owned(),
             topics: topics.iter().map(|name| (Arc::from(*name), "log".to_owned())).collect(),
+            membership: Membership::None(Portion::All),
         };
         let watched = [watch("g", &["gone", "two", "later"]), watch("away", &["one"]), watch("last", &["fourth"])];
         let round = round(&mut Scripted, &watched).unwrap();

@@ -144,6 +144,11 @@ pub enum Verdict {
         /// EXPIRED.
         expired: u64,
     },
+    /// Another worker reads it, by this one's `partitions` or `instance`: how it is doing is told there.
+    Elsewhere {
+        /// READABLE.
+        readable: u64,
+    },
     /// The topic does not exist.
     Missing,
     /// The cluster did not say.

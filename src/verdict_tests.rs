@@ -40,6 +40,7 @@ impl Case {
             earlier: Sample { at: at - STILL, seen: Ok(earlier) },
             now: Sample { at, seen: Ok(now) },
             consumer: Snapshot {
+                shared: None,
                 phase: Since { what: Phase::Waiting, since: at - S },
                 trouble: None,
                 commit: None,

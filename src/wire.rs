@@ -217,6 +217,19 @@ impl Wire {
         self.versions.iter().find(|api| api.0 == key as i16).map(|&(_, min, max)| (min, max))
     }
 
+    /// The newest version of a request that both sides speak; this one knows from `ours.0` to `ours.1`. `name`: the
+    /// request and its version `ours.0`.
+    fn choose(&self, key: ApiKey, ours: (i16, i16), name: &'static str) -> Result<i16, Fault> {
+        self.require_version(key, ours.0, name)?;
+        let (min, max) = self.versions_of(key).unwrap_or(ours);
+        if min > ours.1 {
+            let code =
+                format!("broker {} serves it from version {min} on, this program speaks up to {}", self.broker, ours.1);
+            return Err(Fault::Refused { call: name, code });
+        }
+        Ok(max.min(ours.1))
+    }
+
     fn require_version(&self, key: ApiKey, version: i16, name: &'static str) -> Result<(), Fault> {
         match self.versions_of(key) {
             Some((_, max)) if max >= version => Ok(()),

@@ -418,6 +418,7 @@ fn the_account_of_the_chaos_finds_what_is_missing_and_out_of_order() {
         offset,
         key: None,
         value: Some(format!("{offset:012} none x").into_bytes()),
+        headers: Vec::new(),
     };
     let acked: Vec<_> = (0..6).map(|at| ("t".to_owned(), 0, at, format!("{at:012} none "))).collect();
     let of = |offsets: &[i64], starts: &[usize]| {

@@ -9,10 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use worker::client::reading::HAS_LIBRDKAFKA;
+use worker::client::{Membership, Portion};
 use worker::cmd::check::check;
 use worker::config::{self, Config, Errors, LoadError, MAX_FILE_BYTES, Source};
 
 mod properties;
+mod reading;
 
 const EXAMPLE: &str = include_str!("../etc/consumer.toml");
 
@@ -33,9 +36,24 @@ fn commented_out(line: &str) -> Option<&str> {
     line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
 }
 
-/// The example with every setting made that it shows.
+/// Settings that can't stand beside the others of the example.
+const ALTERNATIVES: [&str; 3] = ["group_instance_id", "partitions", "instance"];
+
+/// The example with every setting made that it shows, but for the [`ALTERNATIVES`].
 fn example_with_all_settings() -> String {
-    EXAMPLE.lines().flat_map(|line| [commented_out(line).unwrap_or(line), "\n"]).collect()
+    example_with(None)
+}
+
+/// The same with one of the alternatives, under `[consumer]` and under `[[topic]]`.
+fn example_with(alternative: Option<&str>) -> String {
+    let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
+    let made = |line: &str| {
+        commented_out(line)
+            .filter(|line| Some(key(line).as_str()) == alternative || !ALTERNATIVES.contains(&key(line).as_str()))
+            .unwrap_or(line)
+            .to_owned()
+    };
+    EXAMPLE.lines().flat_map(|line| [made(line), "\n".to_owned()]).collect()
 }
 
 #[test]
@@ -64,7 +82,8 @@ fn the_example_has_every_key() {
     let config = good(&example_with_all_settings());
     let own = "topic SCHEDULE-CAR-ORDER";
     for scope in config.report.iter().filter(|scope| !scope.title.starts_with("topic ") || scope.title == own) {
-        assert_eq!(scope.unset, Vec::<&str>::new(), "{}", scope.title);
+        let unset: Vec<_> = scope.unset.iter().filter(|key| !ALTERNATIVES.contains(key)).collect();
+        assert_eq!(unset, Vec::<&&str>::new(), "{}", scope.title);
         for setting in &scope.settings {
             let here = match &setting.source {
                 Source::File { table, .. } => scope.title != own || table == "[[topic]]",
@@ -96,6 +115,27 @@ fn the_example_has_every_key() {
         "[sink.orders]",
     ];
     assert_eq!(titles, BTreeSet::from(all));
+}
+
+/// Those that exclude each other are in it too, each right where its comment says.
+#[test]
+fn the_example_has_the_alternatives() {
+    let reads = |alternative: &str, group: bool| {
+        let text = example_with(Some(alternative));
+        let text = if group { text.replace("membership = \"none\"", "membership = \"group\"") } else { text };
+        let config = config::parse(&text, &|_| Some("w1".to_owned())).unwrap_or_else(|errors| panic!("{errors}"));
+        let scope = |title: &str| config.report.iter().find(|scope| scope.title == title).unwrap().unset.clone();
+        for title in ["[consumer]", "topic SCHEDULE-CAR-ORDER"] {
+            assert!(!scope(title).contains(&alternative), "{alternative} in {title}");
+        }
+        config.topics.into_iter().map(|topic| topic.reading.membership).collect::<Vec<_>>()
+    };
+    let all = |membership: Membership| vec![membership; 6];
+    assert_eq!(reads("partitions", false), all(Membership::None(Portion::Partitions([0, 2].into()))));
+    assert_eq!(reads("instance", false), all(Membership::None(Portion::Instance { number: 1, of: 3 })));
+    if HAS_LIBRDKAFKA {
+        assert_eq!(reads("group_instance_id", true), all(Membership::Group { instance_id: Some("w1".to_owned()) }));
+    }
 }
 
 /// Its values are the program's defaults: with all of them, or with none but those without default,
@@ -161,7 +201,7 @@ fn errors_say_what_where_and_what_to_do() {
             "fetch_min_byte = 1\nbatch_size = 5\ncolour = 1\nauto_offset_reset = 'latst'\nprofile = 1\n",
             "6:1: consumer.fetch_min_byte: is no key of [consumer]; did you mean fetch_min_bytes?\n\
           7:1: consumer.batch_size: is no key of [consumer]; it belongs under [commit]; move it there\n\
-          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, profile, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, takeover_timeout_ms, on_takeover_timeout, sink\n\
+          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, profile, isolation_level, membership, group_instance_id, partitions, instance, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, takeover_timeout_ms, on_takeover_timeout, sink\n\
           9:21: consumer.auto_offset_reset: is \"latst\"; did you mean \"latest\"? It is one of \"latest\", \"earliest\"\n\
           10:11: consumer.profile: is 1; write \"balanced\", \"high-throughput\" or \"real-time\"",
         ),
@@ -224,7 +264,7 @@ fn errors_say_what_where_and_what_to_do() {
             "6:1: consumer.group: is no key of [consumer]; here it is group_id under [consumer]\n\
           7:1: consumer.enable_auto_commit: is no key of [consumer]; there is no such setting: offsets are always committed by the worker, and only after delivery; see [commit]; leave it out\n\
           8:1: consumer.max.poll.records: is no key of [consumer]; here it is max_poll_records under [consumer]\n\
-          9:1: consumer.session: is no key of [consumer]; there is no such setting: the worker is no member of its group, so there is no session, no heartbeat and no rebalance; leave it out\n\
+          9:1: consumer.session: is no key of [consumer]; there is no such setting: the worker is no member of its group, so there is no session, no heartbeat and no rebalance, but with membership = \"group\"; for that it is a property under [kafka.librdkafka]; leave it out\n\
           10:1: consumer.sasl_mechanism: is no key of [consumer]; here it is mechanism under [kafka.sasl]\n\
           11:1: consumer.request_timeout_ms: is no key of [consumer]; it belongs under [kafka]; move it there\n\
           12:8: kafka.ssl: is no key of [kafka]; there is no such setting: the table [kafka.tls] switches TLS on, the table [kafka.sasl] a user; leave it out",

@@ -22,6 +22,7 @@ mod network;
 mod notify;
 mod offsets;
 mod out_of_range;
+mod portions;
 mod ports;
 mod real_delivery;
 mod real_diagnose;
@@ -29,6 +30,8 @@ mod real_faults;
 mod real_groups;
 mod real_kafka;
 mod real_lag;
+#[cfg(feature = "librdkafka")]
+mod real_librdkafka;
 mod real_limits;
 mod real_measure;
 mod real_memory;

@@ -2,12 +2,24 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::kafka_or_skip;
 use crate::real_kafka::eventually;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::{LONG, await_size, ranges};
+use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Message, Produce};
+use crate::support::on::{On, Stand};
 use crate::support::worker::{Config, Site, sink};
+use crate::{kafka_or_skip, on_each};
+
+on_each!(
+    six_topics_arrive_once_and_in_order_with_the_default_configuration,
+    kill_9_loses_nothing_of_a_million_records,
+    what_the_sink_does_not_take_is_not_committed,
+    alternating_codecs_arrive_complete,
+    transaction_markers_are_passed_and_committed,
+    a_compacted_topic_arrives_with_its_holes,
+    large_records_arrive,
+);
 
 /// The topics of the service that the worker replaces.
 const TOPICS: [&str; 6] = [
@@ -19,21 +31,23 @@ const TOPICS: [&str; 6] = [
     "MODULE-OUTPUT-PV_PREDICTION",
 ];
 
-#[test]
-fn six_topics_arrive_once_and_in_order_with_the_default_configuration() {
-    let kafka = kafka_or_skip!();
+fn six_topics_arrive_once_and_in_order_with_the_default_configuration(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
+    let names = TOPICS.map(Kafka::name);
+    let names = names.each_ref().map(String::as_str);
     // Partitions, records of each, bytes of each record.
     let shapes = [(1, 20_000, 100), (3, 2_000, 1_000), (1, 60, 100_000), (1, 1, 12), (2, 0, 12), (2, 300, 5_000)];
-    let topics: Vec<_> = TOPICS.into_iter().zip(shapes).collect();
+    let topics: Vec<_> = names.into_iter().zip(shapes).collect();
     for (topic, (partitions, ..)) in &topics {
         tool.create(topic, &partitions.to_string(), "");
     }
     let site = Site::new();
     let worker = site.start(&format!(
-        "[kafka]\nbootstrap_servers = ['{}']\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\n\
-         topics = {TOPICS:?}\nsink = 'out'\n[sink.out]\ntype = 'file'\npath = '@DIR@/out.jsonl'\n",
-        kafka.bootstrap
+        "[kafka]\nbootstrap_servers = ['{}']\n{}[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\n\
+         topics = {names:?}\nsink = 'out'\n[sink.out]\ntype = 'file'\npath = '@DIR@/out.jsonl'\n",
+        kafka.bootstrap,
+        on.setting()
     ));
     // The default is `latest`: what is written from now on is read.
     worker.wait_started();
@@ -81,7 +95,7 @@ const LINE: u64 = 101;
 
 /// The runs of a daemon that is killed again and again, each with a file of its own.
 struct Runs<'a> {
-    kafka: &'a Kafka,
+    kafka: &'a Stand,
     topic: &'a str,
     group: String,
     site: Site,
@@ -92,7 +106,7 @@ struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
-    fn new(kafka: &'a Kafka, topic: &'a str) -> Self {
+    fn new(kafka: &'a Stand, topic: &'a str) -> Self {
         let group = Kafka::name("killed");
         Self { kafka, topic, group, site: Site::new(), count: 0, reached: [0; PARTITIONS], duplicates: 0 }
     }
@@ -149,9 +163,8 @@ impl<'a> Runs<'a> {
     }
 }
 
-#[test]
-fn kill_9_loses_nothing_of_a_million_records() {
-    let kafka = kafka_or_skip!();
+fn kill_9_loses_nothing_of_a_million_records(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("million");
     kafka.tool().create(&topic, &PARTITIONS.to_string(), "");
     for partition in 0..PARTITIONS {
@@ -198,9 +211,8 @@ fn kill_9_loses_nothing_of_a_million_records() {
     println!("kill -9 after (time, records delivered): {moments:?}: missing 0, delivered twice {duplicates}");
 }
 
-#[test]
-fn what_the_sink_does_not_take_is_not_committed() {
-    let kafka = kafka_or_skip!();
+fn what_the_sink_does_not_take_is_not_committed(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("full");
     kafka.tool().create(&topic, "1", "");
     kafka.tool().produce(&Produce::new(&topic, 1_000));
@@ -221,13 +233,16 @@ fn what_the_sink_does_not_take_is_not_committed() {
     assert_eq!(sink::offsets(&site.records(), &topic, 0), (0..1_000).collect::<Vec<_>>());
 }
 
-#[test]
-fn alternating_codecs_arrive_complete() {
-    let kafka = kafka_or_skip!();
+fn alternating_codecs_arrive_complete(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("alternating");
-    kafka.tool().create(&topic, "1", "");
+    // The others read what the crate can't, and what the broker would not convert for it.
+    let more: &[&str] = if on.is_old() { &[] } else { &["lz4", "zstd"] };
+    let converts = on.is_old() || on.version == Version::V4;
+    kafka.tool().create(&topic, "1", if converts { "" } else { "message.downconversion.enable=false" });
     let mut end = 0;
-    for (round, codec) in ["none", "gzip", "none", "snappy", "gzip", "snappy"].into_iter().cycle().take(72).enumerate()
+    for (round, codec) in
+        ["none", "gzip", "none", "snappy", "gzip", "snappy"].iter().chain(more).cycle().take(72).enumerate()
     {
         let (count, configs) = (1 + (round as u64 * 37) % 83, format!("compression.type={codec}"));
         let size = 12 + (round * 31) % 200;
@@ -246,10 +261,9 @@ fn alternating_codecs_arrive_complete() {
 }
 
 /// The `kafka` crate's Fetch 0 does not know of transactions: records of aborted ones arrive too,
-/// as for a Java consumer with `isolation.level=read_uncommitted`. Their markers are passed.
-#[test]
-fn transaction_markers_are_passed_and_committed() {
-    let kafka = kafka_or_skip!();
+/// as for a Java consumer with `isolation.level=read_uncommitted`; with librdkafka they do not. The markers are passed.
+fn transaction_markers_are_passed_and_committed(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let names: Vec<String> = ["all", "from-marker", "only-marker"].map(Kafka::name).into();
     let topics: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -272,19 +286,19 @@ fn transaction_markers_are_passed_and_committed() {
     }
     assert_eq!(worker.stop().code(), Some(0));
     let records = site.records();
-    let uncommitted: Vec<i64> = tool.read(topics[0], "read_uncommitted").iter().map(|record| record.offset).collect();
-    assert_eq!(sink::offsets(&records, topics[0], 0), uncommitted);
+    let isolation = if on.is_old() { "read_uncommitted" } else { "read_committed" };
+    let expected: Vec<i64> = tool.read(topics[0], isolation).iter().map(|record| record.offset).collect();
+    assert_eq!(sink::offsets(&records, topics[0], 0), expected);
     assert_eq!(sink::offsets(&records, topics[1], 0), (22..32).collect::<Vec<_>>());
     assert_eq!(sink::offsets(&records, topics[2], 0), [0_i64; 0]);
 }
 
-#[test]
-fn a_compacted_topic_arrives_with_its_holes() {
-    let kafka = kafka_or_skip!();
+fn a_compacted_topic_arrives_with_its_holes(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let topic = Kafka::name("compacted");
-    let configs = "cleanup.policy=compact;segment.bytes=1000;min.cleanable.dirty.ratio=0.01;delete.retention.ms=0";
-    tool.create(&topic, "1", configs);
+    let configs = "cleanup.policy=compact;min.cleanable.dirty.ratio=0.01;delete.retention.ms=0";
+    tool.create(&topic, "1", &format!("{configs};{}", kafka.segment_bytes(1_000)));
     // Two of three records overwrite each other, and holes are inside batches and of whole batches.
     for batch in 0..30 {
         let key = |n: u32| if n.is_multiple_of(3) && batch % 4 != 0 { format!("own{n}") } else { "shared".to_owned() };
@@ -313,9 +327,8 @@ fn a_compacted_topic_arrives_with_its_holes() {
     }
 }
 
-#[test]
-fn large_records_arrive() {
-    let kafka = kafka_or_skip!();
+fn large_records_arrive(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("large");
     kafka.tool().create(&topic, "1", "max.message.bytes=8000000");
     let sizes = [100, 1_000_000, 200, 5_000_000, 300, 1_000_000, 5_000_000, 5_000_000, 100];

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kafka_or_skip;
+use crate::on_each;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::free_ports;
+use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Produce};
+use crate::support::on::On;
 use crate::support::worker::{Site, Worker};
+
+on_each!(a_topic_of_each_verdict_on_a_real_kafka);
 
 const TOPICS: [&str; 14] = [
     "idle",
@@ -52,16 +56,19 @@ fn moving<T>(kafka: &Kafka, group: &str, catching: &str, falling: &str, body: im
 }
 
 /// A worker of its own consumes the topic whose sink fails; the others are nobody's. `--nocapture` shows the text.
-#[test]
-fn a_topic_of_each_verdict_on_a_real_kafka() {
-    let kafka = kafka_or_skip!();
+fn a_topic_of_each_verdict_on_a_real_kafka(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let group = Kafka::name("diagnose");
     let names: Vec<String> = TOPICS.iter().map(|topic| Kafka::name(topic)).collect();
     let name = |topic: &str| names[TOPICS.iter().position(|known| *known == topic).unwrap()].as_str();
     let group_of = |topic: &str| format!("{group}-{}", name(topic));
     for topic in TOPICS.iter().filter(|topic| **topic != "missing") {
-        let configs = if *topic == "no-conversion" { "message.downconversion.enable=false" } else { "" };
+        let configs = if *topic == "no-conversion" && on.version == Version::V3 {
+            "message.downconversion.enable=false"
+        } else {
+            ""
+        };
         tool.create(name(topic), "1", configs);
     }
     for topic in ["idle", "stalled", "expired", "beyond", "no-conversion", "sink-failing", "shared"] {
@@ -91,7 +98,7 @@ fn a_topic_of_each_verdict_on_a_real_kafka() {
         &group_of("shared"),
         &group_of("shared"),
         name("shared"),
-        "session.timeout.ms=6000;client.id=old-service",
+        &format!("{};client.id=old-service", on.member()),
     );
 
     let listen = format!("'127.0.0.1:{}'", free_ports(1)[0]);
@@ -119,6 +126,8 @@ fn a_topic_of_each_verdict_on_a_real_kafka() {
     let report: Value = serde_json::from_str(&json[0]).unwrap();
     let found = report["topics"].as_array().unwrap().iter().map(|topic| (topic["topic"].as_str().unwrap(), topic));
     let found: BTreeMap<&str, &Value> = found.collect();
+    // What the crate can't read, librdkafka could; but nobody does here.
+    let unread = if on.is_old() { "unreadable" } else { "stalled" };
     let verdicts = TOPICS.map(|topic| (topic, found[name(topic)]["verdict"].as_str().unwrap()));
     assert_eq!(
         verdicts,
@@ -130,9 +139,9 @@ fn a_topic_of_each_verdict_on_a_real_kafka() {
             ("stalled", "stalled"),
             ("expired", "out-of-range"),
             ("beyond", "out-of-range"),
-            ("lz4", "unreadable"),
-            ("zstd", "unreadable"),
-            ("no-conversion", "unreadable"),
+            ("lz4", unread),
+            ("zstd", unread),
+            ("no-conversion", unread),
             ("aborted", "stalled"),
             ("sink-failing", "sink-failing"),
             ("shared", "shared-group"),
@@ -141,7 +150,9 @@ fn a_topic_of_each_verdict_on_a_real_kafka() {
         "{report:#}"
     );
     let evidence = |topic: &str| found[name(topic)]["evidence"].to_string();
-    assert!(evidence("no-conversion").contains("down-conversion is disabled"), "{}", evidence("no-conversion"));
+    if on.is_old() {
+        assert!(evidence("no-conversion").contains("down-conversion is disabled"), "{}", evidence("no-conversion"));
+    }
     assert!(evidence("shared").contains("old-service at 127.0.0.1"), "{}", evidence("shared"));
     assert!(evidence("sink-failing").contains("No space left on device"), "{}", evidence("sink-failing"));
     assert!(!evidence("aborted").contains("could not be looked at"), "{}", evidence("aborted"));

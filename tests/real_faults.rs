@@ -4,12 +4,20 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::kafka_or_skip;
+use crate::on_each;
 use crate::real_kafka::eventually;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::await_size;
 use crate::support::kafka::tool::Produce;
+use crate::support::on::On;
 use crate::support::worker::{Site, sink};
+
+on_each!(
+    a_start_outside_the_log_goes_where_the_policy_says,
+    records_deleted_in_front_of_a_running_worker_are_counted,
+    a_broker_that_restarts_or_dies_is_found_again,
+    leaders_move_and_one_of_three_brokers_dies,
+);
 
 /// `[[topic]]` tables with an `on_out_of_range` each.
 fn policies(topics: &[(&str, &str)]) -> String {
@@ -17,9 +25,8 @@ fn policies(topics: &[(&str, &str)]) -> String {
     topics.iter().map(table).collect()
 }
 
-#[test]
-fn a_start_outside_the_log_goes_where_the_policy_says() {
-    let kafka = kafka_or_skip!();
+fn a_start_outside_the_log_goes_where_the_policy_says(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     // Policy, committed; the log has 50..100. Then the first offset that is read, and the sums.
     let cases = [
@@ -60,9 +67,8 @@ fn a_start_outside_the_log_goes_where_the_policy_says() {
     }
 }
 
-#[test]
-fn records_deleted_in_front_of_a_running_worker_are_counted() {
-    let kafka = kafka_or_skip!();
+fn records_deleted_in_front_of_a_running_worker_are_counted(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let names: Vec<String> = ["run-earliest", "run-latest"].map(Kafka::name).into();
     let topics: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -102,9 +108,8 @@ fn records_deleted_in_front_of_a_running_worker_are_counted() {
     }
 }
 
-#[test]
-fn a_broker_that_restarts_or_dies_is_found_again() {
-    let kafka = kafka_or_skip!(Kafka::node(&[]));
+fn a_broker_that_restarts_or_dies_is_found_again(on: On) {
+    let kafka = &on.node(&[]);
     let tool = kafka.tool();
     let topics = ["one", "two"];
     for topic in topics {
@@ -162,9 +167,8 @@ fn a_broker_that_restarts_or_dies_is_found_again() {
     assert_eq!(ended.lines_with(&["is no plain Kafka listener"]), [""; 0], "it spoke Kafka a moment ago");
 }
 
-#[test]
-fn leaders_move_and_one_of_three_brokers_dies() {
-    let kafka = kafka_or_skip!(Kafka::cluster(3));
+fn leaders_move_and_one_of_three_brokers_dies(on: On) {
+    let kafka = &on.cluster(3);
     let tool = kafka.tool();
     tool.create("moves", "1,2,3;2,3,1;3,1,2", "");
     let site = Site::new();

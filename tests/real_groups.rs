@@ -6,15 +6,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::kafka_or_skip;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::await_size;
 use crate::support::kafka::tool::Produce;
+use crate::support::on::On;
 use crate::support::worker::{Site, sink};
+use crate::{kafka_or_skip, on_each};
 
-#[test]
-fn restarts_go_on_exactly_where_they_stopped() {
-    let kafka = kafka_or_skip!();
+on_each!(
+    restarts_go_on_exactly_where_they_stopped,
+    java_and_the_worker_go_on_where_the_other_stopped,
+    the_first_position_is_committed_before_any_record,
+    nothing_is_committed_over_a_live_member,
+    beside_a_live_member_commits_are_refused_until_it_leaves,
+    a_missing_topic_is_not_created_and_read_from_its_start_when_it_comes,
+);
+
+fn restarts_go_on_exactly_where_they_stopped(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("restarts");
     let count = 150_000;
     kafka.tool().create(&topic, "1", "");
@@ -43,16 +52,15 @@ fn restarts_go_on_exactly_where_they_stopped() {
     assert_eq!(sink::offsets(&site.records(), &topic, 0), (0..count as i64).collect::<Vec<_>>());
 }
 
-#[test]
-fn java_and_the_worker_go_on_where_the_other_stopped() {
-    let kafka = kafka_or_skip!();
+fn java_and_the_worker_go_on_where_the_other_stopped(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let topic = Kafka::name("java");
     tool.create(&topic, "1", "");
     tool.produce(&Produce::new(&topic, 100));
     let group = Kafka::name("g");
     let own_group = format!("{group}-{topic}");
-    tool.join(&own_group, &own_group, &topic, "session.timeout.ms=6000");
+    tool.join(&own_group, &own_group, &topic, on.member());
     kafka.await_committed(&own_group, &topic, 0, 100);
     tool.leave(&own_group);
     tool.produce(&Produce { first: 100, ..Produce::new(&topic, 50) });
@@ -136,9 +144,8 @@ fn aiokafka_and_the_worker_go_on_where_the_other_stopped() {
     assert_eq!(take(10), (100..110).collect::<Vec<_>>());
 }
 
-#[test]
-fn the_first_position_is_committed_before_any_record() {
-    let kafka = kafka_or_skip!();
+fn the_first_position_is_committed_before_any_record(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let names: Vec<String> = ["latest", "earliest", "empty"].map(Kafka::name).into();
     let topics: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -172,9 +179,8 @@ fn the_first_position_is_committed_before_any_record() {
     assert_eq!(sink::offsets(&records, empty, 0), (0..10).collect::<Vec<_>>());
 }
 
-#[test]
-fn nothing_is_committed_over_a_live_member() {
-    let kafka = kafka_or_skip!();
+fn nothing_is_committed_over_a_live_member(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let (topic, other) = (Kafka::name("member"), Kafka::name("no-member"));
     for topic in [&topic, &other] {
@@ -183,7 +189,7 @@ fn nothing_is_committed_over_a_live_member() {
     let group = Kafka::name("g");
     let own_group = format!("{group}-{topic}");
     // The topic is empty: the member has committed nothing yet when the worker comes.
-    tool.join(&own_group, &own_group, &topic, "session.timeout.ms=6000");
+    tool.join(&own_group, &own_group, &topic, on.member());
     let site = Site::new();
     let worker = site.start(&kafka.config(&group, &[&topic, &other]).to_string());
     let line = worker.wait_words(&["WARN", "has live members", &own_group]);
@@ -206,22 +212,22 @@ fn nothing_is_committed_over_a_live_member() {
 
 /// Where the group has an offset, the worker reads beside the member: its records arrive twice, in
 /// both, and are committed by the member alone until it has left.
-#[test]
-fn beside_a_live_member_commits_are_refused_until_it_leaves() {
-    let kafka = kafka_or_skip!();
+fn beside_a_live_member_commits_are_refused_until_it_leaves(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let topic = Kafka::name("beside");
     tool.create(&topic, "1", "");
     tool.produce(&Produce::new(&topic, 50));
     let group = Kafka::name("g");
     let own_group = format!("{group}-{topic}");
-    tool.join(&own_group, &own_group, &topic, "session.timeout.ms=6000");
+    tool.join(&own_group, &own_group, &topic, on.member());
     kafka.await_committed(&own_group, &topic, 0, 50);
     let site = Site::new();
     let worker = site.start(&kafka.config(&group, &[&topic]).to_string());
     worker.wait_words(&["continuing", &topic, "offset=50"]);
     tool.produce(&Produce { first: 50, ..Produce::new(&topic, 10) });
     worker.wait_words(&["WARN", "has live members", &own_group]);
+    kafka.await_committed(&own_group, &topic, 0, 60);
     tool.leave(&own_group);
     assert_eq!(kafka.committed(&own_group, &topic, 0), Some(60));
     tool.produce(&Produce { first: 60, ..Produce::new(&topic, 10) });
@@ -232,9 +238,8 @@ fn beside_a_live_member_commits_are_refused_until_it_leaves() {
     assert_eq!(sink::offsets(&site.records(), &topic, 0), (50..70).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_missing_topic_is_not_created_and_read_from_its_start_when_it_comes() {
-    let kafka = kafka_or_skip!();
+fn a_missing_topic_is_not_created_and_read_from_its_start_when_it_comes(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let (missing, there) = (Kafka::name("missing"), Kafka::name("there"));
     tool.create(&there, "1", "");

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::kafka_or_skip;
 use crate::support::kafka::Kafka;
+use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::Produce;
 use crate::support::worker::{Ended, Site, Worker};
+use crate::{kafka_or_skip, on_brokers};
+
+on_brokers!(lag_is_what_kafka_consumer_groups_prints,);
 
 /// Topic and partition to CURRENT-OFFSET, LOG-END-OFFSET and LAG, as they are printed.
 type Printed = BTreeMap<(String, String), [String; 3]>;
@@ -36,9 +39,8 @@ fn lag(site: &Site, config: &str, arguments: &[&str]) -> Ended {
     ended
 }
 
-#[test]
-fn lag_is_what_kafka_consumer_groups_prints() {
-    let kafka = kafka_or_skip!();
+fn lag_is_what_kafka_consumer_groups_prints(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let tool = kafka.tool();
     let names = ["normal", "expired", "beyond", "taken-empty", "none", "idle"].map(Kafka::name);
     let [normal, expired, beyond, empty, none, idle] = names.each_ref().map(String::as_str);
@@ -61,7 +63,7 @@ fn lag_is_what_kafka_consumer_groups_prints() {
     tool.commit(&group_of(beyond), beyond, 0, 120).unwrap();
     tool.commit(&group_of(idle), idle, 0, 100).unwrap();
     // A member that has committed nothing, so that Kafka's tool has something to say of the group.
-    tool.join(&group_of(empty), &group_of(empty), empty, "session.timeout.ms=6000");
+    tool.join(&group_of(empty), &group_of(empty), empty, version.member());
 
     let site = Site::new();
     let topics = names.each_ref().map(String::as_str);

@@ -4,18 +4,24 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::kafka_or_skip;
+use crate::on_each;
 use crate::real_kafka::eventually;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::{await_size, ranges};
 use crate::support::kafka::tool::Produce;
+use crate::support::on::On;
 use crate::support::worker::{Site, sink};
+
+on_each!(
+    row_12_every_partition_that_is_behind_makes_progress,
+    row_17_a_client_quota_slows_the_delivery_and_nothing_else,
+    retention_by_size_and_by_time_overtakes_a_running_worker,
+);
 
 /// Row 12. The broker fills an answer up to 55 MiB, in the order of the request, so that with twenty
 /// partitions of 4 MiB each the late ones get nothing as long as the early ones are behind.
-#[test]
-fn row_12_every_partition_that_is_behind_makes_progress() {
-    let kafka = kafka_or_skip!();
+fn row_12_every_partition_that_is_behind_makes_progress(on: On) {
+    let kafka = &on.shared();
     let size = 10_000;
     // Partitions, and records of each: 40 MB in four of them, and more than an answer holds in twenty.
     for (partitions, each) in [(4, 4_000), (20, 1_000)] {
@@ -52,9 +58,8 @@ fn row_12_every_partition_that_is_behind_makes_progress() {
 }
 
 /// Throttled, a fetch of the old version is answered without any topic, at once, as often as one asks.
-#[test]
-fn row_17_a_client_quota_slows_the_delivery_and_nothing_else() {
-    let kafka = kafka_or_skip!();
+fn row_17_a_client_quota_slows_the_delivery_and_nothing_else(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("quota");
     kafka.tool().create(&topic, "2", "");
     let count = 2_000;
@@ -89,14 +94,13 @@ fn row_17_a_client_quota_slows_the_delivery_and_nothing_else() {
 }
 
 /// Retention overtakes a worker that stands still for a while; what it took is counted to the record.
-#[test]
-fn retention_by_size_and_by_time_overtakes_a_running_worker() {
+fn retention_by_size_and_by_time_overtakes_a_running_worker(on: On) {
     let often = [("log.retention.check.interval.ms", "100"), ("log.initial.task.delay.ms", "100")];
-    let kafka = kafka_or_skip!(Kafka::node(&often));
+    let kafka = &on.node(&often);
     let tool = kafka.tool();
     let count = 200_000;
     for (topic, retention) in [("by-size", "retention.bytes=3000000"), ("by-time", "retention.ms=1000")] {
-        tool.create(topic, "1", "segment.bytes=1000000");
+        tool.create(topic, "1", &kafka.segment_bytes(1_000_000));
         tool.produce(&Produce { configs: "batch.size=4000", ..Produce::new(topic, count) });
         let site = Site::new();
         // Small fetches, so that it takes its time.

@@ -1,9 +1,18 @@
 //! `worker offsets` on a real Kafka: what its own tools say afterwards, and what the daemon then delivers.
 
-use crate::kafka_or_skip;
 use crate::support::kafka::Kafka;
+use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::Produce;
+use crate::support::on::On;
 use crate::support::worker::{Config, Ended, Site, Worker, sink};
+use crate::{on_brokers, on_each};
+
+on_each!(
+    after_a_reset_kafkas_tools_and_the_worker_go_on_there,
+    from_a_shared_group_to_one_a_topic_and_back_every_record_arrives_once,
+);
+
+on_brokers!(the_commands_move_what_kafkas_tools_see,);
 
 fn run(site: &Site, config: &Config, command: &str, arguments: &[&str]) -> Ended {
     let file = site.write_config(&config.to_string()).display().to_string();
@@ -22,9 +31,8 @@ fn described(kafka: &Kafka, group: &str, topic: &str, partition: i32) -> String 
     line.unwrap_or_else(|| panic!("no {topic}-{partition} in\n{text}"))[3].clone()
 }
 
-#[test]
-fn after_a_reset_kafkas_tools_and_the_worker_go_on_there() {
-    let kafka = kafka_or_skip!();
+fn after_a_reset_kafkas_tools_and_the_worker_go_on_there(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let topic = Kafka::name("reset");
     tool.create(&topic, "2", "");
@@ -75,9 +83,8 @@ fn after_a_reset_kafkas_tools_and_the_worker_go_on_there() {
 }
 
 /// The seeds' move: a service with one group for all topics goes over to a group a topic, and back.
-#[test]
-fn from_a_shared_group_to_one_a_topic_and_back_every_record_arrives_once() {
-    let kafka = kafka_or_skip!();
+fn from_a_shared_group_to_one_a_topic_and_back_every_record_arrives_once(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let topics = [Kafka::name("there"), Kafka::name("back")];
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -95,7 +102,7 @@ fn from_a_shared_group_to_one_a_topic_and_back_every_record_arrives_once() {
     let group = Kafka::name("g");
     // The old service: a member of the shared group that reads all topics.
     let old = write(1);
-    tool.join(&group, &group, &names.join(","), "session.timeout.ms=6000");
+    tool.join(&group, &group, &names.join(","), on.member());
     for (topic, end) in topics.iter().zip(old) {
         kafka.await_committed(&group, topic, 0, end as i64);
     }
@@ -133,4 +140,44 @@ fn from_a_shared_group_to_one_a_topic_and_back_every_record_arrives_once() {
     for ((topic, old), end) in topics.iter().zip(old).zip(written) {
         assert_eq!(sink::offsets(&records, topic, 0), (old as i64..end as i64).collect::<Vec<_>>(), "{topic}");
     }
+}
+
+/// The commands alone, which need no client that reads records; beside a member, on Kafka 4 one of the new protocol.
+fn the_commands_move_what_kafkas_tools_see(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let tool = kafka.tool();
+    let topic = Kafka::name("moved");
+    tool.create(&topic, "2", "");
+    for partition in [0, 1] {
+        tool.produce(&Produce { partition: Some(partition), ..Produce::new(&topic, 100) });
+    }
+    let shared = Kafka::name("g");
+    let own = format!("{shared}-{topic}");
+    let site = Site::new();
+    let config = kafka.config(&shared, &[&topic]);
+    let single = config.clone().set("consumer", "multi_consumer_mode", false);
+    tool.join(&shared, &shared, &topic, version.member());
+    for partition in [0, 1] {
+        kafka.await_committed(&shared, &topic, partition, 100);
+    }
+    let migrate = ["--to-per-topic", "--execute"];
+    let ended = run(&site, &single, "migrate", &migrate);
+    assert_eq!(ended.code(), Some(1), "{:?}", ended.stdout);
+    let told = [&format!("refused: group {shared} has live members"), "tool at ", "127.0.0.1"];
+    assert_eq!(ended.lines_with(&told).len(), 1, "{:?}", ended.log);
+    tool.leave(&shared);
+    tool.commit(&shared, &topic, 0, 30).unwrap();
+    assert_eq!(run(&site, &single, "migrate", &migrate).code(), Some(0));
+    let seen = || [0, 1].map(|partition| described(kafka, &own, &topic, partition));
+    assert_eq!(seen(), ["30", "100"]);
+
+    let by_offset = ["--topic", &topic, "--partition", "1", "--to-offset", "40", "--execute"];
+    assert_eq!(run(&site, &config, "reset", &by_offset).code(), Some(0));
+    assert_eq!(seen(), ["30", "40"]);
+    let by_time = ["--topic", &topic, "--to-time", "2000-01-01T00:00:00Z", "--execute"];
+    assert_eq!(run(&site, &config, "reset", &by_time).code(), Some(0));
+    assert_eq!(seen(), ["0", "0"]);
+    let shown = run(&site, &config, "show", &[]);
+    assert_eq!(shown.code(), Some(0), "{:?}", shown.log);
+    assert_eq!(shown.stdout.iter().filter(|line| line.contains(&topic)).count(), 2, "{:?}", shown.stdout);
 }

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka_or_skip;
+use crate::on_each;
 use crate::support::eventually;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::tool::Flow;
+use crate::support::on::On;
 use crate::support::worker::{Config, Rec, Site, Worker};
+
+on_each!(topics_are_paused_changed_removed_and_added_under_load,);
 
 const PARTITIONS: u32 = 2;
 
@@ -33,9 +36,8 @@ fn described(kafka: &Kafka, group: &str, topic: &str) -> BTreeMap<i32, (i64, i64
     rows
 }
 
-#[test]
-fn topics_are_paused_changed_removed_and_added_under_load() {
-    let kafka = kafka_or_skip!();
+fn topics_are_paused_changed_removed_and_added_under_load(on: On) {
+    let kafka = &on.shared();
     let tool = kafka.tool();
     let names: Vec<String> = ["paused", "changed", "removed", "still"].map(Kafka::name).into();
     let all: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use crate::kafka_or_skip;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::tool::Produce;
+use crate::support::on::On;
 use crate::support::worker::{PATIENCE, Site, sink};
+use crate::{kafka_or_skip, on_each};
+
+on_each!(offsets_that_somebody_deletes_are_committed_again_and_after_a_stop_taken_from_the_state_directory,);
 
 const GROUP_COMMAND: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
@@ -15,9 +18,8 @@ fn delete_offsets(kafka: &Kafka, group: &str, topic: &str) {
     assert!(said.contains("Successful"), "{said}");
 }
 
-#[test]
-fn offsets_that_somebody_deletes_are_committed_again_and_after_a_stop_taken_from_the_state_directory() {
-    let kafka = kafka_or_skip!();
+fn offsets_that_somebody_deletes_are_committed_again_and_after_a_stop_taken_from_the_state_directory(on: On) {
+    let kafka = &on.shared();
     let topic = Kafka::name("forgotten");
     kafka.tool().create(&topic, "1", "");
     kafka.tool().produce(&Produce::new(&topic, 100));

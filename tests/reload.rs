@@ -83,6 +83,7 @@ fn topics_come_go_change_pause_and_resume_under_load_and_every_record_arrives_on
         await_more(&bed, "d");
 
         // Whatever made room for the new topic: from here on, these are left alone.
+        worker.wait_words(&["consumer started topic=d"]);
         let others = |topic: &str| worker.count(&[&format!("consumer started topic={topic}")]);
         let untouched = (others("still"), others("d"));
         let changed = bed.config(&all).more("[[topic]]\nname = 'a'\nmax_poll_records = 7");

@@ -242,6 +242,7 @@ fn consumer(progress: &Progress, snapshot: &Snapshot, now: Instant) -> ConsumerS
         phase_age_ms: age(snapshot.phase.since),
         trouble: trouble(snapshot.trouble.as_ref(), now),
         commit_trouble: trouble(snapshot.commit.as_ref(), now),
+        shared_group: trouble(snapshot.shared.as_ref(), now),
         call: call.map(|call| CallStatus { request: call.what.to_owned(), age_ms: age(call.since) }),
         batches_in_flight: progress.batches() as u64,
         batches_budget: progress.counts().limits.batches as u64,

@@ -237,7 +237,7 @@ fn consumers(look: &Look, encoder: &mut Encoder<'_>) -> fmt::Result {
             look.consumers.iter().try_for_each(|one| family.count(&[("group", one.group.as_str())], of(one)))
         })?;
     }
-    let gauges: [(&str, &str, Of); 5] = [
+    let gauges: [(&str, &str, Of); 6] = [
         ("in_flight_batches", "Batches that are with a sink and not acknowledged", |c| c.status.batches_in_flight),
         ("in_flight_batches_limit", "How many of them there may be", |c| c.status.batches_budget),
         ("consumer_full", "1 if what is in flight takes all of the budget, so that nothing is fetched", |c| {
@@ -245,6 +245,9 @@ fn consumers(look: &Look, encoder: &mut Encoder<'_>) -> fmt::Result {
         }),
         ("consumer_failing", "1 if the client as a whole is in trouble", |c| c.status.trouble.is_some().into()),
         ("commits_failing", "1 if commits fail", |c| c.status.commit_trouble.is_some().into()),
+        ("group_shared", "1 if the last look at the group found a commit that is not this worker's", |c| {
+            c.status.shared_group.is_some().into()
+        }),
     ];
     for (name, help, of) in gauges {
         encoder.gauge(name, help, |mut family| {

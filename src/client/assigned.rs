@@ -18,7 +18,9 @@ use super::control::{Control, Survey};
 use super::link::Link;
 use super::reader::Reader;
 use super::reading::Library;
-use super::{Assignment, Call, Client, Connection, Event, Fault, FetchSettings, Reading, Remembered, Retry, Room};
+use super::{
+    Assignment, Call, Client, Committed, Connection, Event, Fault, FetchSettings, Reading, Remembered, Retry, Room,
+};
 use crate::backoff::Backoff;
 use crate::memory::Held;
 use crate::record::{Offset, TopicPartition};
@@ -41,7 +43,7 @@ const SLACK: Duration = Duration::from_secs(1);
 enum ControlReply {
     Surveyed(Result<Survey, Fault>),
     Committed(Result<Vec<Assignment>, Fault>),
-    ReadBack(Result<Vec<(TopicPartition, Option<Offset>)>, Fault>),
+    ReadBack(Result<Vec<(TopicPartition, Option<Committed>)>, Fault>),
 }
 
 /// What can be in trouble.
@@ -77,6 +79,8 @@ pub struct AssignedClient {
     read_back_due: Instant,
     /// What the group has, as far as this client knows: what it found there or has committed.
     in_group: HashMap<TopicPartition, Offset>,
+    /// Partitions that this client has committed itself: from then on the mark beside the offset is its own.
+    marked: BTreeSet<TopicPartition>,
     /// The group had live members when something was committed last.
     taken: bool,
     known: BTreeMap<Arc<str>, Known>,
@@ -86,6 +90,10 @@ pub struct AssignedClient {
     leaders: HashMap<TopicPartition, String>,
     /// Partitions that exist and can't be started: since when, and whether that was told.
     unstarted: BTreeMap<TopicPartition, (Instant, bool)>,
+    /// Partitions that are to be read and do not exist, as told.
+    absent: HashMap<Arc<str>, BTreeSet<i32>>,
+    /// Topics without a partition for this client, as told.
+    none_held: BTreeSet<Arc<str>>,
     /// How many of them each topic was last told to have.
     told_unstarted: HashMap<Arc<str>, usize>,
     /// The partitions that are held.
@@ -95,8 +103,8 @@ pub struct AssignedClient {
     libraries: HashMap<Arc<str>, Library>,
     events: VecDeque<Event>,
     faults: VecDeque<Fault>,
-    /// What is in trouble.
-    troubled: BTreeSet<Place>,
+    /// What is in trouble, and whether somebody has to do something about it.
+    troubled: BTreeMap<Place, Retry>,
     polled: Instant,
     /// What the readers' answers hold that are not done with, as a whole.
     held: Held,
@@ -132,18 +140,21 @@ impl AssignedClient {
             commit_wanted: None,
             read_back_due: now + connection.metadata_max_age,
             in_group: HashMap::new(),
+            marked: BTreeSet::new(),
             taken: false,
             known: Known::from_earlier(remembered),
             remembered: remembered.iter().map(|r| (r.partition.clone(), r.offset)).collect(),
             leaders: HashMap::new(),
             unstarted: BTreeMap::new(),
+            absent: HashMap::new(),
+            none_held: BTreeSet::new(),
             told_unstarted: HashMap::new(),
             parts: BTreeSet::new(),
             readers: BTreeMap::new(),
             libraries: HashMap::new(),
             events: VecDeque::new(),
             faults: VecDeque::new(),
-            troubled: BTreeSet::new(),
+            troubled: BTreeMap::new(),
             polled: now,
             held: Held::default(),
             ready: (ready_tx, ready_rx),
@@ -158,21 +169,26 @@ impl AssignedClient {
     /// told once. A trouble that somebody has to do something about is always told.
     fn trouble(&mut self, place: Place, fault: Fault) {
         let said = match &place {
-            Place::Survey => self.troubled.iter().any(|other| matches!(other, Place::Reader(..))),
-            Place::Reader(..) => self.troubled.contains(&Place::Survey),
+            Place::Survey => self.troubled.keys().any(|other| matches!(other, Place::Reader(..))),
+            Place::Reader(..) => self.troubled.contains_key(&Place::Survey),
             Place::Topic(_) => false,
         };
-        let news = !self.troubled.contains(&place);
+        let news = match self.troubled.get(&place) {
+            None => true,
+            Some(told) => *told == Retry::Soon && fault.retry() != Retry::Soon,
+        };
         if news && !(said && fault.retry() == Retry::Soon) {
-            self.faults.push_back(fault);
+            self.faults.push_back(fault.clone());
         } else {
             log::debug!("still in trouble place={place:?} group_id={} error=\"{fault}\"", self.group);
         }
-        self.troubled.insert(place);
+        if news {
+            self.troubled.insert(place, fault.retry());
+        }
     }
 
     fn well(&mut self, place: &Place) {
-        if self.troubled.remove(place) && self.troubled.is_empty() {
+        if self.troubled.remove(place).is_some() && self.troubled.is_empty() {
             self.events.push_back(Event::Connected);
         }
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::client::{Assignment, Bounds, Cluster, Connection, Fault, Inspect, Manage, Member};
+use crate::client::{Assignment, Bounds, Cluster, Committed, Connection, Fault, Inspect, Manage, Member, Portion};
 use crate::record::{Offset, TopicId, TopicPartition};
 use crate::wire::{ClusterView, Wire};
 
@@ -103,13 +103,15 @@ impl Control {
         topics: &[Arc<str>],
         group: &str,
         held: &HashSet<TopicPartition>,
+        portion: &Portion,
     ) -> Result<Survey, Fault> {
         self.coordinators.begin();
         let topics = self.look_up(topics)?;
         let mut new = Vec::new();
         for (name, state) in &topics {
             if let TopicState::Present(_, partitions) = state {
-                let named = partitions.iter().map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
+                let own = partitions.iter().filter(|(number, _)| portion.contains(*number));
+                let named = own.map(|(number, _)| TopicPartition::new(Arc::clone(name), *number));
                 new.extend(named.filter(|partition| !held.contains(partition)));
             }
         }
@@ -136,13 +138,14 @@ impl Control {
     /// Commits `at`, but of the partitions `first` only what the group does not have yet: what a
     /// member has committed since is committed again as it is, to learn whether the member is gone.
     /// Returns those partitions, to be started there. What the group had of `unchanged` is left as it is
-    /// if somebody else has moved it.
+    /// if somebody else has moved it. `mark` is written beside each offset.
     pub(super) fn commit_after(
         &mut self,
         group: &str,
         mut at: Vec<(TopicPartition, Offset)>,
         first: &[TopicPartition],
         unchanged: &[(TopicPartition, Offset)],
+        mark: &str,
     ) -> Result<Vec<Assignment>, Fault> {
         self.coordinators.begin();
         if !unchanged.is_empty() {
@@ -184,14 +187,14 @@ impl Control {
                 });
             }
         }
-        self.commit(group, &at)?;
+        self.commit_as(group, &at, mark)?;
         Ok(moved)
     }
 
     /// What the group has of these partitions, asked anew.
-    pub(super) fn read_back(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+    pub(super) fn read_back(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Fault> {
         self.coordinators.begin();
-        self.committed(group, of)
+        self.committed_with_metadata(group, of)
     }
 
     /// Asks the leader of each partition.

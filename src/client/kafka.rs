@@ -55,10 +55,11 @@ pub(super) struct KafkaReader {
     may_hand_over: bool,
 }
 
-/// A wire socket to a broker that this client can read from.
+/// A wire socket to a broker that serves what is asked over it. Whether the crate can read records there, too,
+/// is for [`data`] to look at.
 fn open_wire(connection: &Connection, host: &str) -> Result<Wire, Fault> {
     let wire = Wire::connect_as(connection, host)?;
-    wire.require_old_fetch()?;
+    wire.require()?;
     Ok(wire)
 }
 

@@ -25,7 +25,7 @@ impl fmt::Display for Library {
 }
 
 /// Whether this program was built with librdkafka.
-pub const HAS_LIBRDKAFKA: bool = false;
+pub const HAS_LIBRDKAFKA: bool = cfg!(feature = "librdkafka");
 
 /// Which records of transactions are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::{FAILURE, OK};
 use crate::client::control;
-use crate::client::{Fault, Inspect};
+use crate::client::{Fault, Inspect, Membership};
 use crate::config::{self, Config, LoadError, TopicSettings};
 use crate::plan::Plan;
 use crate::sample::{self, Watched};
@@ -86,9 +86,23 @@ pub(super) fn look(
             let verdict = Verdict::Paused { readable: seen.readable(), expired: seen.expired() };
             Row { verdict, ..row }
         }
+        // What Kafka shares out is somebody's, and is judged as a whole.
+        Ok(seen) if is_elsewhere(config, &row) => {
+            let verdict = Verdict::Elsewhere { readable: seen.readable() };
+            Row { verdict, ..row }
+        }
         _ => row,
     };
     Ok(trends.take(watched, round, at, grace).into_iter().map(paused).collect())
+}
+
+/// Whether the partition is left to other workers by this one's configuration.
+fn is_elsewhere(config: &Config, row: &Row) -> bool {
+    let membership = settings(config, &row.topic).map(|own| &own.reading.membership);
+    match (membership, row.partition) {
+        (Some(Membership::None(portion)), Some(partition)) => !portion.contains(partition),
+        (Some(Membership::Group { .. }) | None, _) | (_, None) => false,
+    }
 }
 
 /// The exit code of a command whose output was written, or was not.

@@ -21,6 +21,7 @@ use crate::sample::Watched;
 use crate::sink::file;
 use crate::state::{self, Running};
 use crate::trend::{Row, Trends};
+use crate::verdict::Verdict;
 
 mod ask_worker;
 mod evidence;
@@ -186,12 +187,13 @@ fn own_state(config: &Config, running: &Running) -> (Option<Status>, Option<Resu
 fn part(cluster: &mut dyn Inspect, row: &Row, trends: &Trends, before: &Worker, after: &Worker, old: bool) -> Part {
     let partition = TopicPartition::new(row.topic.clone(), row.partition.unwrap_or_default());
     let trend = trends.get(&row.group, &partition);
-    let ahead = row.seen.as_ref().ok().filter(|seen| seen.readable() > 0).map(|seen| {
+    let mine = !matches!(row.verdict, Verdict::Elsewhere { .. });
+    let ahead = row.seen.as_ref().ok().filter(|seen| seen.readable() > 0 && mine).map(|seen| {
         let start = seen.bounds.log_start;
         cluster.ahead(&partition, seen.committed.map_or(start, |committed| committed.max(start)), old)
     });
     // What is written at present may have another size than what is read at present.
-    let newest = row.rates.filter(|rates| rates.produced > 0.0).and_then(|_| {
+    let newest = row.rates.filter(|rates| rates.produced > 0.0 && mine).and_then(|_| {
         let end = row.seen.as_ref().ok()?.bounds.log_end;
         cluster.ahead(&partition, Offset::new(end.get().checked_sub(1)?)?, old).ok()?
     });

@@ -5,6 +5,7 @@
 //! text: a layer costs nothing but a reference, however many topics share it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -59,9 +60,9 @@ pub(super) enum Origin {
         topic: bool,
         chosen_at: Option<usize>,
     },
-    /// The file. `inherited`: it is `[consumer]`, seen from a `[[topic]]`.
+    /// The file. `inherited`: another table of it, seen from the one that is read.
     File {
-        inherited: bool,
+        inherited: Option<&'static str>,
     },
 }
 
@@ -134,6 +135,25 @@ impl<'c, 'a> Reader<'c, 'a> {
         self.layers.iter().rev().find_map(hit)
     }
 
+    /// The layer that decided about `key`.
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        self.find(key).map(|(origin, ..)| origin)
+    }
+
+    /// What the report says of `key`; `None` if nothing sets it, or what does is wrong.
+    pub(super) fn setting(&self, key: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.key == key)
+    }
+
+    /// What a lower table says of `key` does not hold in this one.
+    pub(super) fn set_aside(&mut self, key: &'static str) {
+        let read = self.settings.len();
+        self.settings.retain(|setting| setting.key != key);
+        if self.settings.len() < read {
+            self.unset.push(key);
+        }
+    }
+
     /// The place in the file that decided about `key`.
     pub(super) fn place(&self, key: &str) -> usize {
         match self.find(key) {
@@ -157,7 +177,7 @@ impl<'c, 'a> Reader<'c, 'a> {
                 Source::Profile { name, line }
             }
             Origin::File { inherited } => {
-                let table = if inherited { "[consumer]".to_owned() } else { self.name.header.clone() };
+                let table = inherited.map_or_else(|| self.name.header.clone(), |table| format!("[{table}]"));
                 Source::File { table, line: self.context.lines.line(key.span().start) }
             }
         }
@@ -171,8 +191,10 @@ impl<'c, 'a> Reader<'c, 'a> {
     /// Adds an error about a part of `key`'s value.
     pub(super) fn wrong_at(&mut self, at: usize, key: &str, text: String) {
         // Told under the table that has it, so that it is the same error for all topics.
-        let inherited = matches!(self.find(key), Some((Origin::File { inherited: true }, ..)));
-        let path = if inherited { "consumer" } else { &self.name.path };
+        let path = match self.origin(key) {
+            Some(Origin::File { inherited: Some(table) }) => table,
+            Some(_) | None => &self.name.path,
+        };
         self.context.faults.add(at, format!("{path}.{key}"), text);
     }
 
@@ -247,6 +269,12 @@ impl<'c, 'a> Reader<'c, 'a> {
     pub(super) fn text(&mut self, key: &'static str, check: fn(&str) -> Result<(), String>) -> Option<String> {
         let parse = |v: &DeValue<'_>| value::string(v).and_then(|text| check(&text).map(|()| text));
         self.read(key, parse, |text| value::show_text(text))
+    }
+
+    /// Numbers of partitions, none twice: a list, or one text with commas, as the environment can give it.
+    pub(super) fn partitions(&mut self, key: &'static str) -> Option<BTreeSet<i32>> {
+        let show = |list: &BTreeSet<i32>| format!("{:?}", list.iter().collect::<Vec<_>>());
+        self.read(key, value::partitions, show)
     }
 
     /// A secret. Neither an error nor the report shows it; one that stands in a file that all may read is a warning.

@@ -15,7 +15,7 @@ use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Files, Layer, Origin, Reader};
 use super::value::{self, Choice};
 use super::{
-    CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, security, sinks, topics,
+    CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, security, sinks, topics,
 };
 use crate::logging::LogFormat;
 
@@ -79,10 +79,17 @@ impl<'a> Tables<'a> {
         Some((entry.span().start, table?))
     }
 
+    /// The layers of `[kafka]` as other tables see them.
+    pub(super) fn kafka_layers(&self) -> Vec<Layer<'a>> {
+        let file = self.file.get("kafka").and_then(|entry| entry.get_ref().as_table());
+        let file = file.map(|table| Layer { origin: Origin::File { inherited: Some("kafka") }, table });
+        self.default_layer(&["kafka"]).into_iter().chain(file).collect()
+    }
+
     /// A reader of the global table `name`: the defaults, and the file over them.
     fn reader<'c>(&self, context: &'c mut Context<'a>, name: &str) -> Reader<'c, 'a> {
         let found = self.in_file(context, name);
-        let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: false }, table });
+        let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: None }, table });
         let layers = self.default_layer(&[name]).into_iter().chain(file).collect();
         Reader::new(context, TableName::new(name), found.map_or(0, |(at, _)| at), layers)
     }
@@ -142,7 +149,8 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     let kafka = kafka(tables, context);
     let consumer_scope = context.report.len();
     let declared = sinks::names(tables, context);
-    let consumer = topics::read(tables, context, &declared);
+    let reading = reading::of_kafka(tables, context, kafka.as_ref().map(|kafka| &kafka.security));
+    let consumer = topics::read(tables, context, &declared, &reading);
     let commit = commit(tables, context);
     let drain_timeout = {
         let mut shutdown = tables.reader(context, "shutdown");
@@ -254,6 +262,8 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
     let mut kafka = tables.reader(context, "kafka");
     let servers = kafka.list("bootstrap_servers", EXAMPLE, true, value::server);
     let servers = kafka.required("bootstrap_servers", servers, EXAMPLE);
+    // What it means for the topics is read with them.
+    let _: Option<reading::Client> = kafka.choice("client");
     let client_id = kafka.text("client_id", value::plain_name);
     let connect_timeout = kafka.millis("connect_timeout_ms", 1..=DAY_MS);
     let request_timeout = kafka.millis("request_timeout_ms", 1..=DAY_MS);

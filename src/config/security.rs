@@ -68,7 +68,7 @@ fn reader<'c, 'a>(
     name: &str,
     (at, table): (usize, &'a DeTable<'a>),
 ) -> Reader<'c, 'a> {
-    let file = Layer { origin: Origin::File { inherited: false }, table };
+    let file = Layer { origin: Origin::File { inherited: None }, table };
     let layers = tables.default_layer(&["kafka", name]).into_iter().chain([file]).collect();
     Reader::new(context, TableName::new(&format!("kafka.{name}")), at, layers)
 }

@@ -65,7 +65,7 @@ pub(super) fn read<'a>(
             good = false;
             continue;
         };
-        let file = Layer { origin: Origin::File { inherited: false }, table };
+        let file = Layer { origin: Origin::File { inherited: None }, table };
         let Some(settings) = sink(tables, context, name, value.span().start, Some(file), &mut paths) else {
             good = false;
             continue;

@@ -20,7 +20,10 @@ const OTHER_NAMES: &[(&[&str], &str, &str)] = &[
         "bootstrap_servers",
         "[kafka]",
     ),
-    (&["client"], "client_id", "[kafka]"),
+    (&["client_library", "library"], "client", "[kafka]"),
+    (&["isolation", "transaction_isolation"], "isolation_level", "[consumer]"),
+    (&["static_member", "static_membership", "group_instance", "instance_id"], "group_instance_id", "[consumer]"),
+    (&["partition", "partition_list", "assign", "assignment"], "partitions", "[consumer]"),
     (&["topic_list", "subscription", "subscribe"], "topics", "[consumer]"),
     (&["auto", "auto_offset", "offset_reset"], "auto_offset_reset", "[consumer]"),
     (&["check_crc", "check"], "check_crcs", "[consumer]"),
@@ -48,7 +51,8 @@ const OTHER_NAMES: &[(&[&str], &str, &str)] = &[
     (&["sasl_plain_password", "sasl_password"], "password (or password_file)", "[kafka.sasl]"),
 ];
 
-const NO_MEMBER: &str = "the worker is no member of its group, so there is no session, no heartbeat and no rebalance";
+const NO_MEMBER: &str = "the worker is no member of its group, so there is no session, no heartbeat and no rebalance, \
+                         but with membership = \"group\"; for that it is a property under [kafka.librdkafka]";
 const TLS: &str = "the table [kafka.tls] switches TLS on, the table [kafka.sasl] a user";
 const NO_DECODING: &str = "keys and values are delivered as they are; the form of a line is the sink's format";
 const BACKOFF: &str = "the waits between tries are built in; of commits it is retry_delay_ms under [commit]";
@@ -67,16 +71,11 @@ const NOT_HERE: &[(&[&str], &str)] = &[
             "heartbeat_interval_ms",
             "max_poll_interval_ms",
             "rebalance_timeout_ms",
-            "group_instance_id",
             "partition_assignment_strategy",
         ],
         NO_MEMBER,
     ),
     (&["security", "security_protocol", "sasl", "ssl", "ssl_context"], TLS),
-    (
-        &["isolation", "isolation_level"],
-        "records of aborted transactions are delivered too, see \"Limits\" in the README",
-    ),
     (&["key_deserializer", "value_deserializer"], NO_DECODING),
     (&["api_version", "api_version_auto_timeout_ms"], "each broker is asked which versions it serves"),
     (&["retry_backoff_ms", "reconnect_backoff_ms", "reconnect_backoff_max_ms", "retries"], BACKOFF),
@@ -134,5 +133,9 @@ mod tests {
         let home = |key: &str| (key == "max_poll_records").then_some("[consumer]");
         assert_eq!(advice("max.poll.records", home).as_deref(), Some("here it is max_poll_records under [consumer]"));
         assert_eq!(advice("colour", home), None);
+        let home = |key: &str| ["isolation_level", "group_instance_id"].contains(&key).then_some("[consumer]");
+        assert_eq!(advice("isolation.level", home).as_deref(), Some("here it is isolation_level under [consumer]"));
+        assert_eq!(advice("group.instance.id", home).as_deref(), Some("here it is group_instance_id under [consumer]"));
+        assert_eq!(advice("assign", home).as_deref(), Some("here it is partitions under [consumer]"));
     }
 }

@@ -10,12 +10,12 @@ use toml::de::DeTable;
 
 use super::errors::{Faults, TableName, short};
 use super::read::{Context, Layer, Origin, Reader};
+use super::reading::Kafka;
 use super::report::{Scope, Setting, Source};
 use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
 use super::value::{self, Choice};
-use crate::client::{Isolation, Reading};
-
-use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings};
+use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings, reading};
+use crate::client::Membership;
 
 /// Less than this can't hold a batch worth fetching.
 const FETCH_BYTES_MIN: u64 = 1 << 10;
@@ -72,8 +72,9 @@ pub(super) struct Consumer {
 }
 
 /// `[consumer]` as it holds for a topic that has no table of its own.
-struct Base<'a> {
+struct Base<'a, 'k> {
     layers: Vec<Layer<'a>>,
+    kafka: &'k Kafka,
     mode: Option<Mode>,
     group_id: Option<String>,
     values: Values,
@@ -93,6 +94,7 @@ struct Values {
     max_partition_fetch_bytes: Option<usize>,
     fetch_max_bytes: Option<usize>,
     check_crcs: Option<bool>,
+    reading: reading::Keys,
     takeover_timeout: Option<Duration>,
     on_takeover_timeout: Option<OnTakeoverTimeout>,
     sink: Option<String>,
@@ -115,8 +117,8 @@ impl Values {
             check_crcs: self.check_crcs?,
             takeover_timeout: self.takeover_timeout?,
             on_takeover_timeout: self.on_takeover_timeout?,
-            reading: Reading::default(),
-            isolation: Isolation::ReadCommitted,
+            reading: self.reading.reading()?,
+            isolation: self.reading.isolation?,
             sink: self.sink?,
             paused: false,
         })
@@ -124,10 +126,15 @@ impl Values {
 }
 
 /// Reads `[consumer]` and all `[[topic]]`. `sinks` are the names that a topic may use.
-pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &BTreeSet<&str>) -> Consumer {
+pub(super) fn read<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    sinks: &BTreeSet<&str>,
+    kafka: &Kafka,
+) -> Consumer {
     const EXAMPLE: &str = "[\"orders\"]";
     let found = tables.in_file(context, "consumer");
-    let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: false }, table });
+    let file = found.map(|(_, table)| Layer { origin: Origin::File { inherited: None }, table });
     let layers = tables.default_layer(&["consumer"]).into_iter().chain(file).collect();
     let mut reader = Reader::new(context, TableName::new("consumer"), found.map_or(0, |(at, _)| at), layers);
     let group_id = reader.text("group_id", value::plain_name);
@@ -139,21 +146,22 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
     {
         reader.insert_below_file(layer);
     }
-    let values = values(&mut reader, sinks, None);
+    let values = values(&mut reader, sinks, kafka, None);
     let mut layers = reader.layers().to_vec();
     for layer in &mut layers {
         if let Origin::File { inherited } = &mut layer.origin {
-            *inherited = true;
+            *inherited = Some("consumer");
         }
     }
     let (context, base_scope) = reader.finish("[consumer]".to_owned());
     let settings = values.clone().complete();
-    let base = Base { layers, mode, group_id, values, settings };
+    let base = Base { layers, kafka, mode, group_id, values, settings };
 
     let mut of_table = topic_tables(tables, context, &base, sinks);
     let mut topics = Some(vec![]);
     let mut scopes = vec![];
     let mut seen = HashSet::new();
+    let mut places = HashMap::new();
     for name in names.iter().flatten() {
         let line = context.lines.line(name.span().start);
         let name = name.get_ref().as_str();
@@ -163,8 +171,13 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
                 .push(format!("line {line}: topic {name} is listed twice in consumer.topics; it is consumed once"));
             continue;
         }
-        let (topic, scope) =
-            of_table.remove(name).map_or_else(|| base.topic(name, &base_scope), |t| (t.settings, t.scope));
+        let (topic, scope) = match of_table.remove(name) {
+            Some(table) => {
+                places.insert(name, table.at);
+                (table.settings, table.scope)
+            }
+            None => base.topic(name, &base_scope),
+        };
         scopes.push(scope);
         topics = topics.zip(topic).map(|(mut topics, topic): (Vec<_>, _)| {
             topics.push(topic);
@@ -180,7 +193,7 @@ pub(super) fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>, sinks: &B
         }
     }
     if let (Some(topics), Some(Mode::Multi)) = (&topics, mode) {
-        shared_groups(topics, &mut context.warnings);
+        shared_groups(topics, &places, context);
     }
     let listed = names.as_ref().map(|_| seen.iter().map(|name| Arc::from(*name)).collect());
     let (group_id, topics) = (base.group_id, topics.filter(|_| names.is_some()));
@@ -200,7 +213,7 @@ pub(super) fn group_of_its_own(group_id: &str, topic: &str) -> String {
     format!("{group_id}-{topic}")
 }
 
-impl Base<'_> {
+impl Base<'_, '_> {
     fn group(&self, topic: &str) -> Option<String> {
         let group = self.group_id.as_ref()?;
         match self.mode? {
@@ -214,6 +227,8 @@ impl Base<'_> {
         let group = self.group(name);
         let mut scope = Scope { title: format!("topic {name}"), settings: base.settings.clone(), unset: vec![] };
         scope.settings.retain(|setting| !matches!(&*setting.key, "topics" | "multi_consumer_mode"));
+        let at = scope.settings.iter().position(|setting| &*setting.key == "profile").map_or(0, |at| at + 1);
+        scope.settings.splice(at..at, self.kafka.setting.clone());
         scope.settings.push(Setting { key: "paused".into(), value: false.to_string(), source: Source::Default });
         show_group(&mut scope, group.as_deref());
         let settings = self.settings.clone().zip(group);
@@ -241,7 +256,7 @@ struct TopicTable {
 fn topic_tables<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    base: &Base<'a>,
+    base: &Base<'a, '_>,
     sinks: &BTreeSet<&str>,
 ) -> HashMap<String, TopicTable> {
     let mut found: HashMap<String, TopicTable> = HashMap::new();
@@ -274,13 +289,14 @@ fn topic_tables<'a>(
 fn topic_table<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    base: &Base<'a>,
+    base: &Base<'a, '_>,
     sinks: &BTreeSet<&str>,
     (at, table): (usize, &'a DeTable<'a>),
 ) -> Option<(String, TopicTable)> {
-    let own = Layer { origin: Origin::File { inherited: false }, table };
+    let own = Layer { origin: Origin::File { inherited: None }, table };
     let defaults = tables.default_layer(&["topic"]);
-    let layers = defaults.into_iter().chain(base.layers.iter().copied()).chain([own]).collect();
+    let below = tables.kafka_layers().into_iter().chain(base.layers.iter().copied());
+    let layers = defaults.into_iter().chain(below).chain([own]).collect();
     let mut reader = Reader::new(context, TableName::topic(), at, layers);
     let name = reader.text("name", value::topic_name);
     let name = reader.required("name", name, "\"orders\"");
@@ -294,7 +310,7 @@ fn topic_table<'a>(
     if let Some(layer) = profile.and_then(|p| p.layer(tables, true, reader.own("profile"))) {
         reader.insert_below_file(layer);
     }
-    let values = values(&mut reader, sinks, Some(&base.values));
+    let values = values(&mut reader, sinks, base.kafka, Some(&base.values));
     let paused = reader.flag("paused").unwrap_or(false);
     if base.mode == Some(Mode::Single) {
         one_client(&mut reader, base, group.as_deref(), &values);
@@ -310,8 +326,9 @@ fn topic_table<'a>(
 
 /// Reads the keys that `[consumer]` and `[[topic]]` have in common. `below` are those of `[consumer]`, if
 /// this is a topic.
-fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, below: Option<&Values>) -> Values {
+fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, kafka: &Kafka, below: Option<&Values>) -> Values {
     let values = Values {
+        reading: reading::read(reader, kafka, below.map(|below| &below.reading)),
         auto_offset_reset: reader.choice("auto_offset_reset"),
         on_out_of_range: reader.choice("on_out_of_range"),
         max_poll_records: reader.number("max_poll_records", 1..=KAFKA_INT_MAX),
@@ -366,7 +383,7 @@ fn between(reader: &mut Reader<'_, '_>, values: &Values, below: Option<&Values>)
 }
 
 /// In single mode one client fetches all topics: what belongs to it can't differ.
-fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_>, group: Option<&str>, topic: &Values) {
+fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_, '_>, group: Option<&str>, topic: &Values) {
     // What could not be read has its own error.
     fn differ<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
         matches!((a, b), (Some(a), Some(b)) if a != b)
@@ -381,7 +398,8 @@ fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_>, group: Option<&str>,
         ("fetch_max_bytes", differ(&topic.fetch_max_bytes, &base_values.fetch_max_bytes)),
         ("check_crcs", differ(&topic.check_crcs, &base_values.check_crcs)),
     ];
-    for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
+    let differs = differs.into_iter().filter_map(|(key, differs)| differs.then_some(key));
+    for key in differs.chain(topic.reading.differ(&base_values.reading, reader)) {
         let by_profile = if reader.own(key).is_some() { "" } else { " (here by its profile)" };
         reader.wrong(key, format!(
             "can't differ from topic to topic{by_profile} while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true"
@@ -390,13 +408,29 @@ fn one_client(reader: &mut Reader<'_, '_>, base: &Base<'_>, group: Option<&str>,
 }
 
 /// Two consumers with one group have different topics, so they do not take each other's offsets; but
-/// they are one group to Kafka, which is what the mode is meant to avoid.
-fn shared_groups(topics: &[TopicSettings], warnings: &mut Vec<String>) {
-    let mut first: HashMap<&str, &str> = HashMap::new();
+/// they are one group to Kafka, which is what the mode is meant to avoid. `places` are those of the `[[topic]]`.
+fn shared_groups(topics: &[TopicSettings], places: &HashMap<&str, usize>, context: &mut Context<'_>) {
+    let mut first: HashMap<&str, &TopicSettings> = HashMap::new();
     for topic in topics {
-        if let Some(other) = first.insert(&topic.group, &topic.name) {
-            let (group, name) = (&topic.group, &topic.name);
-            warnings.push(format!("topics {other} and {name} share the group {group}: Kafka's tools show them as one, and members of one disturb the other; give each a group_id of its own"));
-        }
+        let Some(other) = first.insert(&topic.group, topic) else { continue };
+        let (group, name) = (&topic.group, &topic.name);
+        let wrong = match (&other.reading.membership, &topic.reading.membership) {
+            (Membership::None(_), Membership::Group { .. }) | (Membership::Group { .. }, Membership::None(_)) => {
+                "and only one of them is a member of it: while a group has members, nobody else may commit to it"
+            }
+            (Membership::Group { instance_id: Some(a) }, Membership::Group { instance_id: Some(b) }) if a == b => {
+                "and have the same group_instance_id: the one member would throw out the other"
+            }
+            _ => {
+                context.warnings.push(format!("topics {} and {name} share the group {group}: Kafka's tools show them as one, and members of one disturb the other; give each a group_id of its own", other.name));
+                continue;
+            }
+        };
+        let at = places.get(&**name).or_else(|| places.get(&*other.name)).copied().unwrap_or(0);
+        let text = format!(
+            "topics {} and {name} share the group {group}, {wrong}; give each a group_id of its own",
+            other.name
+        );
+        context.faults.add(at, "topic.group_id".to_owned(), text);
     }
 }

@@ -4,6 +4,7 @@
 //! under which key, is added by the caller.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
@@ -159,22 +160,31 @@ pub(super) fn show_list<'s>(texts: impl IntoIterator<Item = &'s str>) -> String 
     format!("[{}]", texts.into_iter().map(show_text).collect::<Vec<_>>().join(", "))
 }
 
-/// Kafka's rule: `org.apache.kafka.common.internals.Topic.validate`.
 pub(super) fn topic_name(name: &str) -> Result<(), String> {
+    kafka_name(name, "topic")
+}
+
+/// The same rule: `org.apache.kafka.common.requests.JoinGroupRequest.validateGroupInstanceId`.
+pub(super) fn instance_id(name: &str) -> Result<(), String> {
+    kafka_name(name, "static member")
+}
+
+/// Kafka's rule for the name of a `thing`: `org.apache.kafka.common.internals.Topic.validate`.
+fn kafka_name(name: &str, thing: &str) -> Result<(), String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() {
-        Err("is empty; write the topic's name".to_owned())
+        Err(format!("is empty; write the {thing}'s name"))
     } else if let Some(bad) = name.chars().find(|c| !legal(*c)) {
         Err(format!(
-            "is \"{}\", which is no topic's name: it has '{}'; names are made of a-z, A-Z, 0-9, '.', '_' and '-'",
+            "is \"{}\", which is no {thing}'s name: it has '{}'; names are made of a-z, A-Z, 0-9, '.', '_' and '-'",
             short(name),
             bad.escape_debug()
         ))
     } else if name.len() > TOPIC_NAME_MAX {
         let length = name.len();
-        Err(format!("is a name of {length} characters; a topic's name has at most {TOPIC_NAME_MAX}"))
+        Err(format!("is a name of {length} characters; a {thing}'s name has at most {TOPIC_NAME_MAX}"))
     } else if name == "." || name == ".." {
-        Err(format!("is \"{name}\", which Kafka does not allow as a topic's name; write another"))
+        Err(format!("is \"{name}\", which Kafka does not allow as a {thing}'s name; write another"))
     } else {
         Ok(())
     }
@@ -203,6 +213,38 @@ pub(super) fn sink_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// `[0, 2]`, or `"0, 2"`: partitions, none twice.
+pub(super) fn partitions(value: &DeValue<'_>) -> Result<BTreeSet<i32>, String> {
+    let wanted = || wrong(value, "partitions by their numbers, such as [0, 2] or \"0, 2\"");
+    let numbers: Vec<i32> = match value {
+        DeValue::Array(array) => array.iter().map(|element| read(element.get_ref())).collect(),
+        DeValue::String(text) => text.split(',').map(|part| part.trim().parse().ok()).collect(),
+        _ => None,
+    }
+    .filter(|numbers: &Vec<i32>| !numbers.is_empty() && numbers.iter().all(|number| *number >= 0))
+    .ok_or_else(wanted)?;
+    let mut set = BTreeSet::new();
+    match numbers.into_iter().find(|number| !set.insert(*number)) {
+        Some(twice) => Err(format!("has {twice} twice; leave it out once")),
+        None => Ok(set),
+    }
+}
+
+/// `1/3`: the number of this worker, and how many there are.
+pub(super) fn instance(text: &str) -> Result<(u32, u32), String> {
+    let parse = |digits: &str| digits.parse::<u32>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let read = || {
+        let (number, of) = text.split_once('/')?;
+        Some((parse(number.trim())?, parse(of.trim())?)).filter(|(number, of)| (1..=*of).contains(number))
+    };
+    read().ok_or_else(|| {
+        format!(
+            "is \"{}\"; write the number of this worker and how many there are, from \"1/3\" to \"3/3\" for three",
+            short(text)
+        )
+    })
 }
 
 /// `host:port`, `[v6 address]:port`.

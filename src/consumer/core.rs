@@ -8,7 +8,9 @@
 //! - while commits fail, what is delivered and not committed grows up to its limit and what was under way;
 //! - what is delivered, or waiting to be, never exceeds the budget of batches and of bytes, but for
 //!   the one answer that the client had already asked for;
-//! - at the end of the drain one last commit is tried, whatever the backoff.
+//! - at the end of the drain one last commit is tried, whatever the backoff;
+//! - a partition that the group takes away is let go when it is done and committed, or its time is up; nothing of
+//!   it is committed after that.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -25,6 +27,7 @@ use crate::trouble::Trouble;
 
 mod commit;
 mod flow;
+mod revoke;
 mod start;
 
 /// How often offsets are committed that have not changed: a group without members keeps them for
@@ -71,6 +74,8 @@ pub struct Settings {
 pub enum Action {
     /// Give these offsets to the client's `commit`.
     Commit(Vec<(TopicPartition, Offset)>),
+    /// Give these partitions to the client's `release`.
+    Release(Vec<TopicPartition>),
     /// Poll the client; if it has nothing, wait for it, for acks, for `stop`, or until `until`.
     Poll {
         /// What it may fetch.
@@ -91,6 +96,8 @@ pub enum Input {
     Ack(Ack),
     /// The action `Commit` was carried out.
     CommitSent,
+    /// The action `Release` was carried out.
+    Released(Vec<TopicPartition>),
     /// The process ends: finish what is in flight, commit, be done.
     Stop,
 }
@@ -164,6 +171,8 @@ pub struct Core {
     commits: (Trouble, String),
     /// What the log has of somebody else who commits in the group, and of what kind it was last.
     foreign: (Trouble, String),
+    /// Another worker that the look at the group found whose answer is about to come.
+    other: Option<(TopicPartition, String)>,
     /// It was told that nothing more is fetched because of them.
     told_full: bool,
     /// What the commit under way would commit.
@@ -197,6 +206,7 @@ impl Core {
             schedule: Schedule::new(settings.pace),
             commits: (Trouble::default(), String::new()),
             foreign: (Trouble::default(), String::new()),
+            other: None,
             told_full: false,
             sent: Vec::new(),
             dirty: false,
@@ -210,6 +220,19 @@ impl Core {
 
     /// What to do at `now`. Asking changes nothing.
     pub fn next(&self, now: Instant) -> Action {
+        let done = self.releasable(now);
+        if !done.is_empty() {
+            return Action::Release(done);
+        }
+        match (self.go_on(now), self.release_deadline()) {
+            (Action::Poll { room, until }, Some(deadline)) => {
+                Action::Poll { room, until: Some(until.map_or(deadline, |until| until.min(deadline))) }
+            }
+            (action, _) => action,
+        }
+    }
+
+    fn go_on(&self, now: Instant) -> Action {
         let due = if self.dirty || self.is_refresh_due(now) { self.schedule.due(now) } else { None };
         let Some(drain) = &self.drain else {
             if due.is_some_and(|due| due <= now) {
@@ -256,6 +279,7 @@ impl Core {
                     drain.last_tried = now >= drain.deadline;
                 }
             }
+            Input::Released(partitions) => self.released(&partitions, now),
             Input::Stop => {
                 if self.drain.is_none() {
                     self.drain = Some(Drain { deadline: now + self.settings.drain_timeout, last_tried: false });
@@ -265,9 +289,12 @@ impl Core {
                 }
             }
             Input::Event(Event::Committed(answer)) => self.commit_answered(answer, now, &mut out),
+            Input::Event(Event::OtherWorker(partition, who)) => self.other = Some((partition, who)),
             Input::Event(Event::ReadBack(found)) => self.read_back(found, now),
             // Whatever kept commits from succeeding may be over: the backoff was for the trouble.
             Input::Event(Event::Connected) => self.schedule.try_again(),
+            Input::Event(Event::Revoking(partitions)) => self.revoking(&partitions, now),
+            Input::Event(Event::Lost(partitions, _)) => self.lost(&partitions),
             Input::Event(event) if self.drain.is_none() => self.event(event, &mut out),
             // While draining nothing new begins; what the client still brings is read after the restart.
             Input::Event(_) => {}
@@ -286,21 +313,23 @@ impl Core {
                     topic.unstarted = count;
                 }
             }
+            Event::NoneHeld(name) => {
+                if self.topics.get_mut(&name).is_some_and(|topic| !std::mem::replace(&mut topic.started, true)) {
+                    out.push(Output::Started(name));
+                }
+            }
             Event::Missing(topic) => out.push(Output::Missing(topic)),
             Event::Span(span) => self.span(span),
             Event::OutOfRange { partition, at, bounds } => self.out_of_range(&partition, at, bounds, out),
-            Event::Lost(partitions) => {
-                for index in partitions.iter().filter_map(|p| self.index.get(p).copied()).collect::<Vec<_>>() {
-                    self.end_slot(index);
-                    self.parts[index].place = Place::Gone;
-                }
-            }
             // Told to the log by the driver; the client goes on trying by itself.
             Event::Failing(..)
             | Event::Recovered(..)
             | Event::Connected
             | Event::Committed(_)
+            | Event::OtherWorker(..)
             | Event::ReadBack(_)
+            | Event::Lost(..)
+            | Event::Revoking(_)
             | Event::TopicId(..) => {}
         }
     }
@@ -319,6 +348,11 @@ impl Core {
     /// The name of the group.
     pub fn group(&self) -> &str {
         &self.settings.group
+    }
+
+    /// Who else commits in the group, by the last look at it.
+    pub fn shared(&self) -> Option<&str> {
+        Some(self.foreign.1.as_str()).filter(|words| !words.is_empty())
     }
 
     /// Batches that are handed over and not acknowledged.

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::client::Fault;
+use crate::client::{Fault, Loss};
 use crate::record::{Arena, Record};
 
 /// What a ticket does, without a channel: the world holds the open ones and acks them in any order.
@@ -64,6 +64,10 @@ struct Log {
     excused: Vec<Range<i64>>,
     /// The next offset that a delivery may begin with.
     expected: Option<i64>,
+    /// The group takes it away since then.
+    revoked: Option<Instant>,
+    /// It was another member's in between.
+    was_away: bool,
 }
 
 impl Log {
@@ -94,6 +98,8 @@ struct World {
     trouble: bool,
     /// What `on_takeover_timeout` allows.
     proceed: bool,
+    /// The group's partitions go from member to member.
+    with_members: bool,
 }
 
 const POLICIES: [OnOutOfRange; 4] =
@@ -155,13 +161,15 @@ fn run(seed: u64) {
             slot: None,
             excused: Vec::new(),
             expected: None,
+            revoked: None,
+            was_away: false,
         }
     });
     let logs = logs.collect();
     let now = Instant::now();
     let (batches, bytes) = (settings.batches, settings.bytes);
     let mut core = Core::new(settings);
-    let trouble = random.one_in(4);
+    let (trouble, with_members) = (random.one_in(4), random.one_in(2));
     let mut world = World {
         random,
         logs,
@@ -176,6 +184,7 @@ fn run(seed: u64) {
         group: "g",
         trouble,
         proceed,
+        with_members,
     };
     world.go(&mut core);
 }
@@ -194,6 +203,9 @@ impl World {
             if self.random.one_in(3) {
                 self.finish_a_batch(core);
             }
+            if self.with_members && self.random.one_in(50) {
+                self.rebalance(core);
+            }
             if stopped.is_none() && self.now >= stop_at {
                 stopped = Some(self.now);
                 let out = core.apply(Input::Stop, self.now);
@@ -207,6 +219,7 @@ impl World {
                     assert!(late_commits <= 1, "one last commit is tried after the drain's deadline");
                     self.commit_sent(core, offsets);
                 }
+                Action::Release(partitions) => self.release(core, partitions),
                 Action::Poll { room, until } => {
                     self.check_uncommitted(core, room);
                     self.poll(core, room, until, stopped.is_some());
@@ -249,7 +262,10 @@ impl World {
                     (log.committed, log.old) = (Some(at.get()), true);
                 }
             }
-            2 => self.logs[which].committed = self.logs[which].committed.map(|at| at - at.min(3)),
+            2 => {
+                let log = &mut self.logs[which];
+                (log.committed, log.old) = (log.committed.map(|at| at - at.min(3)), true);
+            }
             _ => {}
         }
         let read = self.logs.iter().filter(|log| log.position.is_some());
@@ -260,6 +276,71 @@ impl World {
             let part = core.parts().iter().find(|part| part.partition == log.name).unwrap();
             let Place::Reading(tracker) = &part.place else { continue };
             assert!(tracker.committed().is_none() && core.dirty, "{}: it is committed again", log.name);
+        }
+    }
+
+    /// The group takes a partition away, with notice or without.
+    fn rebalance(&mut self, core: &mut Core) {
+        let which = self.random.below(self.logs.len() as u64) as usize;
+        if !self.logs[which].assigned || self.logs[which].revoked.is_some() {
+            return;
+        }
+        let lost = self.random.one_in(3);
+        let log = &mut self.logs[which];
+        log.position = None;
+        let names = vec![log.name.clone()];
+        let event = if lost {
+            Event::Lost(names, Loss::LeftGroup)
+        } else {
+            log.revoked = Some(self.now);
+            Event::Revoking(names)
+        };
+        let out = core.apply(Input::Event(event), self.now);
+        self.carry_out(core, out);
+        if lost {
+            self.another_member(which);
+        }
+    }
+
+    fn release(&mut self, core: &mut Core, partitions: Vec<TopicPartition>) {
+        for name in &partitions {
+            let which = self.logs.iter().position(|log| log.name == *name).unwrap();
+            let log = &self.logs[which];
+            let since = log.revoked.expect("only what is taken away is let go");
+            let took = self.now.saturating_duration_since(since);
+            assert!(took <= Duration::from_millis(10_001), "{name} was let go after {took:?}");
+            let part = core.parts().iter().find(|part| part.partition == *name).unwrap();
+            if let Place::Reading(tracker) = &part.place
+                && took < Duration::from_millis(10_000)
+                && !log.old
+            {
+                assert_eq!(log.committed, Some(tracker.acknowledged().get()), "{name} was let go without a commit");
+                assert_eq!(log.expected.map(|at| log.owed(at)), Some(None), "{name} was let go with records open");
+            }
+            self.another_member(which);
+        }
+        let out = core.apply(Input::Released(partitions), self.now);
+        self.carry_out(core, out);
+    }
+
+    /// Another member has the partition, reads on from where the group is, and gives it back some time. What this one
+    /// sends late is refused from now on.
+    fn another_member(&mut self, which: usize) {
+        let count = self.random.below(60) as i64;
+        let log = &mut self.logs[which];
+        (log.assigned, log.revoked, log.was_away) = (false, None, true);
+        self.late.retain(|(name, _)| *name != log.name);
+        if let Some(offsets) = &mut self.commit {
+            offsets.retain(|(name, _)| *name != log.name);
+        }
+        match log.committed {
+            Some(from) => {
+                let to = from.max((from + count).min(log.end));
+                let read: Vec<i64> = (from..to).filter(|o| log.exists(*o)).collect();
+                log.delivered.extend(read);
+                (log.committed, log.expected) = (Some(to), Some(to));
+            }
+            None => (log.first, log.expected) = (None, None),
         }
     }
 
@@ -282,7 +363,13 @@ impl World {
         assert!(!offsets.is_empty());
         for (name, offset) in &offsets {
             let log = self.logs.iter().find(|log| log.name == *name).unwrap();
-            assert_eq!(log.owed(offset.get()), None, "{name}: {offset} would be committed over an open record");
+            assert!(log.assigned, "{name}: a commit of what is another member's");
+            let part = core.parts().iter().find(|part| part.partition == *name).unwrap();
+            // Where a start is chosen anew, because the group has forgotten its offset while another member had
+            // the partition, the jump is told and excused with the seek that follows.
+            if !matches!(part.place, Place::Held(_)) {
+                assert_eq!(log.owed(offset.get()), None, "{name}: {offset} would be committed over an open record");
+            }
         }
         self.commit = Some(offsets);
         core.apply(Input::CommitSent, self.now);
@@ -371,12 +458,17 @@ impl World {
                 let bounds =
                     Bounds { log_start: Offset::new(log.start).unwrap(), log_end: Offset::new(log.end).unwrap() };
                 let committed = log.committed.and_then(Offset::new);
+                if committed.is_none() || log.old {
+                    // Nobody knows where it was, or the group has it from before this run: it starts anew, with a
+                    // line that says so.
+                    (log.first, log.expected) = (None, None);
+                }
                 round.push(Assignment {
                     partition: log.name.clone(),
                     committed,
                     bounds,
                     remembered: None,
-                    is_new: seen,
+                    is_new: seen && !log.was_away,
                 });
             }
         }

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::client::Fault;
+use crate::client::{Fault, Loss};
+use crate::record::{Arena, Record};
 
 /// A consumer of one partition that continues at offset 7, with nothing to read.
 fn idle(now: Instant) -> Core {
@@ -43,7 +44,7 @@ fn idle(now: Instant) -> Core {
 fn committed_now(core: &Core, now: Instant) -> Option<Vec<i64>> {
     match core.next(now) {
         Action::Commit(offsets) => Some(offsets.iter().map(|(_, offset)| offset.get()).collect()),
-        Action::Poll { .. } | Action::Done => None,
+        Action::Poll { .. } | Action::Release(_) | Action::Done => None,
     }
 }
 
@@ -107,6 +108,21 @@ fn an_offset_that_somebody_else_has_committed_is_not_set_back() {
     assert_eq!(committed_now(&core, now + REFRESH), Some(vec![21]), "beyond it all is as ever");
 }
 
+/// Two workers on one partition commit the same offsets: the mark tells, and for as long as each look finds it.
+#[test]
+fn another_worker_is_told_of_though_the_offset_is_ours() {
+    let now = Instant::now();
+    let mut core = idle(now);
+    assert_eq!(core.shared(), None);
+    let other = Event::OtherWorker(TopicPartition::new("t", 0), "host=b pid=7".to_owned());
+    core.apply(Input::Event(other), now);
+    read_back(&mut core, Some(7), now);
+    let words = core.shared().unwrap();
+    assert!(words.contains("host=b pid=7") && words.contains("topic=t partition=0"), "{words}");
+    read_back(&mut core, Some(7), now + REFRESH);
+    assert_eq!(core.shared(), None, "the last look did not find it");
+}
+
 #[test]
 fn a_commit_of_our_own_that_lands_late_is_repaired() {
     let now = Instant::now();
@@ -138,4 +154,72 @@ fn a_commit_of_our_own_that_lands_late_is_repaired() {
     core.apply(Input::Event(Event::Committed(Ok(vec![(partition, to)]))), much_later);
     read_back(&mut core, Some(7), much_later);
     assert_eq!(committed_now(&core, much_later), Some(vec![11]), "the old commit is recognized and covered");
+}
+
+fn name() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+struct Seven;
+
+impl Arena for Seven {
+    fn record(&self, _: usize) -> Record<'_> {
+        Record { offset: Offset::new(7).unwrap(), ..Record::default() }
+    }
+}
+
+/// A partition of which one batch was delivered, and is with its sink.
+fn busy(now: Instant) -> (Core, Delivery) {
+    let mut core = idle(now);
+    let offsets = Offset::new(7).unwrap()..Offset::new(8).unwrap();
+    let records = Records::new(Arc::new(Seven), 0..1);
+    let span = Span { partition: name(), offsets, records, bytes: 1, log_end: None };
+    let mut out = core.apply(Input::Event(Event::Span(span)), now);
+    let Some(Output::Deliver(delivery)) = out.pop() else { panic!("it is delivered") };
+    (core, delivery)
+}
+
+#[test]
+fn what_is_taken_away_is_let_go_when_it_is_done_and_committed() {
+    let now = Instant::now();
+    let (mut core, delivery) = busy(now);
+    core.apply(Input::Event(Event::Revoking(vec![name()])), now);
+    let Action::Poll { until, .. } = core.next(now) else { panic!("it is not done") };
+    assert_eq!(until, Some(now + core.settings.drain_timeout));
+    let ack = Ack { slot: delivery.slot, seq: delivery.seq, bytes: delivery.bytes, ok: true };
+    core.apply(Input::Ack(ack), now);
+    let soon = now + core.settings.pace.min_interval;
+    assert_eq!(committed_now(&core, soon), Some(vec![8]));
+    core.apply(Input::CommitSent, soon);
+    assert!(matches!(core.next(soon), Action::Poll { .. }), "the commit is under way");
+    let answer = Ok(vec![(name(), Offset::new(8).unwrap())]);
+    core.apply(Input::Event(Event::Committed(answer)), soon);
+    let Action::Release(names) = core.next(soon) else { panic!("it is done") };
+    core.apply(Input::Released(names), soon);
+    assert!(matches!(core.next(soon), Action::Poll { .. }), "once");
+}
+
+#[test]
+fn what_is_taken_away_and_not_done_in_time_is_let_go_and_not_committed_any_more() {
+    let now = Instant::now();
+    let (mut core, delivery) = busy(now);
+    core.apply(Input::Event(Event::Revoking(vec![name()])), now);
+    let late = now + core.settings.drain_timeout;
+    let Action::Release(names) = core.next(late) else { panic!("its time is up") };
+    core.apply(Input::Released(names), late);
+    let ack = Ack { slot: delivery.slot, seq: delivery.seq, bytes: delivery.bytes, ok: true };
+    core.apply(Input::Ack(ack), late);
+    assert_eq!(core.batches_in_flight(), 0);
+    assert_eq!(committed_now(&core, late + REFRESH), None, "it is another member's");
+}
+
+#[test]
+fn what_another_member_has_is_not_committed_even_at_the_end() {
+    let now = Instant::now();
+    let (mut core, delivery) = busy(now);
+    core.apply(Input::Stop, now);
+    core.apply(Input::Event(Event::Lost(vec![name()], Loss::LeftGroup)), now);
+    let ack = Ack { slot: delivery.slot, seq: delivery.seq, bytes: delivery.bytes, ok: true };
+    core.apply(Input::Ack(ack), now);
+    assert!(matches!(core.next(now), Action::Done));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Instant;
 
 use crate::client::Bounds;
 use crate::consumer::tracker::{Sums, Tracker};
@@ -25,6 +26,8 @@ pub struct Part {
     pub foreign: Option<Offset>,
     /// Offsets of commits of ours that were not answered, the last few: they may land late.
     pub unanswered: VecDeque<Offset>,
+    /// The group takes it away, and it is let go then at the latest.
+    pub revoked: Option<Instant>,
 }
 
 /// Where a partition stands.
@@ -89,6 +92,14 @@ impl Part {
         }
         if self.unanswered.len() > UNANSWERED {
             self.unanswered.pop_front();
+        }
+    }
+
+    /// Whether nothing of it is under way, and the group has all that is done.
+    pub fn is_done(&self) -> bool {
+        match &self.place {
+            Place::Reading(tracker) => tracker.sums().in_flight == 0 && tracker.committable().is_none(),
+            Place::Held(_) | Place::Stopped(_) | Place::Gone => true,
         }
     }
 

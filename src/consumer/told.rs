@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::part::{Part, Place};
 use super::{Fault, Notice};
-use crate::client::{Bounds, Event};
+use crate::client::{Bounds, Event, Loss};
 use crate::record::{Offset, TopicPartition};
 use crate::trouble::{Phrases, Troubles};
 
@@ -129,9 +129,15 @@ impl Told {
                 }
                 None
             }
-            Event::Lost(partitions) => {
+            Event::Lost(partitions, loss) => {
                 for partition in partitions {
-                    log::warn!("partition is gone {partition} group_id={} reason=\"topic deleted\"", self.group);
+                    let reason = match loss {
+                        Loss::TopicDeleted => "topic deleted",
+                        Loss::LeftGroup => {
+                            "the group counts this worker as dead, and has given it to another member; what was not committed is delivered again there"
+                        }
+                    };
+                    log::warn!("partition is gone {partition} group_id={} reason=\"{reason}\"", self.group);
                     self.troubles.forget(&Who::Partition(partition.clone()));
                     self.troubles.forget(&Who::Stopped(partition.clone()));
                 }
@@ -143,9 +149,12 @@ impl Told {
                 self.waits_for(Some(&fault))
             }
             Event::Unstarted(..)
+            | Event::NoneHeld(_)
+            | Event::OtherWorker(..)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)
+            | Event::Revoking(_)
             | Event::TopicId(..) => None,
         }
     }

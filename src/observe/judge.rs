@@ -221,7 +221,8 @@ impl Topic {
                 | Verdict::Behind { .. }
                 | Verdict::NotStarted { .. }
                 | Verdict::OutOfRange { .. }
-                | Verdict::Paused { .. } => {
+                | Verdict::Paused { .. }
+                | Verdict::Elsewhere { .. } => {
                     self.anchors.insert(number, sample);
                 }
             }

@@ -26,7 +26,8 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "out".to_owned())] };
+        let membership = crate::client::Membership::None(crate::client::Portion::All);
+        let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "out".to_owned())], membership };
         let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
         progress.enter(Phase::Waiting);
         let entry = Entry { consumer: 7, watched: Arc::new(watched), progress };
@@ -97,6 +98,7 @@ fn a_consumer_is_given_up_only_when_its_present_run_had_the_time() {
         past: Past::default(),
         foreign: None,
         unanswered: Default::default(),
+        revoked: None,
     };
     let publish = |progress: &Progress| progress.publish(std::slice::from_ref(&part), false, None, Instant::now());
     publish(&scene.entry.progress);

@@ -177,7 +177,7 @@ fn worst(partitions: &[PartSight], pace: Option<Pace>) -> Option<Verdict> {
         }
         Verdict::Idle => (2, 0),
         Verdict::Empty => (1, 0),
-        Verdict::Paused { .. } => (0, 0),
+        Verdict::Paused { .. } | Verdict::Elsewhere { .. } => (0, 0),
     };
     let worst = partitions.iter().filter_map(|part| part.verdict.clone()).max_by_key(rank)?;
     Some(match (worst, pace) {

@@ -9,7 +9,7 @@ use crate::record::{Record, TopicPartition};
 /// What is written of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line, with topic, partition, offset, timestamp, key and value; see
+    /// One JSON object a line, with topic, partition, offset, timestamp, key, value and headers; see
     /// [`json`]. Such a line never has a line break inside.
     Json,
     /// The value as it is, and `\n` behind it. Nothing else of the record is kept; a null value is

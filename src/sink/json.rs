@@ -7,6 +7,9 @@
 //! - `key` and `value` are strings, or null for a null key or value.
 //! - A key or value that is not UTF-8 stands in base64 (RFC 4648, section 4, with padding) under
 //!   `key_base64` or `value_base64`, in place of `key` or `value`: the name tells which it is.
+//! - `headers` are a list of objects in the order in which they were written, as a name may be there more than once:
+//!   `"headers":[{"name":"a","value":"b"},{"name":"a","value_base64":"//4="},{"name":"c","value":null}]`. Without
+//!   headers there is no `headers`.
 //! - Numbers are written in full. A reader that keeps numbers as doubles (JavaScript) has offsets
 //!   exact up to 2^53.
 //!
@@ -14,7 +17,7 @@
 //! characters to escape is copied in runs. Touches no file. What always holds: what is appended is
 //! valid JSON (RFC 8259) and has exactly one `\n`, its last byte.
 
-use crate::record::{Record, TopicPartition};
+use crate::record::{Headers, Record, TopicPartition};
 
 /// Appends the part that all records of a partition share: `{"topic":"orders","partition":0,"offset":`.
 pub fn append_head(out: &mut Vec<u8>, partition: &TopicPartition) {
@@ -35,7 +38,27 @@ pub fn append_rest(out: &mut Vec<u8>, head: &[u8], record: &Record<'_>) {
     }
     append_bytes(out, "key", record.key);
     append_bytes(out, "value", record.value);
+    if !record.headers.is_empty() {
+        append_headers(out, record.headers);
+    }
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends `,"headers":[…]`. Out of line, as most records have none.
+#[cold]
+fn append_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
+    out.extend_from_slice(b",\"headers\":");
+    let mut before = b'[';
+    for (name, value) in headers {
+        out.push(before);
+        before = b',';
+        out.extend_from_slice(b"{\"name\":\"");
+        append_escaped(out, name.as_bytes());
+        out.push(b'"');
+        append_bytes(out, "value", value);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 /// Appends `,"name":…`, as text where that is possible.
@@ -148,7 +171,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::{Headers, Offset};
+    use crate::record::Offset;
 
     fn line(partition: &TopicPartition, record: &Record<'_>) -> Vec<u8> {
         let (mut head, mut out) = (Vec::new(), Vec::new());
@@ -214,6 +237,26 @@ mod tests {
         );
     }
 
+    /// The headers as [`Headers`] has them in memory.
+    fn encoded(headers: &[(String, Option<Vec<u8>>)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        headers.iter().for_each(|(name, value)| Headers::append(&mut bytes, name, value.as_deref()));
+        bytes
+    }
+
+    #[test]
+    fn headers_keep_their_order_their_doubles_and_what_they_are() {
+        let written = [("a\"", Some(&b"1"[..])), ("b", None), ("a\"", Some(b"\xff\xfe")), ("", Some(b""))];
+        let bytes = encoded(&written.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))));
+        let record = Record { offset: Offset::ZERO, headers: Headers::new(&bytes), ..Record::default() };
+        assert_eq!(
+            String::from_utf8(line(&TopicPartition::new("t", 0), &record)).unwrap(),
+            "{\"topic\":\"t\",\"partition\":0,\"offset\":0,\"key\":null,\"value\":null,\"headers\":[\
+             {\"name\":\"a\\\"\",\"value\":\"1\"},{\"name\":\"b\",\"value\":null},\
+             {\"name\":\"a\\\"\",\"value_base64\":\"//4=\"},{\"name\":\"\",\"value\":\"\"}]}\n"
+        );
+    }
+
     #[test]
     fn empty_is_not_null() {
         let record = Record { offset: Offset::ZERO, key: Some(b""), value: Some(b""), ..Record::default() };
@@ -264,13 +307,15 @@ mod tests {
             timestamp in any::<Option<i64>>(),
             key in content(),
             value in content(),
+            headers in prop::collection::vec((any::<String>(), content()), 0..4),
         ) {
+            let bytes = encoded(&headers);
             let record = Record {
                 offset: Offset::new(offset).unwrap(),
                 timestamp_ms: timestamp,
                 key: key.as_deref(),
                 value: value.as_deref(),
-                headers: Headers::default(),
+                headers: Headers::new(&bytes),
             };
             let line = line(&TopicPartition::new(topic.as_str(), partition), &record);
             prop_assert_eq!(line.iter().position(|&byte| byte == b'\n'), Some(line.len() - 1));
@@ -281,7 +326,11 @@ mod tests {
             prop_assert_eq!(parsed.get("timestamp").map(|number| number.as_i64().unwrap()), timestamp);
             prop_assert_eq!(read(&parsed, "key"), key);
             prop_assert_eq!(read(&parsed, "value"), value);
-            prop_assert_eq!(parsed.as_object().unwrap().len(), 5 + usize::from(timestamp.is_some()));
+            let fields = 5 + usize::from(timestamp.is_some()) + usize::from(!headers.is_empty());
+            prop_assert_eq!(parsed.as_object().unwrap().len(), fields);
+            let read_back = parsed.get("headers").into_iter().flat_map(|list| list.as_array().unwrap());
+            let pair = |header: &Value| (header["name"].as_str().unwrap().to_owned(), read(header, "value"));
+            prop_assert_eq!(read_back.map(pair).collect::<Vec<_>>(), headers);
         }
 
         #[test]

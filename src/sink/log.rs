@@ -6,14 +6,14 @@
 //!
 //! What always holds: one record is one line, whatever its bytes. Key and value stand in quotes;
 //! quotes, backslashes, line breaks and whatever else can't be printed are escaped as in a Rust
-//! string, so that a record can neither forge a log line nor a `key=value` detail of its own.
+//! string, so that a record can neither forge a log line nor a `key=value` detail of its own. Headers are one such text.
 
 use std::fmt;
 
 use log::Level;
 
 use super::{Sink, Stopped};
-use crate::record::{Record, Records, TopicPartition};
+use crate::record::{Headers, Record, Records, TopicPartition};
 
 /// Logs each record at one level.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Sink for LogSink {
     }
 }
 
-/// `record topic=orders partition=3 offset=12 key="a" value="b"`
+/// `record topic=orders partition=3 offset=12 timestamp=1700000000000 key="a" value="b" headers="trace=7, by=null"`
 struct Line<'a> {
     partition: &'a TopicPartition,
     record: Record<'a>,
@@ -59,7 +59,9 @@ impl fmt::Display for Line<'_> {
         if let Some(timestamp) = self.record.timestamp_ms {
             write!(f, " timestamp={timestamp}")?;
         }
-        for (name, bytes) in [("key", self.record.key), ("value", self.record.value)] {
+        let headers = headers(self.record.headers);
+        let headers = (!headers.is_empty()).then_some(("headers", Some(headers.as_bytes())));
+        for (name, bytes) in [("key", self.record.key), ("value", self.record.value)].into_iter().chain(headers) {
             let Some(bytes) = bytes else {
                 write!(f, " {name}=null")?;
                 continue;
@@ -72,6 +74,17 @@ impl fmt::Display for Line<'_> {
         }
         Ok(())
     }
+}
+
+/// `a=1, b=null`: for people; a sink that writes JSON tells exactly what is what.
+fn headers(headers: Headers<'_>) -> String {
+    let mut text = String::new();
+    for (name, value) in headers {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let value = value.map_or("null".into(), String::from_utf8_lossy);
+        text.extend([comma, name, "=", &value]);
+    }
+    text
 }
 
 /// How many of the first `max` bytes to show, so that a UTF-8 character is not cut in two. Bytes that
@@ -104,6 +117,19 @@ mod tests {
             "record topic=orders partition=3 offset=0 key=\"车\" value=\"{\\\"a\\\":1}\""
         );
         assert_eq!(line(None, Some(b""), 100), "record topic=orders partition=3 offset=0 key=null value=\"\"");
+    }
+
+    #[test]
+    fn headers_and_the_time_are_shown_where_there_are_some() {
+        let mut bytes = Vec::new();
+        for (name, value) in [("trace", Some(&b"7"[..])), ("by", None), ("x\"\n", Some(b"\xff=1"))] {
+            Headers::append(&mut bytes, name, value);
+        }
+        let record = Record { timestamp_ms: Some(17), headers: Headers::new(&bytes), ..Record::default() };
+        let line = |max_bytes| Line { partition: &TopicPartition::new("t", 0), record, max_bytes }.to_string();
+        let rest = "record topic=t partition=0 offset=0 timestamp=17 key=null value=null";
+        assert_eq!(line(100), format!("{rest} headers=\"trace=7, by=null, x\\\"\\n=�=1\""));
+        assert_eq!(line(7), format!("{rest} headers=\"trace=7\" headers_cut_bytes=19"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Verdict {
             Self::Stalled { .. } => "stalled",
             Self::OutOfRange { .. } => "out-of-range",
             Self::Paused { .. } => "paused",
+            Self::Elsewhere { .. } => "elsewhere",
             Self::Missing => "missing",
             Self::Unknown(fault) if fault.is_refusal() => "failing",
             Self::Unknown(_) => "unknown",
@@ -76,6 +77,7 @@ impl fmt::Display for Verdict {
             Self::Paused { readable, expired } => {
                 write!(f, "paused: readable={readable} expired={expired}")
             }
+            Self::Elsewhere { readable } => write!(f, "read by another worker: readable={readable}"),
             Self::Missing => f.write_str("missing: the topic does not exist"),
             Self::Unknown(fault) => write!(f, "{}: {fault}", self.word()),
         }

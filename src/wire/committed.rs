@@ -15,12 +15,12 @@ use super::{Wire, code_name, refused};
 use crate::client::{Committed, Fault};
 use crate::record::{Offset, TopicPartition};
 
-/// Offsets that Kafka itself keeps; 0.8.2 to 4.x serve it.
-const OFFSET_FETCH: i16 = 1;
-/// 0.9 to 4.x serve it. The last version in which the broker's own retention may be asked for; from Kafka
-/// 2.1 on a group without members keeps an offset for `offsets.retention.minutes` from its last commit,
-/// whatever the version (KIP-211).
-const OFFSET_COMMIT: i16 = 2;
+/// Offsets that Kafka itself keeps; 0.8.2 to 4.x serve one of these, and later versions are of the flexible form.
+const OFFSET_FETCH: (i16, i16) = (1, 5);
+/// 0.9 to 4.x serve one of these, and later versions are of the flexible form. Up to 4 a retention of one's own may be
+/// asked for (it is not: -1); from Kafka 2.1 on a group without members keeps an offset for
+/// `offsets.retention.minutes` from its last commit, whatever the version (KIP-211).
+const OFFSET_COMMIT: (i16, i16) = (2, 7);
 /// In place of a generation: from outside of the group's membership.
 const NO_MEMBER: i32 = -1;
 
@@ -32,7 +32,7 @@ impl Wire {
     /// The broker did not answer, or refused, be it for one partition: for instance because it is no
     /// longer the coordinator, which it says for each.
     pub fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Fault> {
-        self.require_version(ApiKey::OffsetFetch, OFFSET_FETCH, "OffsetFetch 1")?;
+        let version = self.choose(ApiKey::OffsetFetch, OFFSET_FETCH, "OffsetFetch 1")?;
         let mut asked: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         for partition in of {
             asked.entry(&partition.topic).or_default().push(partition.partition);
@@ -45,11 +45,15 @@ impl Wire {
         let request = OffsetFetchRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
             .with_topics(Some(topics.collect()));
-        // topics: name; partitions: index, offset, metadata, error
-        let partition = vec![Shape::Fixed(12), Shape::Text, Shape::Fixed(2)];
-        let shape = [Shape::Array(vec![Shape::Text, Shape::Array(partition)])];
-        let answer: OffsetFetchResponse =
-            self.call("OffsetFetch", ApiKey::OffsetFetch, OFFSET_FETCH, &request, &shape)?;
+        // throttle time (from 3 on); topics: name; partitions: index, offset, leader epoch (from 5 on), metadata, error;
+        // error of the whole (from 2 on)
+        let from = |first: i16, size: usize| Shape::Fixed(if version >= first { size } else { 0 });
+        let partition = vec![Shape::Fixed(12), from(5, 4), Shape::Text, Shape::Fixed(2)];
+        let shape = [from(3, 4), Shape::Array(vec![Shape::Text, Shape::Array(partition)]), from(2, 2)];
+        let answer: OffsetFetchResponse = self.call("OffsetFetch", ApiKey::OffsetFetch, version, &request, &shape)?;
+        if answer.error_code != 0 {
+            return Err(Fault::Refused { call: "OffsetFetch", code: code_name(answer.error_code) });
+        }
         let mut found = HashMap::new();
         for topic in &answer.topics {
             for partition in &topic.partitions {
@@ -83,7 +87,7 @@ impl Wire {
     /// instance because it is no longer the coordinator. Partitions that it did not refuse are committed.
     pub fn commit(&mut self, group: &str, at: &[(TopicPartition, Offset)], metadata: &str) -> Result<(), Fault> {
         const CALL: &str = "OffsetCommit";
-        self.require_version(ApiKey::OffsetCommit, OFFSET_COMMIT, "OffsetCommit 2")?;
+        let version = self.choose(ApiKey::OffsetCommit, OFFSET_COMMIT, "OffsetCommit 2")?;
         let mut asked: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for (partition, offset) in at {
             let one = OffsetCommitRequestPartition::default()
@@ -101,9 +105,10 @@ impl Wire {
             .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
             .with_generation_id_or_member_epoch(NO_MEMBER)
             .with_topics(topics.collect());
-        // topics: name; partitions: index, error
-        let shape = [Shape::Array(vec![Shape::Text, Shape::Array(vec![Shape::Fixed(6)])])];
-        let answer: OffsetCommitResponse = self.call(CALL, ApiKey::OffsetCommit, OFFSET_COMMIT, &request, &shape)?;
+        // throttle time (from 3 on); topics: name; partitions: index, error
+        let throttle = Shape::Fixed(if version >= 3 { 4 } else { 0 });
+        let shape = [throttle, Shape::Array(vec![Shape::Text, Shape::Array(vec![Shape::Fixed(6)])])];
+        let answer: OffsetCommitResponse = self.call(CALL, ApiKey::OffsetCommit, version, &request, &shape)?;
         let mut answered = HashMap::new();
         for topic in &answer.topics {
             for partition in &topic.partitions {
@@ -123,7 +128,10 @@ impl Wire {
                 Some(
                     ResponseError::UnknownMemberId
                     | ResponseError::IllegalGeneration
-                    | ResponseError::RebalanceInProgress,
+                    | ResponseError::RebalanceInProgress
+                    // Of a group of the new protocol (KIP-848).
+                    | ResponseError::StaleMemberEpoch
+                    | ResponseError::FencedMemberEpoch,
                 ) => {
                     let (group, code) = (group.to_owned(), code_name(code));
                     return Err(Fault::GroupHasMembers { group, code, members: Vec::new() });

@@ -57,8 +57,7 @@ impl Wire {
     /// # Errors
     /// The broker did not answer, or [`Fault::TooOld`]. What concerns one topic is in its view.
     pub fn metadata(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
-        self.require_version(ApiKey::Metadata, MIN_VERSION, "Metadata 4")?;
-        let version = self.versions_of(ApiKey::Metadata).map_or(MIN_VERSION, |(_, max)| max.min(MAX_VERSION));
+        let version = self.choose(ApiKey::Metadata, (MIN_VERSION, MAX_VERSION), "Metadata 4")?;
         let ask = topics.iter().map(|name| {
             let name = StrBytes::from_string(name.to_string());
             MetadataRequestTopic::default().with_name(Some(TopicName(name)))

@@ -12,8 +12,9 @@ use super::{Wire, refused};
 use crate::client::{Bounds, Fault};
 use crate::record::Offset;
 
-/// Kafka 0.10.1 to 4.x serve it. Without an isolation level: the end is the high watermark.
-const VERSION: i16 = 1;
+/// Kafka 0.10.1 to 4.x serve one of these; later versions are of the flexible form. The isolation level, from 2 on, is
+/// read_uncommitted: the end is the high watermark.
+const VERSIONS: (i16, i16) = (1, 5);
 /// Instead of a time: the log start offset.
 const EARLIEST: i64 = -2;
 /// Instead of a time: the high watermark.
@@ -55,7 +56,7 @@ impl Wire {
         partitions: &[(Arc<str>, i32)],
         time: i64,
     ) -> Result<Vec<Result<Option<Offset>, Fault>>, Fault> {
-        self.require_version(ApiKey::ListOffsets, VERSION, "ListOffsets 1")?;
+        let version = self.choose(ApiKey::ListOffsets, VERSIONS, "ListOffsets 1")?;
         // A partition that is asked twice in one request is refused by the broker.
         let mut asked: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
         for (topic, partition) in partitions {
@@ -71,9 +72,11 @@ impl Wire {
         });
         // A consumer has the replica id -1.
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
-        // topics: name; partitions: index, error, timestamp, offset
-        let shape = [Shape::Array(vec![Shape::Text, Shape::Array(vec![Shape::Fixed(22)])])];
-        let answer: ListOffsetsResponse = self.call("ListOffsets", ApiKey::ListOffsets, VERSION, &request, &shape)?;
+        // throttle time (from 2 on); topics: name; partitions: index, error, timestamp, offset, leader epoch (from 4 on)
+        let from = |first: i16, size: usize| Shape::Fixed(if version >= first { size } else { 0 });
+        let partition = vec![Shape::Fixed(22), from(4, 4)];
+        let shape = [from(2, 4), Shape::Array(vec![Shape::Text, Shape::Array(partition)])];
+        let answer: ListOffsetsResponse = self.call("ListOffsets", ApiKey::ListOffsets, version, &request, &shape)?;
 
         let mut found = HashMap::new();
         for topic in &answer.topics {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
+use worker::client::reading::HAS_LIBRDKAFKA;
+use worker::client::{Isolation, Library};
 use worker::config::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout, Scope, TopicSettings};
 
 use super::{EXAMPLE, example_with_all_settings, good, parse};
@@ -40,6 +42,8 @@ fn defaults() -> Model {
         ("max_partition_fetch_bytes", "104857600"),
         ("fetch_max_bytes", "524288000"),
         ("check_crcs", "true"),
+        ("isolation_level", "'read_committed'"),
+        ("client", "'auto'"),
         ("takeover_timeout_ms", "60000"),
         ("on_takeover_timeout", "'wait'"),
         ("sink", "'log'"),
@@ -62,7 +66,18 @@ fn as_model(topic: &TopicSettings) -> Model {
         OnTakeoverTimeout::Wait => "'wait'",
         OnTakeoverTimeout::Proceed => "'proceed'",
     };
+    let isolation = match topic.isolation {
+        Isolation::ReadCommitted => "'read_committed'",
+        Isolation::ReadUncommitted => "'read_uncommitted'",
+    };
+    let client = match topic.reading.library {
+        None => "'auto'",
+        Some(Library::Kafka) => "'kafka'",
+        Some(Library::Librdkafka) => "'librdkafka'",
+    };
     HashMap::from([
+        ("isolation_level", isolation.to_owned()),
+        ("client", client.to_owned()),
         ("auto_offset_reset", reset.to_owned()),
         ("on_out_of_range", range.to_owned()),
         ("max_poll_records", topic.max_poll_records.to_string()),
@@ -88,17 +103,19 @@ fn layer() -> impl Strategy<Value = Model> {
         proptest::option::of(one_of(&["true", "false"])),
         proptest::option::of(one_of(&["'drop'", "'log'", "'stdout'"])),
         proptest::option::of(one_of(&["'wait'", "'proceed'"])),
+        proptest::option::of(one_of(&["'read_committed'", "'read_uncommitted'"])),
         proptest::collection::vec(proptest::option::of(number(1)), 5),
         // Above any fetch_min_bytes, below which every fetch would wait in vain.
         proptest::collection::vec(proptest::option::of(number(1).prop_map(|n| format!("1{n:0>6}"))), 2),
     );
-    values.prop_map(|(reset, range, crcs, sink, takeover, numbers, sizes)| {
+    values.prop_map(|(reset, range, crcs, sink, takeover, isolation, numbers, sizes)| {
         let keys = [
             "auto_offset_reset",
             "on_out_of_range",
             "check_crcs",
             "sink",
             "on_takeover_timeout",
+            "isolation_level",
             "takeover_timeout_ms",
             "max_poll_records",
             "timeout_ms",
@@ -107,9 +124,15 @@ fn layer() -> impl Strategy<Value = Model> {
             "max_partition_fetch_bytes",
             "fetch_max_bytes",
         ];
-        let values = [reset, range, crcs, sink, takeover].into_iter().chain(numbers).chain(sizes);
+        let values = [reset, range, crcs, sink, takeover, isolation].into_iter().chain(numbers).chain(sizes);
         keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect()
     })
+}
+
+/// `client`, for `[kafka]` and for a topic.
+fn client() -> impl Strategy<Value = Option<&'static str>> {
+    let library: &[&str] = if HAS_LIBRDKAFKA { &["'auto'", "'kafka'", "'librdkafka'"] } else { &["'auto'", "'kafka'"] };
+    proptest::option::of(proptest::sample::select(library))
 }
 
 fn write(text: &mut String, table: &str, layer: &Model) {
@@ -155,18 +178,23 @@ proptest! {
     /// A naive merge, the lowest layer first, gives the same values, from the same places.
     #[test]
     fn layers_lie_as_documented(
-        consumer in layer(), topic in layer(),
+        consumer in layer(), topic in layer(), clients in (client(), client()),
         chosen in proptest::option::of(proptest::sample::select(&PROFILES[..])),
         own in proptest::option::of(proptest::sample::select(&PROFILES[..])),
     ) {
         let profile_line = |name: &Option<&str>| name.map_or(String::new(), |name| format!("profile = '{name}'\n"));
-        let mut text = "[kafka]\nbootstrap_servers = 'a:1'\n".to_owned();
+        let client = |client: Option<&'static str>| client.map(|client| ("client", client.to_owned()));
+        let kafka: Model = client(clients.0).into_iter().collect();
+        let topic: Model = topic.into_iter().chain(client(clients.1)).collect();
+        let mut text = String::new();
+        write(&mut text, "[kafka]\nbootstrap_servers = 'a:1'\n", &kafka);
         write(&mut text, &format!("[consumer]\ngroup_id = 'g'\ntopics = ['bare', 'own']\n{}", profile_line(&chosen)), &consumer);
         write(&mut text, &format!("[[topic]]\nname = 'own'\n{}", profile_line(&own)), &topic);
 
         let chosen = chosen.unwrap_or("balanced");
         let mut layers = vec![
             (defaults(), "default".to_owned()),
+            (kafka, "[kafka]".to_owned()),
             (profile(chosen), format!("profile {chosen}")),
             (consumer, "[consumer]".to_owned()),
         ];

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Stops the node that up.sh started; its data stay.
+# Stops the node that up.sh started, with the same VERSION; its data stay.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-run=${CARGO_TARGET_DIR:-$root/target}/kafka/run
+run=${CARGO_TARGET_DIR:-$root/target}/kafka/run${VERSION:+-$VERSION}
 [ -d "$run" ] && run=$(cd "$run" && pwd)
 pidfile=$run/pid
 

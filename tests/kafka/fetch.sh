@@ -1,5 +1,6 @@
 #!/bin/sh
-# Brings Apache Kafka into target/kafka/<version>/lib, and compiles Tool.java beside it; once.
+# fetch.sh [VERSION]: brings Apache Kafka (3.9.1, or 4.1.1 or another of that line) into
+# target/kafka/<version>/lib, and compiles Tool.java beside it; once.
 # Prints the two directories, that of the jars and that of the compiled tool, and an archive of
 # classes, with which a JVM starts about a second sooner.
 # Two runs at the same time do no harm: each works in a directory of its own, the first rename wins.
@@ -7,7 +8,11 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
+version=${1:-$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")}
+case $version in
+    3.*) profile= ;;
+    *) profile=log4j2 ;;
+esac
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in
     /*) ;;
@@ -44,7 +49,7 @@ mkdir "$work"
 if [ ! -e "$lib/.complete" ]; then
     command -v mvn >/dev/null || fail "mvn is missing; install Maven (Debian: apt-get install maven; Fedora: dnf install maven)"
     echo "kafka for tests: fetching Apache Kafka $version (56 MB, once)" >&2
-    mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+    mvn -q -B -f "$here/pom.xml" "-Dkafka.version=$version" ${profile:+-P "$profile"} dependency:copy-dependencies -DincludeScope=runtime \
         -DoutputDirectory="$work/lib" >"$work/mvn.log" 2>&1 || {
         cat "$work/mvn.log" >&2
         fail "mvn could not fetch Apache Kafka $version; the lines above are its reason (network? proxy or mirror in ~/.m2/settings.xml?)"
@@ -66,10 +71,12 @@ warm_up() {
     port=$((20000 + $$ % 10000 * 2))
     sed -e "s/@NODE@/1/; s/@PORT@/$port/; s/@CONTROLLER_PORT@/$((port + 1))/; s/@REPLICAS@/1/; s/@MIN_ISR@/1/" \
         -e "s/@VOTERS@/1@127.0.0.1:$((port + 1))/; s|@DIR@|$work/data|" "$here/server.properties" > "$work/server.properties"
-    java -Dlog4j.configuration="file:$here/log4j-tools.properties" -cp "$lib/*" kafka.tools.StorageTool \
+    java -Dlog4j.configuration="file:$here/log4j-tools.properties" \
+        -Dlog4j2.configurationFile="file:$here/log4j2-tools.properties" -cp "$lib/*" kafka.tools.StorageTool \
         format -t worker-kafka-warm-0001 -c "$work/server.properties" > "$work/format.log" 2>&1 || return 1
     java -XX:+UseSerialGC -XX:ArchiveClassesAtExit="$work/classes.jsa" -Dnode.log="$work/node.log" \
-        -Dlog4j.configuration="file:$here/log4j.properties" -cp "$lib/*" \
+        -Dlog4j.configuration="file:$here/log4j.properties" \
+        -Dlog4j2.configurationFile="file:$here/log4j2.properties" -cp "$lib/*" \
         kafka.Kafka "$work/server.properties" > "$work/stdout.log" 2>&1 < /dev/null &
     node=$!
     waited=0

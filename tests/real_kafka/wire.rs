@@ -4,14 +4,28 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use worker::client::{Bounds, Fault};
-use worker::record::Offset;
+use worker::client::{Bounds, Committed, Fault};
+use worker::record::{Offset, TopicPartition};
 use worker::wire::{Batch, Codec, Details, Header, Wire};
 
 use super::eventually;
-use crate::kafka_or_skip;
+use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Message, Produce};
 use crate::support::kafka::{Kafka, free_ports};
+use crate::{kafka_or_skip, on_brokers};
+
+on_brokers!(
+    headers_of_every_codec,
+    headers_of_transactions_and_their_ends,
+    compaction_leaves_a_gap_that_the_header_shows,
+    a_large_batch_costs_a_connection_and_no_memory,
+    a_quota_makes_the_answer_inconclusive,
+    metadata_finds_topics_and_creates_none,
+    metadata_shows_a_partition_without_leader_and_bounds_say_why,
+    offsets_by_time_and_by_trim,
+    a_frozen_broker_is_silent_and_a_killed_one_closes,
+    who_is_in_a_group_and_keeps_others_from_committing,
+);
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -31,12 +45,12 @@ fn batch(wire: &mut Wire, topic: &str, offset: i64) -> (i64, usize, Details) {
     }
 }
 
-#[test]
-fn headers_of_every_codec() {
-    let kafka = kafka_or_skip!();
+fn headers_of_every_codec(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let topic = Kafka::name("codecs");
     // Where down-conversion is forbidden the kafka crate gets nothing; the header is read all the same.
-    kafka.tool().create(&topic, "1", "message.downconversion.enable=false");
+    let old = version == Version::V3;
+    kafka.tool().create(&topic, "1", if old { "message.downconversion.enable=false" } else { "" });
     let codecs = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
     for codec in codecs {
         let value = [b'v'; 100];
@@ -44,7 +58,11 @@ fn headers_of_every_codec() {
         kafka.tool().send(&format!("compression.type={codec}"), End::Plain, &[message; 10]);
     }
     let mut wire = connect(kafka);
-    wire.require_old_fetch().unwrap();
+    wire.require().unwrap();
+    match wire.require_old_fetch() {
+        Ok(()) => assert!(old),
+        Err(fault) => assert!(!old && matches!(fault, Fault::TooNew { fetch_min: 4, .. }), "{fault}"),
+    }
     for (n, codec) in codecs.into_iter().enumerate() {
         let base = 10 * n as i64;
         for offset in [base, base + 9] {
@@ -62,9 +80,8 @@ fn headers_of_every_codec() {
     assert!(wire.is_open());
 }
 
-#[test]
-fn headers_of_transactions_and_their_ends() {
-    let kafka = kafka_or_skip!();
+fn headers_of_transactions_and_their_ends(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let topic = Kafka::name("control");
     kafka.tool().create(&topic, "1", "");
     let configs = format!("enable.idempotence=true;transactional.id={topic};linger.ms=1000");
@@ -82,12 +99,11 @@ fn headers_of_transactions_and_their_ends() {
     }
 }
 
-#[test]
-fn compaction_leaves_a_gap_that_the_header_shows() {
-    let kafka = kafka_or_skip!();
+fn compaction_leaves_a_gap_that_the_header_shows(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let topic = Kafka::name("compacted");
-    let configs = "cleanup.policy=compact;segment.bytes=300;min.cleanable.dirty.ratio=0.01;delete.retention.ms=0";
-    kafka.tool().create(&topic, "1", configs);
+    let configs = "cleanup.policy=compact;min.cleanable.dirty.ratio=0.01;delete.retention.ms=0";
+    kafka.tool().create(&topic, "1", &format!("{configs};{}", kafka.segment_bytes(300)));
     // Each round overwrites the one before; a batch a round, a segment every few rounds.
     for round in 0..8 {
         let value = format!("round {round}");
@@ -102,9 +118,8 @@ fn compaction_leaves_a_gap_that_the_header_shows() {
     assert_eq!(wire.bounds(&[(Arc::from(&*topic), 0)]).unwrap(), [Ok(Bounds { log_start: at(0), log_end: at(24) })]);
 }
 
-#[test]
-fn a_large_batch_costs_a_connection_and_no_memory() {
-    let kafka = kafka_or_skip!();
+fn a_large_batch_costs_a_connection_and_no_memory(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let topic = Kafka::name("large");
     kafka.tool().create(&topic, "1", "max.message.bytes=20000000");
     let size = 12_000_000;
@@ -116,9 +131,8 @@ fn a_large_batch_costs_a_connection_and_no_memory() {
     assert!(!wire.is_open());
 }
 
-#[test]
-fn a_quota_makes_the_answer_inconclusive() {
-    let kafka = kafka_or_skip!(Kafka::node(&[]));
+fn a_quota_makes_the_answer_inconclusive(version: Version) {
+    let kafka = Kafka::node_of(version, &[]);
     kafka.tool().create("quota", "1", "");
     kafka.tool().produce(&Produce::new("quota", 100));
     kafka.tool().configure("client", "throttled", "consumer_byte_rate=100");
@@ -129,9 +143,8 @@ fn a_quota_makes_the_answer_inconclusive() {
     });
 }
 
-#[test]
-fn metadata_finds_topics_and_creates_none() {
-    let kafka = kafka_or_skip!();
+fn metadata_finds_topics_and_creates_none(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let (topic, typo) = (Kafka::name("exists"), Kafka::name("typo"));
     let id = kafka.tool().create(&topic, "3", "");
     let names = [typo.as_str(), &topic, "in/valid"].map(Arc::from);
@@ -149,9 +162,8 @@ fn metadata_finds_topics_and_creates_none() {
     assert_eq!(wire.metadata(&[]).unwrap().topics, []);
 }
 
-#[test]
-fn metadata_shows_a_partition_without_leader_and_bounds_say_why() {
-    let kafka = kafka_or_skip!(Kafka::cluster(3));
+fn metadata_shows_a_partition_without_leader_and_bounds_say_why(version: Version) {
+    let kafka = Kafka::cluster_of(version, 3);
     let tool = kafka.tool();
     // With two replicas of which both must be in sync, the loss of nodes 2 and 3 would end the
     // quorum too: so the one replica of partition 1 is on node 2, and only that one is killed.
@@ -174,9 +186,8 @@ fn metadata_shows_a_partition_without_leader_and_bounds_say_why() {
     assert_eq!(leaders(&wire.metadata(&names).unwrap())[0].as_deref(), Some(kafka.address(0)));
 }
 
-#[test]
-fn offsets_by_time_and_by_trim() {
-    let kafka = kafka_or_skip!();
+fn offsets_by_time_and_by_trim(version: Version) {
+    let kafka = Kafka::shared_of(version);
     let topic = Kafka::name("times");
     kafka.tool().create(&topic, "2", "retention.ms=-1");
     for timestamp_ms in [1000, 2000, 3000] {
@@ -196,9 +207,8 @@ fn offsets_by_time_and_by_trim() {
     assert_eq!(batch(&mut wire, &topic, 3).0, 2);
 }
 
-#[test]
-fn a_frozen_broker_is_silent_and_a_killed_one_closes() {
-    let kafka = kafka_or_skip!(Kafka::node(&[]));
+fn a_frozen_broker_is_silent_and_a_killed_one_closes(version: Version) {
+    let kafka = Kafka::node_of(version, &[]);
     let mut asked = Wire::connect(kafka.address(0), "wire-tests", LONG, Duration::from_millis(500)).unwrap();
     asked.metadata(&[]).unwrap();
     let mut idle = connect(&kafka);
@@ -254,4 +264,39 @@ fn listeners_with_tls_and_sasl_are_told_apart() {
     std::fs::remove_file(&store).unwrap();
     assert!(tls.contains("TLS listener"), "{tls}");
     assert!(sasl.contains("SASL listener"), "{sasl}");
+}
+
+/// Members of the classic protocol and, on Kafka 4, of the new one (KIP-848).
+fn who_is_in_a_group_and_keeps_others_from_committing(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let topic = Kafka::name("who");
+    kafka.tool().create(&topic, "1", "");
+    kafka.tool().produce(&Produce::new(&topic, 10));
+    let mut protocols = vec![Version::V3.member(), version.member()];
+    protocols.dedup();
+    let partition = TopicPartition::new(Arc::from(&*topic), 0);
+    for protocol in protocols {
+        let group = Kafka::name("who");
+        let mut wire = connect(kafka);
+        assert_eq!(wire.coordinator(&group).as_deref(), Ok(kafka.address(0)));
+        assert_eq!(wire.members(&group), Ok(Vec::new()), "{protocol}: a group that does not exist");
+        let id = kafka.tool().join(&group, &group, &topic, protocol);
+        let members = wire.members(&group).unwrap();
+        let [member] = members.as_slice() else { panic!("{protocol}: {members:?}") };
+        assert_eq!((&*member.id, &*member.client_id), (&*id, "tool"), "{protocol}");
+        assert!(member.host.contains("127.0.0.1"), "{protocol}: {member:?}");
+        kafka.await_committed(&group, &topic, 0, 10);
+
+        match wire.commit(&group, &[(partition.clone(), at(3))], "") {
+            Err(Fault::GroupHasMembers { code, .. }) => assert_eq!(code, "UnknownMemberId", "{protocol}"),
+            other => panic!("{protocol}: {other:?}"),
+        }
+        let committed = |wire: &mut Wire| wire.committed(&group, &[partition.clone()]).unwrap().remove(0).unwrap();
+        assert_eq!(committed(&mut wire).offset, at(10), "{protocol}: it stays");
+        kafka.tool().leave(&group);
+        assert_eq!(wire.members(&group), Ok(Vec::new()), "{protocol}: it has left");
+        wire.commit(&group, &[(partition.clone(), at(3))], "told").unwrap();
+        assert_eq!(committed(&mut wire), Committed { offset: at(3), metadata: "told".to_owned() }, "{protocol}");
+        assert_eq!(kafka.committed(&group, &topic, 0), Some(3), "{protocol}");
+    }
 }

@@ -1,4 +1,4 @@
-//! A real Apache Kafka for tests: one node that all tests of the process share, or nodes of one's own.
+//! A real Apache Kafka for tests: one node a version that all tests of the process share, or nodes of one's own.
 //!
 //! Owns the nodes' processes, ports and directories. No node outlives the test process: each runs
 //! below `tests/kafka/guard.sh`, which kills it when the pipe from here ends, be it by panic or
@@ -23,7 +23,7 @@ pub mod install;
 pub mod secure;
 pub mod tool;
 
-use install::{Install, scripts};
+use install::{Install, Version, scripts};
 use tool::Tool;
 
 use crate::support::proxy::Proxy;
@@ -33,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One or several nodes, and Kafka's own clients beside them.
 pub struct Kafka {
+    version: Version,
     nodes: Vec<Node>,
     tool: Tool,
     /// `host:port` of all nodes, parted by commas.
@@ -59,41 +60,56 @@ struct Running {
 impl Kafka {
     /// The node that all tests of this process share; started by the first that asks.
     pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Kafka> = OnceLock::new();
-        SHARED.get_or_init(|| Self::node(&[]))
+        Self::shared_of(Version::V3)
+    }
+
+    /// The same of a version.
+    pub fn shared_of(version: Version) -> &'static Self {
+        static SHARED: [OnceLock<Kafka>; 2] = [OnceLock::new(), OnceLock::new()];
+        SHARED[version as usize].get_or_init(|| Self::node_of(version, &[]))
     }
 
     /// A node of one's own, with these lines of its server.properties changed or added. `@PORT@` and
     /// `@CONTROLLER_PORT@` in a value stand for the node's ports.
     pub fn node(overrides: &[(&str, &str)]) -> Self {
-        Self::start_all(1, overrides, &[])
+        Self::node_of(Version::V3, overrides)
+    }
+
+    /// The same of a version.
+    pub fn node_of(version: Version, overrides: &[(&str, &str)]) -> Self {
+        Self::start_all(version, 1, overrides, &[])
     }
 
     /// Several nodes that replicate: three replicas (or as many as there are nodes), two in sync.
     /// A broker that was killed is noticed after about three seconds.
     pub fn cluster(nodes: usize) -> Self {
-        Self::start_all(nodes, &[], &[])
+        Self::cluster_of(Version::V3, nodes)
+    }
+
+    /// The same of a version.
+    pub fn cluster_of(version: Version, nodes: usize) -> Self {
+        Self::start_all(version, nodes, &[], &[])
     }
 
     /// A cluster like [`cluster`](Self::cluster)'s with a node behind each proxy. A client that is told of the
     /// proxies meets nothing else; `bootstrap`, the tool and the nodes among themselves go past them.
     pub fn behind(proxies: &[Proxy]) -> Self {
-        Self::start_all(proxies.len(), &[], proxies)
+        Self::start_all(Version::V3, proxies.len(), &[], proxies)
     }
 
-    fn start_all(count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Self {
+    fn start_all(version: Version, count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Self {
         // A free port can be taken by another process before the node binds it; then with others.
         for _ in 0..5 {
-            if let Some(kafka) = Self::try_start_all(count, overrides, proxies) {
+            if let Some(kafka) = Self::try_start_all(version, count, overrides, proxies) {
                 return kafka;
             }
         }
         panic!("five times in a row the chosen ports were taken by others");
     }
 
-    fn try_start_all(count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Option<Self> {
+    fn try_start_all(version: Version, count: usize, overrides: &[(&str, &str)], proxies: &[Proxy]) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let install = Install::get().expect("kafka_or_skip! goes first");
+        let install = Install::get(version).expect("kafka_or_skip! goes first");
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = install.base.join("test").join(name);
         fs::create_dir_all(&dir).unwrap();
@@ -124,9 +140,9 @@ impl Kafka {
             tool.java("kafka.tools.StorageTool", &["format", "-t", "worker-kafka-test-0001", "-c", &config]);
         }
         let bootstrap = nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(",");
-        let kafka = Self { nodes, tool, bootstrap, dir };
+        let kafka = Self { version, nodes, tool, bootstrap, dir };
         for node in &kafka.nodes {
-            *node.running.lock().unwrap() = Some(Running::spawn(&kafka.dir, node));
+            *node.running.lock().unwrap() = Some(Running::spawn(version, &kafka.dir, node));
         }
         for node in &kafka.nodes {
             if !node.wait_started() {
@@ -136,6 +152,12 @@ impl Kafka {
         kafka.tool.connect(&kafka.bootstrap);
         kafka.tool.brokers(count);
         Some(kafka)
+    }
+
+    /// A topic's config for segments of so many bytes. Kafka 4 has a least size, and another name to go below it.
+    pub fn segment_bytes(&self, bytes: u32) -> String {
+        let key = if self.version == Version::V3 { "segment.bytes" } else { "internal.segment.bytes" };
+        format!("{key}={bytes}")
     }
 
     /// Kafka's own Java clients, connected to these nodes.
@@ -177,7 +199,7 @@ impl Kafka {
         let node = &self.nodes[node];
         let mut running = node.running.lock().unwrap();
         assert!(running.is_none(), "{} runs already", node.address);
-        *running = Some(Running::spawn(&self.dir, node));
+        *running = Some(Running::spawn(self.version, &self.dir, node));
         drop(running);
         assert!(node.wait_started(), "the port of {} was taken by another process meanwhile", node.address);
     }
@@ -266,8 +288,8 @@ impl Node {
 }
 
 impl Running {
-    fn spawn(kafka_dir: &Path, node: &Node) -> Self {
-        let install = Install::get().expect("it was found when the node was made");
+    fn spawn(version: Version, kafka_dir: &Path, node: &Node) -> Self {
+        let install = Install::get(version).expect("it was found when the node was made");
         let log = node.dir.join("node.log");
         // A benchmark's broker gets what Kafka's own start script gives to one.
         let (first_heap, heap) =
@@ -276,9 +298,8 @@ impl Running {
             .arg(kafka_dir)
             .arg("java")
             .arg(format!("-Xms{first_heap}"))
-            .args(install.jvm(heap))
+            .args(install.jvm(heap, ""))
             .arg(format!("-Dnode.log={}", log.display()))
-            .arg(format!("-Dlog4j.configuration=file:{}", scripts().join("log4j.properties").display()))
             .args(["kafka.Kafka".as_ref(), node.properties().as_os_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

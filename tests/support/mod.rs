@@ -5,6 +5,7 @@ pub mod browser;
 pub mod http;
 pub mod install;
 pub mod kafka;
+pub mod on;
 pub mod proxy;
 pub mod worker;
 

@@ -3,7 +3,27 @@
 //! One call at a time, so that no commit of ours is under way while the group is read. A commit of a
 //! link that was given up may still land later: the consumer recognizes it by its offset.
 
+use std::fs;
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::*;
+
+/// What the marks of all workers begin with.
+const WORKER: &str = "worker ";
+
+/// What this process writes beside each offset that it commits (the *metadata* of a commit). Two workers that read
+/// the same partitions commit the same offsets, more often than not: only this tells them apart.
+static MARK: LazyLock<String> = LazyLock::new(|| {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{WORKER}host={} pid={} started={}", host.trim(), std::process::id(), since.as_millis())
+});
+
+/// Who else has committed a partition that this process has committed before, by the mark beside the offset.
+fn other_worker<'m>(mark: &'m str, own: &str) -> Option<&'m str> {
+    mark.strip_prefix(WORKER).filter(|_| mark != own)
+}
 
 /// What is under way on the group's link.
 pub(super) enum GroupCall {
@@ -19,7 +39,16 @@ impl AssignedClient {
             (GroupCall::Commit(offsets), Ok(ControlReply::Committed(answer))) => self.commit_answered(offsets, answer),
             (GroupCall::Commit(offsets), Err(fault)) => self.commit_answered(offsets, Err(fault)),
             (GroupCall::ReadBack, Ok(ControlReply::ReadBack(Ok(found)))) => {
-                self.events.push_back(Event::ReadBack(found));
+                let other =
+                    found.iter().filter(|(name, _)| self.marked.contains(name)).find_map(|(name, committed)| {
+                        Some((name.clone(), other_worker(&committed.as_ref()?.metadata, &MARK)?.to_owned()))
+                    });
+                if let Some((partition, who)) = other {
+                    self.events.push_back(Event::OtherWorker(partition, who));
+                }
+                let offset = |committed: Option<Committed>| committed.map(|committed| committed.offset);
+                let found = found.into_iter().map(|(name, committed)| (name, offset(committed)));
+                self.events.push_back(Event::ReadBack(found.collect()));
             }
             // Commits tell when the group can't be reached; here it is asked again at the next turn.
             (GroupCall::ReadBack, Ok(ControlReply::ReadBack(Err(fault))) | Err(fault)) => {
@@ -38,6 +67,7 @@ impl AssignedClient {
                     let had = moved.iter().find(|assignment| assignment.partition == *name);
                     *at = had.and_then(|assignment| assignment.committed).unwrap_or(*at);
                 }
+                self.marked.extend(offsets.iter().map(|(name, _)| name.clone()));
                 self.in_group.extend(offsets.iter().cloned());
                 if !moved.is_empty() {
                     self.events.push_back(Event::Assigned(moved.clone()));
@@ -72,7 +102,7 @@ impl AssignedClient {
         let same = |(name, at): &&(TopicPartition, Offset)| self.in_group.get(name) == Some(at);
         let unchanged: Vec<(TopicPartition, Offset)> = offsets.iter().filter(same).cloned().collect();
         let call = move |control: &mut Control| {
-            ControlReply::Committed(control.commit_after(&group, asked, &first, &unchanged))
+            ControlReply::Committed(control.commit_after(&group, asked, &first, &unchanged, &MARK))
         };
         match self.group_link.start("OffsetCommit", self.connection.request_timeout + SLACK, now, call) {
             Ok(()) => self.group_call = GroupCall::Commit(offsets),
@@ -99,5 +129,20 @@ impl AssignedClient {
             Ok(()) => self.group_call = GroupCall::ReadBack,
             Err(fault) => log::debug!("committed offsets not read back group_id={} error=\"{fault}\"", self.group),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_of_another_process_is_another_worker() {
+        assert_eq!(other_worker(&MARK, &MARK), None);
+        assert!(MARK.contains(&format!(" pid={} started=", std::process::id())), "{}", *MARK);
+        assert_eq!(other_worker("worker host=a pid=1 started=2", &MARK), Some("host=a pid=1 started=2"));
+        // Programs of others write what they like, most of them nothing.
+        assert_eq!(other_worker("", &MARK), None);
+        assert_eq!(other_worker("{\"by\":\"x\"}", &MARK), None);
     }
 }

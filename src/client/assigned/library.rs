@@ -52,9 +52,18 @@ impl AssignedClient {
     }
 
     fn reader(&mut self, library: Library) -> &mut Box<dyn Reader> {
-        let Self { readers, name, connection, settings, ready, held, .. } = self;
+        let Self { readers, name, group, connection, settings, ready, held, .. } = self;
         let may_change = self.reading.library.is_none() && HAS_LIBRDKAFKA;
         readers.entry(library).or_insert_with(|| match library {
+            #[cfg(feature = "librdkafka")]
+            Library::Librdkafka => Box::new(crate::client::librdkafka::LibrdkafkaReader::new(
+                name,
+                group,
+                Arc::clone(connection),
+                Arc::clone(settings),
+                ready.0.clone(),
+                held.clone(),
+            )),
             // Without the feature the configuration has refused the other one.
             _ => Box::new(KafkaReader::new(
                 name,
@@ -151,7 +160,7 @@ impl AssignedClient {
             self.readers.remove(&library);
             let gone: Vec<Place> = self
                 .troubled
-                .iter()
+                .keys()
                 .filter(|place| matches!(place, Place::Reader(of, _) if *of == library))
                 .cloned()
                 .collect();

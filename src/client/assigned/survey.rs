@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::client::Loss;
 use crate::client::control::TopicState;
+use crate::client::{Membership, Portion};
 use crate::record::TopicId;
 
 /// How often a topic that does not exist, or a partition that can't be started, is looked for.
@@ -73,11 +75,12 @@ impl AssignedClient {
             return;
         }
         let held: HashSet<TopicPartition> = self.parts.iter().cloned().collect();
-        let (topics, group) = (self.topics.clone(), self.group.clone());
+        let (topics, group, portion) = (self.topics.clone(), self.group.clone(), self.portion());
         // Some hosts may have to time out before one answers, and the group is asked as well.
         let hosts = u32::try_from(self.connection.bootstrap_servers.len()).unwrap_or(u32::MAX);
         let allowed = self.connection.connect_timeout.saturating_mul(hosts) + self.connection.request_timeout * 2;
-        let call = move |control: &mut Control| ControlReply::Surveyed(control.survey(&topics, &group, &held));
+        let call =
+            move |control: &mut Control| ControlReply::Surveyed(control.survey(&topics, &group, &held, &portion));
         self.survey_due = now + self.connection.metadata_max_age;
         if let Err(fault) = self.survey.start("survey", allowed, now, call) {
             self.survey_failed(fault, now);
@@ -119,16 +122,19 @@ impl AssignedClient {
         for (topic, state) in survey.topics {
             match state {
                 TopicState::Present(id, partitions) => {
-                    look_again |= partitions.iter().any(|(_, leader)| leader.is_none());
+                    let portion = self.portion();
+                    let own = || partitions.iter().filter(|(number, _)| portion.contains(*number));
+                    look_again |= own().any(|(_, leader)| leader.is_none());
                     if self.is_another(&topic, id) {
                         self.survey_due = now;
                     }
                     self.present(&topic, id, &partitions);
+                    self.not_there(&topic, &portion, &partitions);
                     let has = |number: i32| {
                         let listed = |name: &TopicPartition| name.topic == topic && name.partition == number;
                         self.parts.iter().any(listed) || survey.found.iter().any(|a| listed(&a.partition))
                     };
-                    look_again |= partitions.iter().any(|(number, _)| !has(*number));
+                    look_again |= own().any(|(number, _)| !has(*number));
                 }
                 TopicState::Missing => {
                     look_again = true;
@@ -183,6 +189,55 @@ impl AssignedClient {
             let lately = |since: &Instant| now.saturating_duration_since(*since) < LOOK_AGAIN;
             let soon = self.unstarted.values().any(|(since, told)| !told && lately(since));
             self.survey_due = self.survey_due.min(now + if soon { LONGEST_RETRY } else { LOOK_AGAIN });
+        }
+    }
+
+    /// Which partitions are this client's.
+    fn portion(&self) -> Portion {
+        match &self.reading.membership {
+            Membership::None(portion) => portion.clone(),
+            // Then this is not the client.
+            Membership::Group { .. } => Portion::All,
+        }
+    }
+
+    /// Tells once which partitions of a portion do not exist, and when they do; and that nothing of a topic is
+    /// left for this client.
+    fn not_there(&mut self, topic: &Arc<str>, portion: &Portion, there: &[(i32, Option<String>)]) {
+        let absent: BTreeSet<i32> = match portion {
+            Portion::Partitions(list) => {
+                list.iter().filter(|number| !there.iter().any(|(other, _)| other == *number)).copied().collect()
+            }
+            Portion::All | Portion::Instance { .. } => BTreeSet::new(),
+        };
+        let before = self.absent.insert(Arc::clone(topic), absent.clone()).unwrap_or_default();
+        let named = |numbers: &BTreeSet<i32>| numbers.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+        if !absent.is_subset(&before) {
+            log::warn!(
+                "partitions do not exist topic={topic} group_id={} partitions={} exist={} meaning=\"they are read as soon \
+                 as they do\" action=\"correct the key partitions, if they are not meant to come\"",
+                self.group,
+                named(&absent),
+                there.len()
+            );
+        }
+        let came: BTreeSet<i32> = before.difference(&absent).copied().collect();
+        if !came.is_empty() {
+            log::info!("partitions exist now topic={topic} group_id={} partitions={}", self.group, named(&came));
+        }
+        let mine = there.iter().any(|(number, _)| portion.contains(*number));
+        if mine {
+            self.none_held.remove(topic);
+        } else if self.none_held.insert(Arc::clone(topic)) {
+            if absent.is_empty() {
+                log::warn!(
+                    "no partition is left for this worker topic={topic} group_id={} exist={} meaning=\"there are more \
+                     workers by instance than partitions; new ones are read as they come\"",
+                    self.group,
+                    there.len()
+                );
+            }
+            self.events.push_back(Event::NoneHeld(Arc::clone(topic)));
         }
     }
 
@@ -288,7 +343,7 @@ impl AssignedClient {
         self.leaders.retain(|name, _| !lost(name));
         self.unstarted.retain(|name, _| !lost(name));
         if !names.is_empty() {
-            self.events.push_back(Event::Lost(names));
+            self.events.push_back(Event::Lost(names, Loss::TopicDeleted));
         }
     }
 }

@@ -138,6 +138,7 @@ impl Data {
         // The wire socket comes first: it has a connect timeout, it says what is behind the port
         // before the crate trusts a length from there, and it creates no topic.
         let mut wire = open_wire(&self.connection, &self.broker)?;
+        wire.require_old_fetch()?;
         let mut names: Vec<Arc<str>> = asks.iter().map(|ask| Arc::clone(&ask.partition.topic)).collect();
         names.sort();
         names.dedup();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{evidence, remedy};
 use crate::admin::status::{SinkStatus, TopicStatus};
-use crate::client::{Ahead, Fault, Member};
+use crate::client::{Ahead, Fault, Member, Membership};
 use crate::config::{Config, SinkSettings, TopicSettings};
 use crate::record::Offset;
 use crate::state::Running;
@@ -84,6 +84,8 @@ pub(super) struct Part {
 /// How a topic is doing, from what is best to what has to be mended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
+    /// All its partitions are other workers'.
+    Elsewhere,
     Paused,
     Empty,
     Idle,
@@ -107,6 +109,7 @@ impl Kind {
     /// For programs: one of this list, which does not change.
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Elsewhere => "elsewhere",
             Self::Paused => "paused",
             Self::Idle => "idle",
             Self::Empty => "empty",
@@ -128,6 +131,7 @@ impl Kind {
     /// For an operator.
     pub(super) fn title(self) -> &'static str {
         match self {
+            Self::Elsewhere => "read by other workers",
             Self::Paused => "paused",
             Self::Idle => "idle",
             Self::Empty => "empty topic",
@@ -179,10 +183,14 @@ pub(super) fn finding(facts: &Facts<'_>) -> Finding {
 }
 
 fn of_part(facts: &Facts<'_>, part: &Part) -> Kind {
+    if part.is_elsewhere() {
+        return Kind::Elsewhere;
+    }
     if facts.unreadable(part).is_some() {
         return Kind::Unreadable;
     }
     let kind = match &part.verdict {
+        Verdict::Elsewhere { .. } => Kind::Elsewhere,
         Verdict::Paused { .. } => Kind::Paused,
         Verdict::Idle | Verdict::Uncommitted { fault: None, .. } => Kind::Idle,
         Verdict::Empty => Kind::Empty,
@@ -199,6 +207,13 @@ fn of_part(facts: &Facts<'_>, part: &Part) -> Kind {
     let readable = part.seen.as_ref().is_ok_and(|seen| seen.readable() > 0);
     let held_up = readable && facts.waits_for_sink(kind) && facts.sink_trouble().is_some();
     if held_up { kind.max(Kind::SinkFailing) } else { kind }
+}
+
+impl Part {
+    /// Whether another worker reads it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.verdict, Verdict::Elsewhere { .. })
+    }
 }
 
 impl Facts<'_> {
@@ -246,6 +261,13 @@ impl Facts<'_> {
     /// Who else uses the group: members, and commits that are not the worker's.
     pub(super) fn foreign(&self) -> Vec<String> {
         let mut found = Vec::new();
+        if matches!(self.settings.reading.membership, Membership::Group { .. }) {
+            // The others are members like this worker, and Kafka lets each commit for its own partitions only.
+            return found;
+        }
+        if let Some(shared) = self.status.and_then(|status| status.consumer.shared_group.as_ref()) {
+            found.push(format!("the worker says so since {} ms: {}", shared.age_ms, shared.error));
+        }
         if let Ok(members) = &self.group.members
             && !members.is_empty()
         {
@@ -265,7 +287,7 @@ impl Facts<'_> {
     /// A commit of somebody else in the time that was looked.
     fn foreign_commit(&self, part: &Part) -> Option<String> {
         let (first, last) = (part.first?.committed?, part.seen.as_ref().ok()?.committed?);
-        if !self.steady {
+        if !self.steady || part.is_elsewhere() {
             // A worker that started or ended meanwhile has committed, too.
             return None;
         }

@@ -10,7 +10,7 @@ use crate::verdict::Verdict;
 /// `part`: the partition for which the finding holds.
 pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
     match kind {
-        Kind::Idle | Kind::Empty | Kind::CatchingUp => Vec::new(),
+        Kind::Elsewhere | Kind::Idle | Kind::Empty | Kind::CatchingUp => Vec::new(),
         Kind::Paused => vec![format!(
             "to read it again: take paused = true from [[topic]] name = \"{}\", and send SIGHUP",
             facts.settings.name
@@ -61,7 +61,7 @@ fn of_topic(facts: &Facts<'_>, setting: &str) -> String {
 fn shared(facts: &Facts<'_>) -> Vec<String> {
     let group = format!("group_id = \"{}-2\"", facts.group.name);
     let mut lines = vec![
-        "stop the other program".to_owned(),
+        "stop the other program; or, if it is another worker, give each its share: partitions, instance or membership under [consumer]".to_owned(),
         format!("or stop the worker, and give this topic a group of its own: {}", of_topic(facts, &group)),
     ];
     let places = facts.parts.iter().filter_map(|part| Some((part, part.seen.as_ref().ok()?.committed?)));

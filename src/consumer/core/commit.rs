@@ -19,6 +19,10 @@ const FOREIGN: Phrases = Phrases {
     flaps: "committed offset is moved by someone else again and again",
 };
 
+/// What to do about a second worker.
+const SHARE: &str = "if it is a worker, all is delivered twice: stop one, or give each its share by partitions, \
+                     instance or membership (see consumer.toml)";
+
 impl Core {
     /// Every partition that has something to commit, or all, with the slot it belongs to.
     pub(super) fn committable_parts(&self, now: Instant) -> Vec<(usize, Slot, Offset)> {
@@ -225,19 +229,28 @@ impl Core {
 
     /// Somebody else has committed for so many partitions since the last look; the first of them in words.
     fn tell_foreign(&mut self, moved: Option<(usize, String)>, now: Instant) {
-        let trouble = &mut self.foreign.0;
-        let word = match &moved {
-            Some(_) => trouble.failed(now, now),
-            None => trouble.succeeded(now),
-        };
-        if let Some((partitions, first)) = moved {
-            self.foreign.1 = format!(
+        let found = match (self.other.take(), moved) {
+            // Whatever offsets it commits, ours or others.
+            (Some((partition, who)), _) => Some(format!(
+                "another worker commits in this group, too: {who}; it reads the same partitions, first: {partition}"
+            )),
+            (None, Some((partitions, first))) => Some(format!(
                 "another program commits in this group, for instance a second worker with a state directory of its \
                  own; it is not set back; partitions={partitions} first: {first}"
-            );
+            )),
+            (None, None) => None,
+        };
+        let (shared, trouble) = (found.is_some(), &mut self.foreign.0);
+        let word = if shared { trouble.failed(now, now) } else { trouble.succeeded(now) };
+        if let Some(found) = found {
+            self.foreign.1 = found;
         }
         if let Some(word) = word {
-            FOREIGN.log(word, log::Level::Warn, &format_args!("group_id={}", self.settings.group), &self.foreign.1);
+            let why = format!("{}\" action=\"{SHARE}", self.foreign.1);
+            FOREIGN.log(word, log::Level::Warn, &format_args!("group_id={}", self.settings.group), &why);
+        }
+        if !shared {
+            self.foreign.1.clear();
         }
     }
 }

@@ -6,6 +6,9 @@ impl Core {
     pub(super) fn span(&mut self, span: Span) {
         let Some(&part) = self.index.get(&span.partition) else { return };
         let Place::Reading(tracker) = &self.parts[part].place else { return };
+        if self.parts[part].revoked.is_some() {
+            return;
+        }
         self.bytes_in_flight += span.bytes;
         self.waiting.push_back(Waiting {
             part,
@@ -76,6 +79,10 @@ impl Core {
         } else if self.drain.is_none() {
             // Its lane gave it up without a word: all from the first undelivered record on is read again.
             let (back, committed) = (tracker.acknowledged(), tracker.committed());
+            if self.parts[index].revoked.is_some() {
+                // The member that has it next reads them again. It stays in flight here until the time is up.
+                return;
+            }
             log::warn!("a batch was not delivered, reading again {} offset={back}", self.parts[index].partition);
             self.end_slot(index);
             self.begin_slot(index, back, committed, out);
@@ -84,12 +91,19 @@ impl Core {
 
     /// Ends the slot of a partition, and with it all that waits in it.
     pub(super) fn end_slot(&mut self, index: usize) {
+        self.forget_waiting(index);
         let part = &mut self.parts[index];
         part.leaving = None;
         if let Place::Reading(tracker) = &part.place {
-            let slot = tracker.slot();
             part.past.add(tracker);
-            self.slots.remove(&slot);
+            self.slots.remove(&tracker.slot());
+        }
+    }
+
+    /// Drops what of a partition is not handed over yet.
+    pub(super) fn forget_waiting(&mut self, index: usize) {
+        if let Place::Reading(tracker) = &self.parts[index].place {
+            let slot = tracker.slot();
             let bytes_in_flight = &mut self.bytes_in_flight;
             self.waiting.retain(|w| {
                 if w.slot == slot {

@@ -41,6 +41,7 @@ impl Core {
     fn part(&mut self, partition: &TopicPartition) -> usize {
         if let Some(&index) = self.index.get(partition) {
             self.end_slot(index);
+            self.parts[index].revoked = None;
             return index;
         }
         self.parts.push(Part {
@@ -50,6 +51,7 @@ impl Core {
             past: Past::default(),
             foreign: None,
             unanswered: VecDeque::new(),
+            revoked: None,
         });
         self.index.insert(partition.clone(), self.parts.len() - 1);
         self.parts.len() - 1

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::install::{Install, scripts};
+use super::install::Install;
 
 /// Parts the fields of a line.
 const FIELD: char = '\u{1f}';
@@ -178,8 +178,7 @@ impl Tool {
     /// Starts the JVM; it needs no broker yet. Its stderr goes to a file in `dir`.
     pub fn start(install: &Install, dir: &Path) -> Self {
         let mut child = Command::new("java")
-            .args(install.jvm("768m"))
-            .arg(format!("-Dlog4j.configuration=file:{}", scripts().join("log4j-tools.properties").display()))
+            .args(install.jvm("768m", "-tools"))
             .arg("Tool")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -19,6 +19,7 @@ pub struct Rec {
     pub offset: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Rec {
@@ -26,18 +27,22 @@ impl Rec {
     #[track_caller]
     pub fn parse(line: &str) -> Self {
         let json: Value = serde_json::from_str(line).unwrap_or_else(|why| panic!("no JSON ({why}): {line}"));
-        let bytes = |name: &str| match (json.get(name), json.get(format!("{name}_base64"))) {
+        let bytes_of = |json: &Value, name: &str| match (json.get(name), json.get(format!("{name}_base64"))) {
             (Some(Value::Null), None) => None,
             (Some(Value::String(text)), None) => Some(text.clone().into_bytes()),
             (None, Some(Value::String(text))) => Some(base64(text)),
             other => panic!("{name} is {other:?}: {line}"),
         };
+        let bytes = |name: &str| bytes_of(&json, name);
+        let headers = json.get("headers").into_iter().flat_map(|list| list.as_array().unwrap());
+        let header = |header: &Value| (header["name"].as_str().unwrap().to_owned(), bytes_of(header, "value"));
         Self {
             topic: json["topic"].as_str().unwrap().to_owned(),
             partition: i32::try_from(json["partition"].as_i64().unwrap()).unwrap(),
             offset: json["offset"].as_i64().unwrap(),
             key: bytes("key"),
             value: bytes("value"),
+            headers: headers.map(header).collect(),
         }
     }
 

@@ -1,0 +1,144 @@
+//! The consumer of librdkafka with its threads: made, asked what it has to tell, and let go in the right order.
+//!
+//! The queues of partitions hold the consumer, and it ends with the last of them: whoever lets it go has dropped
+//! the queues before.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
+
+use super::Queue;
+use super::context::{Context, Notebook};
+use super::properties::{properties, reason};
+use crate::client::{Connection, FetchSettings};
+use crate::record::{Offset, TopicPartition};
+
+/// Calls of one look at the main queue: what is told faster than that is looked at with the next.
+const LOOKS: usize = 1_000;
+/// How long its end is waited for. It takes some milliseconds, but for a name server that does not answer: librdkafka
+/// waits for its threads, and they for that.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Called by librdkafka's threads under a lock of a queue: brief, and it never waits.
+fn wake(ready: &Sender<()>) {
+    // Full means that a wake-up is already on its way.
+    let _ = ready.try_send(());
+}
+
+/// See the module's text.
+pub(super) struct Session {
+    consumer: Arc<BaseConsumer<Context>>,
+    pub(super) notebook: Notebook,
+    /// For how many partitions its memory was divided.
+    pub(super) partitions: usize,
+    ready: Sender<()>,
+}
+
+impl Session {
+    /// Starts librdkafka's threads. Nothing is assigned.
+    ///
+    /// # Errors
+    /// In librdkafka's words, for instance that a certificate can't be read.
+    pub(super) fn new(
+        name: &str,
+        group: &str,
+        connection: &Connection,
+        settings: &FetchSettings,
+        partitions: usize,
+        ready: Sender<()>,
+    ) -> Result<Self, String> {
+        let notebook = Notebook::default();
+        let context = Context { name: name.to_owned(), notebook: notebook.clone() };
+        let config = properties(group, connection, settings, partitions);
+        let made = config.create_with_context(context);
+        let mut consumer: BaseConsumer<Context> = made.map_err(|error| reason(&error))?;
+        let signal = ready.clone();
+        consumer.set_nonempty_callback(move || wake(&signal));
+        // What was told before there was the callback is looked at with the first poll.
+        wake(&ready);
+        Ok(Self { consumer: Arc::new(consumer), notebook, partitions, ready })
+    }
+
+    /// Takes out what librdkafka has to tell. Returns the partitions whose records came here and not in their own
+    /// queue; the records are lost to it.
+    pub(super) fn listen(&self) -> Vec<TopicPartition> {
+        use rdkafka::Message as _;
+        let mut strays = Vec::new();
+        for _ in 0..LOOKS {
+            let told = self.notebook.told();
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => strays.push(TopicPartition::new(message.topic(), message.partition())),
+                Some(Err(_)) => {}
+                // It says nothing of what it has given to the context instead.
+                None if self.notebook.told() == told => break,
+                None => {}
+            }
+        }
+        strays.dedup();
+        strays
+    }
+
+    /// The partition's own queue. To be taken before the partition is assigned: a queue that the application has
+    /// taken is left alone by the start of fetching (`RD_KAFKA_Q_F_FWD_APP`). An earlier one of the same
+    /// partition has to be dropped before, as it would take the callback away.
+    pub(super) fn queue(&self, partition: &TopicPartition) -> Option<Queue> {
+        let mut queue = self.consumer.split_partition_queue(&partition.topic, partition.partition)?;
+        let signal = self.ready.clone();
+        queue.set_nonempty_callback(move || wake(&signal));
+        Some(queue)
+    }
+
+    /// Lets partitions go. When it returns, nothing that was fetched for them before is given out any more: the
+    /// version of each partition is raised before the call is answered (`rd_kafka_toppar_op_fetch_stop`), and what
+    /// bears an older one is thrown away by the queue.
+    pub(super) fn unassign<'a>(&self, of: impl Iterator<Item = &'a TopicPartition>) -> Result<(), String> {
+        let mut list = TopicPartitionList::new();
+        of.for_each(|part| drop(list.add_partition(&part.topic, part.partition)));
+        if list.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.incremental_unassign(&list).map_err(|error| reason(&error))
+    }
+
+    /// Fetches partitions, each from its offset on.
+    pub(super) fn assign(&self, at: &[(TopicPartition, Offset)]) -> Result<(), String> {
+        let mut list = TopicPartitionList::new();
+        let add = |list: &mut TopicPartitionList| -> KafkaResult<()> {
+            at.iter().try_for_each(|(part, offset)| {
+                list.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))
+            })
+        };
+        add(&mut list).and_then(|()| self.consumer.incremental_assign(&list)).map_err(|error| reason(&error))
+    }
+
+    /// Ends it on a thread of its own, as its end can't be interrupted. The receiver is disconnected when all its threads are gone.
+    pub(super) fn close(self, name: &str) -> Receiver<()> {
+        let (done, gone) = bounded::<()>(0);
+        let consumer = self.consumer;
+        let end = move || {
+            drop(consumer);
+            drop(done);
+        };
+        // Without a thread it ends here and now, as the closure is dropped.
+        if let Err(why) = thread::Builder::new().name(format!("close:{name}")).spawn(end) {
+            log::debug!("no thread for the end of librdkafka consumer={name} error=\"{why}\"");
+        }
+        gone
+    }
+
+    /// Ends it, and waits for that, though not for ever.
+    pub(super) fn close_and_wait(self, name: &str) {
+        let gone = self.close(name);
+        if gone.recv_timeout(CLOSE_WITHIN).is_err_and(|error| error.is_timeout()) {
+            log::warn!(
+                "librdkafka has not ended consumer={name} within_ms={} meaning=\"one of its threads waits for a name server or the network; it is left behind\"",
+                CLOSE_WITHIN.as_millis()
+            );
+        }
+    }
+}

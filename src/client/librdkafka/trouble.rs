@@ -1,0 +1,107 @@
+//! What librdkafka's errors and statistics mean for partitions.
+
+use super::context::{Link as Broker, Statistics, Trouble};
+use super::*;
+
+/// What librdkafka keeps for each message in a queue, in bytes, beside its key and value.
+const PER_MESSAGE: usize = 512;
+/// librdkafka's words for an answer that is larger than it may be; the connection is closed then.
+const TOO_LARGE: &str = "increase receive.message.max.bytes";
+
+impl LibrdkafkaReader {
+    /// An error of a broker or of the cluster. The survey looks at the brokers over our own socket, and says what is
+    /// wrong with them in better words.
+    pub(super) fn broker_trouble(&mut self, trouble: &Trouble) {
+        log::debug!(
+            "librdkafka tells an error consumer={} code={:?} error=\"{}\"",
+            self.name,
+            trouble.code,
+            trouble.text
+        );
+        self.told.survey_soon = true;
+        // That all brokers are down says less than what it said of the last of them.
+        if trouble.code != Code::AllBrokersDown {
+            self.last_trouble = Some(trouble.text.clone());
+        }
+        if trouble.text.contains(TOO_LARGE) {
+            // It does not say of which partition.
+            for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
+                part.step = Step::Ask(Question::Batch { fault: None });
+            }
+        }
+    }
+
+    /// An error of one partition, out of its own queue.
+    pub(super) fn partition_trouble(&mut self, index: usize, code: Code, text: &str, now: Instant) {
+        let Some(part) = self.parts.get_mut(index) else { return };
+        log::debug!("librdkafka tells an error {} code={code:?} error=\"{text}\"", part.name);
+        let Some(offset) = part.position else { return };
+        let name = || format!("{code:?}");
+        let fault = match code {
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+                part.step = Step::Ask(Question::Bounds);
+                return;
+            }
+            Code::MessageSizeTooLarge => {
+                let why = format!("the batch at offset={offset} does not fit: {text}");
+                part.step = Step::Ask(Question::Batch { fault: Some(Fault::Broken { call: "Fetch", why }) });
+                return;
+            }
+            Code::BadMessage | Code::InvalidMessage => Fault::Corrupt { offset },
+            Code::BadCompression => {
+                let why = format!("the batch at offset={offset} can't be decompressed: {text}");
+                let fault = Fault::Unreadable { offset, last: None, what: why };
+                part.step = Step::Ask(Question::Batch { fault: Some(fault) });
+                return;
+            }
+            Code::TopicAuthorizationFailed => {
+                let what = format!("topic {}", part.name.topic);
+                Fault::Unauthorized { call: "Fetch", what, code: name() }
+            }
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                self.told.survey_soon = true;
+                Fault::Refused { call: "Fetch", code: name() }
+            }
+            _ => {
+                self.told.survey_soon = true;
+                let why = format!("at offset={offset}: {text}");
+                Fault::Broken { call: "Fetch", why }
+            }
+        };
+        part.fail(fault, now, &mut self.told.events);
+    }
+
+    /// What librdkafka holds, and which brokers it is connected to.
+    pub(super) fn observe(&mut self, statistics: &Statistics, now: Instant) {
+        let account = self.held.answer();
+        account.add(statistics.queued(PER_MESSAGE));
+        self.queued = Some(account);
+        let mut well = true;
+        for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
+            let link = statistics.link(&part.name.topic, part.name.partition);
+            let last = || self.last_trouble.as_deref().unwrap_or("no reason given");
+            let fault = match link {
+                Some(Broker::Up) => {
+                    part.connected(&mut self.told.events);
+                    continue;
+                }
+                Some(Broker::Down { broker, state }) => {
+                    let why = format!("librdkafka is not connected to it ({state}): {}", last());
+                    Fault::Unreachable { broker, why, advertised: true }
+                }
+                // It has not found out who leads it. The survey says so of a partition without leader.
+                None => {
+                    let why = format!("librdkafka finds no broker to read from: {}", last());
+                    Fault::Broken { call: "Metadata", why }
+                }
+            };
+            well = false;
+            part.ails(fault, now, &mut self.told.events);
+        }
+        if well {
+            self.last_trouble = None;
+        } else {
+            self.told.survey_soon = true;
+        }
+    }
+}

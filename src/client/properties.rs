@@ -1,0 +1,101 @@
+//! Properties of librdkafka that the worker sets itself, and what to use in their place.
+//!
+//! Words only, without the library: the configuration refuses them also in a build that lacks it.
+
+const SECURITY: &str = "it is set from [kafka.tls] and [kafka.sasl]";
+const GROUP: &str = "it is set from the topic's group_id, membership and group_instance_id";
+const COMMITS: &str = "the worker commits itself, after delivery; see [commit]";
+const MEMORY: &str = "it follows from memory.limit, which holds for all consumers together";
+const CALLBACK: &str = "it is no text, but a function of the program";
+const LOG: &str = "the worker's own log level decides; see RUST_LOG";
+
+/// Names that `[kafka.librdkafka]` may not have, each with the reason or the key to use. `topic.` before a name is
+/// the same property.
+pub const OWNED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "use kafka.bootstrap_servers"),
+    ("metadata.broker.list", "use kafka.bootstrap_servers"),
+    ("client.id", "use kafka.client_id"),
+    ("group.id", GROUP),
+    ("group.instance.id", GROUP),
+    ("group.protocol.type", GROUP),
+    ("enable.auto.commit", COMMITS),
+    ("auto.commit.enable", COMMITS),
+    ("auto.commit.interval.ms", COMMITS),
+    ("enable.auto.offset.store", COMMITS),
+    ("offset.store.method", COMMITS),
+    ("offset.store.path", COMMITS),
+    ("offset.store.sync.interval.ms", COMMITS),
+    ("auto.offset.reset", "use auto_offset_reset and on_out_of_range"),
+    ("enable.partition.eof", "the worker needs it to know what does not exist"),
+    ("allow.auto.create.topics", "the worker never creates a topic by asking for it"),
+    ("isolation.level", "use isolation_level"),
+    ("check.crcs", "use check_crcs"),
+    ("fetch.wait.max.ms", "use fetch_max_wait_ms"),
+    ("fetch.min.bytes", "use fetch_min_bytes"),
+    ("fetch.max.bytes", "use fetch_max_bytes"),
+    ("fetch.message.max.bytes", "use max_partition_fetch_bytes"),
+    ("max.partition.fetch.bytes", "use max_partition_fetch_bytes"),
+    ("message.max.bytes", MEMORY),
+    ("receive.message.max.bytes", MEMORY),
+    ("queued.max.messages.kbytes", MEMORY),
+    ("queued.min.messages", MEMORY),
+    ("security.protocol", SECURITY),
+    ("ssl.ca.location", SECURITY),
+    ("ssl.ca.pem", SECURITY),
+    ("ssl.certificate.location", SECURITY),
+    ("ssl.certificate.pem", SECURITY),
+    ("ssl.key.location", SECURITY),
+    ("ssl.key.pem", SECURITY),
+    ("ssl.key.password", SECURITY),
+    ("ssl.keystore.location", SECURITY),
+    ("ssl.keystore.password", SECURITY),
+    ("ssl.endpoint.identification.algorithm", "use verify_hostname in [kafka.tls]"),
+    ("enable.ssl.certificate.verification", "certificates are always verified; use ca_file in [kafka.tls]"),
+    ("sasl.mechanism", SECURITY),
+    ("sasl.mechanisms", SECURITY),
+    ("sasl.username", SECURITY),
+    ("sasl.password", SECURITY),
+    ("statistics.interval.ms", "the worker reads the statistics itself"),
+    ("log_level", LOG),
+    ("log.queue", LOG),
+    ("enabled_events", "the worker needs all of them"),
+    ("plugin.library.paths", "the worker loads no code from elsewhere"),
+    ("internal.termination.signal", "the worker stops its threads itself"),
+    ("error_cb", CALLBACK),
+    ("throttle_cb", CALLBACK),
+    ("stats_cb", CALLBACK),
+    ("log_cb", CALLBACK),
+    ("background_event_cb", CALLBACK),
+    ("socket_cb", CALLBACK),
+    ("connect_cb", CALLBACK),
+    ("closesocket_cb", CALLBACK),
+    ("open_cb", CALLBACK),
+    ("resolve_cb", CALLBACK),
+    ("rebalance_cb", CALLBACK),
+    ("offset_commit_cb", CALLBACK),
+    ("consume_cb", CALLBACK),
+    ("ssl.certificate.verify_cb", CALLBACK),
+    ("oauthbearer_token_refresh_cb", CALLBACK),
+    ("opaque", CALLBACK),
+    ("interceptors", CALLBACK),
+    ("default_topic_conf", CALLBACK),
+];
+
+/// Why the worker sets this property itself; `None` if it may be passed through.
+pub fn owned(name: &str) -> Option<&'static str> {
+    let bare = name.strip_prefix("topic.").unwrap_or(name);
+    OWNED.iter().find(|(owned, _)| *owned == name || *owned == bare).map(|(_, why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_worker_owns_is_refused_with_a_reason_and_nothing_else_is() {
+        assert_eq!(owned("check.crcs"), Some("use check_crcs"));
+        assert!(owned("topic.auto.offset.reset").is_some(), "the prefix changes nothing");
+        assert_eq!(owned("socket.keepalive.enable"), None);
+        assert_eq!(owned("topic.metadata.refresh.fast.cnt"), None);
+    }
+}
