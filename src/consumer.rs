@@ -266,7 +266,6 @@ struct Published {
 /// Tells how far it got also if the thread panics: the next run, and the last lines of the log, go by it.
 impl Drop for Driver<'_> {
     fn drop(&mut self) {
-        self.ends.progress.set_shared(self.core.shared());
         self.ends.progress.publish(self.core.parts(), false, None, Instant::now());
     }
 }
@@ -332,6 +331,7 @@ impl Driver<'_> {
         if next.is_some_and(|next| now < next) {
             return next.filter(|_| waits && self.published.is_some_and(|last| !last.all));
         }
+        self.ends.progress.set_shared(self.core.shared());
         self.ends.progress.publish(self.core.parts(), self.core.is_full(), self.client.under_way(), now);
         self.published = Some(Published { at: now, all: true });
         None

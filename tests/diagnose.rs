@@ -92,6 +92,7 @@ fn a_topic_of_each_verdict() {
     bed.server.set_members("g-shared", vec![member]);
     let config = bed
         .config(&topics)
+        .set("kafka", "client", "'kafka'")
         .set("sink.lost", "type", "'file'")
         .set("sink.lost", "path", "'@DIR@/no/such/directory/out'")
         .more("[[topic]]\nname = 'full'\nsink = 'lost'\n[[topic]]\nname = 'expired'\non_out_of_range = 'latest'\n");

@@ -89,8 +89,11 @@ fn failing<'a>(status: &'a Status, topic: &'a TopicStatus) -> Option<(String, &'
     if let Some(trouble) = sink {
         return Some(since(&format!("sink {} fails", topic.sink), trouble.age_ms, &trouble.error));
     }
-    let commit = topic.consumer.commit_trouble.as_ref()?;
-    Some(since("commits fail", commit.age_ms, &commit.error))
+    if let Some(commit) = &topic.consumer.commit_trouble {
+        return Some(since("commits fail", commit.age_ms, &commit.error));
+    }
+    let shared = topic.consumer.shared_group.as_ref()?;
+    Some(since("group shared", shared.age_ms, &shared.error))
 }
 
 fn grade(status: &Status, topic: &TopicStatus) -> Grade {

@@ -28,6 +28,8 @@ use crate::wire::Header;
 mod batch;
 mod context;
 mod inquiry;
+pub mod member;
+mod membership;
 mod partition;
 mod properties;
 mod session;
@@ -35,6 +37,7 @@ mod take;
 mod trouble;
 
 use inquiry::{Answer, Inquiry, Question};
+use membership::{Joining, Rebalance};
 use partition::{Partition, Step};
 pub use properties::check_properties;
 #[doc(hidden)]
@@ -91,6 +94,12 @@ pub struct LibrdkafkaReader {
     place: Option<Place>,
     /// What librdkafka said last of a broker, until all is well.
     last_trouble: Option<String>,
+    /// With what the group is joined; `None`: it is not.
+    joining: Option<Joining>,
+    /// The group takes partitions away, and waits for them.
+    frozen: bool,
+    /// What went with a consumer that was given up.
+    dropped: Option<Rebalance>,
 }
 
 impl LibrdkafkaReader {
@@ -128,6 +137,9 @@ impl LibrdkafkaReader {
             queued: None,
             place: None,
             last_trouble: None,
+            joining: None,
+            frozen: false,
+            dropped: None,
         }
     }
 
@@ -137,11 +149,11 @@ impl LibrdkafkaReader {
 
     /// Makes the consumer if there is something to read, and anew if there is much more to read than it was made for.
     fn make(&mut self, now: Instant) {
-        let wanted = self.parts.iter().any(|part| part.step == Step::Start);
+        let wanted = self.joining.is_some() || self.parts.iter().any(|part| part.step == Step::Start);
         if !wanted {
             return;
         }
-        let count = self.parts.len();
+        let count = self.joining.as_ref().map_or(self.parts.len(), |joining| joining.partitions);
         if self.session.as_ref().is_some_and(|session| count > session.partitions.saturating_mul(2)) {
             log::debug!("librdkafka is started anew consumer={} partitions={count}", self.name);
             self.remake();
@@ -154,7 +166,8 @@ impl LibrdkafkaReader {
             return;
         }
         let ready = self.ready.clone();
-        match Session::new(&self.name, &self.group, &self.connection, &self.settings, count, ready) {
+        let joining = self.joining.as_ref();
+        match Session::new(&self.name, &self.group, &self.connection, &self.settings, count, joining, ready) {
             Ok(session) => {
                 self.session = Some(session);
                 self.not_before = None;
@@ -173,6 +186,7 @@ impl LibrdkafkaReader {
 
     /// Lets the consumer go; all positions are kept, and are read from by the next one.
     fn remake(&mut self) {
+        self.drop_membership();
         self.part_with();
         if let Some(session) = self.session.take() {
             self.closing = Some(session.close(&self.name));
@@ -183,7 +197,7 @@ impl LibrdkafkaReader {
     fn part_with(&mut self) {
         for part in &mut self.parts {
             part.queue = None;
-            part.is_assigned = false;
+            (part.is_assigned, part.is_parked) = (false, false);
             if part.step == Step::Run {
                 part.step = Step::Start;
             }
@@ -193,6 +207,9 @@ impl LibrdkafkaReader {
 
     /// Assigns what is to be fetched from another place than it is.
     fn assign(&mut self, now: Instant) {
+        if self.joining.is_some() {
+            return self.assign_as_member(now);
+        }
         let Some(session) = &self.session else { return };
         let left = self.parts.iter_mut().filter(|part| {
             let elsewhere = part.step != Step::Run;
@@ -336,6 +353,7 @@ impl Reader for LibrdkafkaReader {
         let part = self.parts.remove(index);
         self.drop_spans(partition);
         if part.is_assigned
+            && self.joining.is_none()
             && let Some(session) = &self.session
             && let Err(why) = session.unassign([partition].into_iter())
         {

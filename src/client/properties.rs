@@ -18,6 +18,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.id", GROUP),
     ("group.instance.id", GROUP),
     ("group.protocol.type", GROUP),
+    ("partition.assignment.strategy", "the worker needs incremental rebalances: cooperative-sticky"),
     ("enable.auto.commit", COMMITS),
     ("auto.commit.enable", COMMITS),
     ("auto.commit.interval.ms", COMMITS),

@@ -129,7 +129,7 @@ mod tests {
         let line = |max_bytes| Line { partition: &TopicPartition::new("t", 0), record, max_bytes }.to_string();
         let rest = "record topic=t partition=0 offset=0 timestamp=17 key=null value=null";
         assert_eq!(line(100), format!("{rest} headers=\"trace=7, by=null, x\\\"\\n=�=1\""));
-        assert_eq!(line(7), format!("{rest} headers=\"trace=7\" headers_cut_bytes=19"));
+        assert_eq!(line(7), format!("{rest} headers=\"trace=7\" headers_cut_bytes=20"));
     }
 
     #[test]

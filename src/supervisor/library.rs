@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::client::assigned::AssignedClient;
 use crate::client::{Client, Cluster, Connection, KnownHosts, Remembered, control};
+#[cfg(feature = "librdkafka")]
+use crate::client::{Membership, librdkafka::member::GroupClient};
 use crate::config::{Config, KafkaSettings, LoadError};
 use crate::plan::ConsumerPlan;
 
@@ -32,6 +34,10 @@ impl Library {
             let topics = plan.settings.topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let (connection, fetch) = (connect(&plan.kafka), Arc::new(plan.fetch.clone()));
             let (name, group, reading) = (&plan.name, &plan.settings.group, plan.reading.clone());
+            #[cfg(feature = "librdkafka")]
+            if let Membership::Group { instance_id } = reading.membership {
+                return Box::new(GroupClient::new(name, group, topics, connection, fetch, instance_id, remembered));
+            }
             Box::new(AssignedClient::new(name, group, topics, connection, fetch, reading, remembered))
         };
         Self { client: Arc::new(client), cluster: Arc::new(move |kafka| control::cluster(connect_cluster(kafka))) }

@@ -3,7 +3,6 @@
 use worker::client::reader::Reader;
 
 use super::*;
-use worker::client::reader::Reader as _;
 
 #[test]
 fn seeks_back_and_forth_under_load_bring_nothing_of_the_place_that_was_left() {

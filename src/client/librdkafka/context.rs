@@ -3,15 +3,19 @@
 //! Errors come with a text that has what the crate leaves out: the broker, and where a partition ends.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList, TopicPartitionListElem};
+use rdkafka::types::RDKafkaRespErr;
 use serde::Deserialize;
 
-use crate::record::Offset;
+use super::membership::Rebalance;
+use crate::record::{Offset, TopicPartition};
 
 /// Errors that are kept for one look; with a hundred of one kind the next ones say nothing new.
 const ERRORS: usize = 64;
@@ -115,7 +119,12 @@ struct Notes {
     told: u64,
     errors: VecDeque<Trouble>,
     statistics: Option<Statistics>,
+    rebalances: VecDeque<Rebalance>,
+    commit: Option<CommitAnswer>,
 }
+
+/// The offsets that the group has now, or why it has not.
+type CommitAnswer = Result<Vec<(TopicPartition, Offset)>, RDKafkaErrorCode>;
 
 /// What has been told since the last look. Clones are handles of the same.
 #[derive(Clone, Default)]
@@ -142,6 +151,16 @@ impl Notebook {
         self.notes().errors.pop_back()
     }
 
+    /// The oldest decision of the group that was not looked at.
+    pub(super) fn rebalance(&self) -> Option<Rebalance> {
+        self.notes().rebalances.pop_front()
+    }
+
+    /// What became of the last commit, once.
+    pub(super) fn commit(&self) -> Option<CommitAnswer> {
+        self.notes().commit.take()
+    }
+
     /// The newest statistics, once.
     pub(super) fn statistics(&self) -> Option<Statistics> {
         self.notes().statistics.take()
@@ -152,6 +171,8 @@ impl Notebook {
 pub(super) struct Context {
     pub(super) name: String,
     pub(super) notebook: Notebook,
+    /// The consumer ends: nobody is left to finish what it holds.
+    pub(super) closing: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {
@@ -187,7 +208,50 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    /// The group's decisions are only noted: what is taken away is let go when it is done.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let named = |element: TopicPartitionListElem<'_>| TopicPartition::new(element.topic(), element.partition());
+        let named: Vec<TopicPartition> = list.elements().into_iter().map(named).collect();
+        let given = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let lost = !given && consumer.assignment_lost();
+        let rebalance = match (given, lost) {
+            (true, _) => Rebalance::Assigned(named),
+            (false, false) => Rebalance::Revoked(named),
+            (false, true) => Rebalance::Lost(named),
+        };
+        let at_once = lost || self.closing.load(Ordering::Relaxed);
+        log::debug!("the group has decided consumer={} decision={rebalance:?} at_once={at_once}", self.name);
+        if at_once {
+            let done = if given { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            if let Err(why) = done {
+                log::debug!("librdkafka does not let go consumer={} error=\"{why}\"", self.name);
+            }
+        }
+        let mut notes = self.notebook.notes();
+        notes.told += 1;
+        notes.rebalances.push_back(rebalance);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let code = |error: &KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let mut answer = result.map(|()| Vec::new()).map_err(|error| code(&error));
+        for element in offsets.elements() {
+            let Ok(list) = &mut answer else { break };
+            match (element.error(), element.offset()) {
+                (Err(error), _) => answer = Err(code(&error)),
+                (Ok(()), Place::Offset(at)) => {
+                    let name = TopicPartition::new(element.topic(), element.partition());
+                    list.extend(Offset::new(at).map(|at| (name, at)));
+                }
+                (Ok(()), _) => {}
+            }
+        }
+        let mut notes = self.notebook.notes();
+        notes.told += 1;
+        notes.commit = Some(answer);
+    }
+}
 
 /// Whether nobody in this process was told this yet: two hundred consumers have the same configuration.
 fn is_news(text: &str) -> bool {
@@ -239,7 +303,7 @@ mod tests {
 
     #[test]
     fn errors_are_kept_in_order_and_bounded_in_number() {
-        let context = Context { name: String::new(), notebook: Notebook::default() };
+        let context = Context { name: String::new(), notebook: Notebook::default(), closing: Arc::default() };
         for number in 0..ERRORS + 1 {
             context.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), &number.to_string());
         }

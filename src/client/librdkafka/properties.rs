@@ -11,6 +11,7 @@ use std::path::Path;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
+use super::membership::Joining;
 use crate::client::{Connection, FetchSettings, Isolation};
 
 /// What librdkafka keeps in memory for each message beside its key and value, in bytes, rounded up: its `rd_kafka_op_t`.
@@ -105,6 +106,17 @@ pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings
     }
     config.set_log_level(log_level());
     config
+}
+
+/// What makes the consumer a member of its group, with incremental rebalances. The group's new protocol (KIP-848,
+/// `group.protocol`) has no strategies of the member's own.
+pub(super) fn membership(config: &mut ClientConfig, joining: &Joining) {
+    if config.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+    }
+    if let Some(instance_id) = &joining.instance_id {
+        config.set("group.instance.id", instance_id);
+    }
 }
 
 fn security(config: &mut ClientConfig, connection: &Connection) {

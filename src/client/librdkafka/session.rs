@@ -4,17 +4,19 @@
 //! the queues before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
 use super::Queue;
 use super::context::{Context, Notebook};
-use super::properties::{properties, reason};
+use super::membership::Joining;
+use super::properties::{membership, properties, reason};
 use crate::client::{Connection, FetchSettings};
 use crate::record::{Offset, TopicPartition};
 
@@ -37,6 +39,7 @@ pub(super) struct Session {
     /// For how many partitions its memory was divided.
     pub(super) partitions: usize,
     ready: Sender<()>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -50,18 +53,27 @@ impl Session {
         connection: &Connection,
         settings: &FetchSettings,
         partitions: usize,
+        joining: Option<&Joining>,
         ready: Sender<()>,
     ) -> Result<Self, String> {
         let notebook = Notebook::default();
-        let context = Context { name: name.to_owned(), notebook: notebook.clone() };
-        let config = properties(group, connection, settings, partitions);
+        let closing = Arc::new(AtomicBool::new(false));
+        let context = Context { name: name.to_owned(), notebook: notebook.clone(), closing: Arc::clone(&closing) };
+        let mut config = properties(group, connection, settings, partitions);
+        if let Some(joining) = joining {
+            membership(&mut config, joining);
+        }
         let made = config.create_with_context(context);
         let mut consumer: BaseConsumer<Context> = made.map_err(|error| reason(&error))?;
         let signal = ready.clone();
         consumer.set_nonempty_callback(move || wake(&signal));
         // What was told before there was the callback is looked at with the first poll.
         wake(&ready);
-        Ok(Self { consumer: Arc::new(consumer), notebook, partitions, ready })
+        if let Some(joining) = joining {
+            let topics: Vec<&str> = joining.topics.iter().map(|topic| &**topic).collect();
+            consumer.subscribe(&topics).map_err(|error| reason(&error))?;
+        }
+        Ok(Self { consumer: Arc::new(consumer), notebook, partitions, ready, closing })
     }
 
     /// Takes out what librdkafka has to tell. Returns the partitions whose records came here and not in their own
@@ -116,9 +128,31 @@ impl Session {
         add(&mut list).and_then(|()| self.consumer.incremental_assign(&list)).map_err(|error| reason(&error))
     }
 
+    /// Has partitions assigned that are not read for the time being.
+    pub(super) fn park(&self, list: &[TopicPartition]) -> Result<(), String> {
+        let mut at = TopicPartitionList::new();
+        let add = |at: &mut TopicPartitionList| -> KafkaResult<()> {
+            list.iter().try_for_each(|part| at.add_partition_offset(&part.topic, part.partition, Place::End))
+        };
+        add(&mut at).and_then(|()| self.consumer.incremental_assign(&at)).map_err(|error| reason(&error))
+    }
+
+    /// Commits as a member of the group; the context is told what became of it.
+    pub(super) fn commit(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), String> {
+        let mut at = TopicPartitionList::new();
+        let add = |at: &mut TopicPartitionList| -> KafkaResult<()> {
+            offsets.iter().try_for_each(|(part, offset)| {
+                at.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))
+            })
+        };
+        add(&mut at).and_then(|()| self.consumer.commit(&at, CommitMode::Async)).map_err(|error| reason(&error))
+    }
+
     /// Ends it on a thread of its own, as its end can't be interrupted. The receiver is disconnected when all its threads are gone.
     pub(super) fn close(self, name: &str) -> Receiver<()> {
         let (done, gone) = bounded::<()>(0);
+        // The end asks once more for what the group has given: it is let go at once.
+        self.closing.store(true, Ordering::Relaxed);
         let consumer = self.consumer;
         let end = move || {
             drop(consumer);

@@ -29,8 +29,9 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
     }
     lines.extend(facts.parts.iter().filter_map(|part| facts.unreadable(part)).map(|fault| fault.to_string()));
     lines.extend(facts.parts.iter().filter_map(|part| transactional(facts, part)));
-    lines.extend(facts.parts.iter().filter_map(|part| set_from_outside(facts, part)));
-    lines.extend(facts.parts.iter().filter_map(|part| next_start(facts, part)));
+    let own = || facts.parts.iter().filter(|part| !part.is_elsewhere());
+    lines.extend(own().filter_map(|part| set_from_outside(facts, part)));
+    lines.extend(own().filter_map(|part| next_start(facts, part)));
     if let Some((base, offsets)) = &facts.group.base {
         let offsets: Vec<String> = offsets.iter().map(|(number, at)| format!("{number}:{at}")).collect();
         lines.push(format!("group {base}, which all topics shared before, has committed {}", offsets.join(",")));
@@ -74,6 +75,9 @@ fn offsets(facts: &Facts<'_>, part: &Part) -> String {
         seen.readable(),
         seen.expired(),
     );
+    if part.is_elsewhere() {
+        line.push_str("; read by another worker");
+    }
     if let Some(rates) = part.rates {
         let consumed = rates.consumed.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
         // A String takes whatever is written to it.

@@ -32,7 +32,7 @@ struct Case {
 
 impl Case {
     fn new(first: Seen, last: Seen, verdict: Verdict) -> Self {
-        let text = "[kafka]\nbootstrap_servers = ['b:1']\n[consumer]\ngroup_id = 'g'\ntopics = ['t', 'u']\nsink = 'out'\n\
+        let text = "[kafka]\nbootstrap_servers = ['b:1']\nclient = 'kafka'\n[consumer]\ngroup_id = 'g'\ntopics = ['t', 'u']\nsink = 'out'\n\
                     [sink.out]\ntype = 'file'\npath = '/data/out'\n";
         let rates = Rates {
             consumed: first.committed.zip(last.committed).map(|(from, to)| to.since(from) as f64 / 10.0),
