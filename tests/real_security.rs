@@ -294,9 +294,8 @@ fn files_are_looked_into_by_check() {
     assert!(!text.contains(KEY_PASSWORD) && text.contains("\"***\""), "{text}");
 }
 
-/// Reads with librdkafka, which has to be what reads records over TLS.
+/// Reads with librdkafka: over TLS nothing else can.
 #[test]
-#[ignore = "needs the client librdkafka"]
 fn records_are_delivered_over_tls_as_a_user() {
     let secure = kafka_or_skip!(secure());
     let topic = Kafka::name("delivered");

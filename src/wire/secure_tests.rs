@@ -101,7 +101,7 @@ fn a_session_is_renewed_before_it_ends() {
     let welcome = |lifetime_ms: i32| Reply::Body([i16s(&[0, -1]), i32s(&[0, 0, lifetime_ms])].concat());
     // FindCoordinator: error, node, host, port
     let coordinator = || Reply::Body([i16s(&[0]), i32s(&[1]), text("h"), i32s(&[1])].concat());
-    let apis = versions(&[[10, 0, 1], [17, 0, 1], [18, 0, 1], [36, 0, 1]]);
+    let apis = versions(&[[10, 0, 0], [17, 0, 1], [18, 0, 1], [36, 0, 1]]);
     let script = vec![apis, agreed(), welcome(1), agreed(), welcome(0), coordinator(), coordinator()];
     let mut wire = connect(&peer(script), plain(), LONG).unwrap();
     let ends = wire.session_ends.expect("the broker told a lifetime");
