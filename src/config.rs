@@ -33,7 +33,6 @@ use crate::memory::Reserve;
 
 mod errors;
 mod fixed;
-mod properties;
 mod read;
 mod reading;
 mod report;

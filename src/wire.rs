@@ -34,6 +34,8 @@ mod old_fetch;
 mod sasl;
 #[cfg(feature = "librdkafka")]
 mod scram;
+#[cfg(all(test, feature = "librdkafka"))]
+mod secure_tests;
 mod shape;
 mod stream;
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub const OWNED: &[(&str, &str)] = &[
     ("ssl.keystore.location", SECURITY),
     ("ssl.keystore.password", SECURITY),
     ("ssl.endpoint.identification.algorithm", "use verify_hostname in [kafka.tls]"),
-    ("enable.ssl.certificate.verification", "certificates are always verified; use ca_file in [kafka.tls]"),
+    ("enable.ssl.certificate.verification", "certificates are always verified; use ca in [kafka.tls]"),
     ("sasl.mechanism", SECURITY),
     ("sasl.mechanisms", SECURITY),
     ("sasl.username", SECURITY),
@@ -82,10 +82,16 @@ pub const OWNED: &[(&str, &str)] = &[
     ("default_topic_conf", CALLBACK),
 ];
 
-/// Why the worker sets this property itself; `None` if it may be passed through.
+/// Families of properties, by how they begin: the worker's own connections and librdkafka's have to be the same.
+const FAMILIES: &[&str] = &["ssl.", "enable.ssl.", "https.ca.", "sasl.", "enable.sasl."];
+
+/// Why the worker sets this property itself; `None` if it may be passed through. Upper and lower case count as the same,
+/// so that no misspelt password slips by.
 pub fn owned(name: &str) -> Option<&'static str> {
-    let bare = name.strip_prefix("topic.").unwrap_or(name);
-    OWNED.iter().find(|(owned, _)| *owned == name || *owned == bare).map(|(_, why)| *why)
+    let name = name.to_ascii_lowercase();
+    let bare = name.strip_prefix("topic.").unwrap_or(&name);
+    let one = OWNED.iter().find(|(owned, _)| *owned == name || *owned == bare).map(|(_, why)| *why);
+    one.or_else(|| FAMILIES.iter().any(|begin| bare.starts_with(begin)).then_some(SECURITY))
 }
 
 #[cfg(test)]
@@ -96,6 +102,7 @@ mod tests {
     fn what_the_worker_owns_is_refused_with_a_reason_and_nothing_else_is() {
         assert_eq!(owned("check.crcs"), Some("use check_crcs"));
         assert!(owned("topic.auto.offset.reset").is_some(), "the prefix changes nothing");
+        assert!(owned("SASL.password").is_some() && owned("ssl.cipher.suites").is_some(), "whatever its name");
         assert_eq!(owned("socket.keepalive.enable"), None);
         assert_eq!(owned("topic.metadata.refresh.fast.cnt"), None);
     }

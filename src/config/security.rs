@@ -10,12 +10,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{TableName, short};
-use super::properties;
 use super::read::{Context, Layer, Origin, Reader};
 use super::report::{Scope, Setting, Source};
 use super::resolve::Tables;
 use super::value::{self, Choice};
 use crate::client::Security;
+use crate::client::properties::owned;
 use crate::client::security::{Identity, Mechanism, Sasl, Secret, Tls};
 
 /// A table of the file, and where it begins.
@@ -255,7 +255,7 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
             }
             other => other,
         };
-        match text {
+        match text.and_then(|text| is_known(&name, &text).map(|()| text)) {
             Ok(text) => {
                 let line = context.lines.line(at);
                 let source = Source::File { table: format!("[{TABLE}]"), line };
@@ -284,10 +284,24 @@ fn flatten<'a>(table: &'a DeTable<'a>, prefix: &str, into: &mut Vec<(String, usi
     into.sort_by_key(|(_, at, _)| *at);
 }
 
+/// Whether librdkafka knows the property, and takes the value.
+#[cfg(feature = "librdkafka")]
+fn is_known(name: &str, text: &str) -> Result<(), String> {
+    let wrong = crate::client::librdkafka::check_properties(&[(name.to_owned(), text.to_owned())]).err();
+    wrong.and_then(|wrong| wrong.into_iter().next()).map_or(Ok(()), |(_, why)| {
+        Err(format!("is refused by librdkafka: {why}; its CONFIGURATION.md has all names and values"))
+    })
+}
+
+#[cfg(not(feature = "librdkafka"))]
+fn is_known(_: &str, _: &str) -> Result<(), String> {
+    Ok(())
+}
+
 fn property(name: &str, value: &DeValue<'_>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     // First: whoever writes a password here must not find it in the error.
-    if let Some(why) = properties::owned(name) {
-        return Err(why);
+    if let Some(why) = owned(name) {
+        return Err(format!("is the worker's own: {why}; leave it out here"));
     }
     match value {
         DeValue::String(text) => value::expand(text, env).map(Cow::into_owned),

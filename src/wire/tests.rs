@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(150);
 
 /// What a peer does with a request.
-enum Reply {
+pub(super) enum Reply {
     /// These bytes, as they are.
     Raw(Vec<u8>),
     /// A frame with the correlation id of the request in front.
@@ -33,7 +33,7 @@ enum Reply {
 }
 
 /// Serves one connection; returns its address.
-fn peer(script: Vec<Reply>) -> String {
+pub(super) fn peer(script: Vec<Reply>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -75,20 +75,20 @@ fn connect(script: Vec<Reply>, timeout: Duration) -> Result<Wire, Fault> {
     Wire::connect(&peer(script), "test", LONG, timeout)
 }
 
-fn i16s(numbers: &[i16]) -> Vec<u8> {
+pub(super) fn i16s(numbers: &[i16]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-fn i32s(numbers: &[i32]) -> Vec<u8> {
+pub(super) fn i32s(numbers: &[i32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     [&i16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
 }
 
 /// The answer to ApiVersions: no error, and these (key, min, max).
-fn versions(apis: &[[i16; 3]]) -> Reply {
+pub(super) fn versions(apis: &[[i16; 3]]) -> Reply {
     Reply::Body([i16s(&[0]), i32s(&[apis.len() as i32]), i16s(&apis.concat())].concat())
 }
 
@@ -264,7 +264,8 @@ fn metadata_of_an_old_broker() {
     assert_eq!(leaders, [(0, Some("kafka7:9092")), (1, Some("[::1]:9093")), (2, None), (3, None)]);
     assert_eq!(there.id, None);
     let refused = |code: &str| Err(Fault::Refused { call: "Metadata", code: code.into() });
-    assert_eq!(secret.partitions, refused("TopicAuthorizationFailed"));
+    let code = "TopicAuthorizationFailed".to_owned();
+    assert_eq!(secret.partitions, Err(Fault::Unauthorized { call: "Metadata", what: "topic secret".to_owned(), code }));
     assert_eq!(invalid.partitions, refused("InvalidTopicException"));
     assert!(matches!(forgotten.partitions, Err(Fault::Broken { .. })));
 }

@@ -98,7 +98,7 @@ fn what_is_weak_is_a_warning() {
 #[test]
 fn properties_are_passed_through_but_for_the_workers_own() {
     let config = read(
-        "[kafka.librdkafka]\nsocket.keepalive.enable = true\n\"retry.backoff.ms\" = 50\ndebug = '${SECRET}'",
+        "[kafka.librdkafka]\nsocket.keepalive.enable = true\n\"retry.backoff.ms\" = 50\nclient.rack = '${SECRET}'",
         &[],
         false,
     )
@@ -106,22 +106,25 @@ fn properties_are_passed_through_but_for_the_workers_own() {
     let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
         config.kafka.properties,
-        [own("socket.keepalive.enable", "true"), own("retry.backoff.ms", "50"), own("debug", SECRET)]
+        [own("socket.keepalive.enable", "true"), own("retry.backoff.ms", "50"), own("client.rack", SECRET)]
     );
     let scope = config.report.iter().find(|scope| scope.title == "[kafka.librdkafka]").unwrap().to_string();
     assert!(scope.contains("retry.backoff.ms") && scope.contains("[kafka.librdkafka] line 5"), "{scope}");
     for (property, words) in [
-        ("bootstrap.servers = 'a:1'", "bootstrap_servers under [kafka]"),
-        ("Group.ID = 'g'", "group_id under [consumer]"),
-        ("sasl.password = 'tr0ub4dor'", "under [kafka.sasl]"),
-        ("SASL.password = 'tr0ub4dor'", "under [kafka.sasl]"),
-        ("ssl.key.password = 'tr0ub4dor'", "under [kafka.tls]"),
-        ("security.protocol = 'ssl'", "[kafka.tls] switches TLS on"),
+        ("bootstrap.servers = 'a:1'", "use kafka.bootstrap_servers"),
+        ("Group.ID = 'g'", "group_id"),
+        ("sasl.password = 'tr0ub4dor'", "[kafka.sasl]"),
+        ("SASL.password = 'tr0ub4dor'", "[kafka.sasl]"),
+        ("ssl.key.password = 'tr0ub4dor'", "[kafka.tls]"),
+        ("ssl.cipher.suites = 'tr0ub4dor'", "[kafka.tls]"),
+        ("security.protocol = 'ssl'", "[kafka.tls]"),
         ("enable.auto.commit = true", "see [commit]"),
-        ("queued.max.messages.kbytes = 5", "limit under [memory]"),
+        ("queued.max.messages.kbytes = 5", "memory.limit"),
         ("rebalance_cb = 'f'", "function"),
         ("linger.ms = 1.5", "a whole number"),
-        ("a.b = 1\n'a.b' = 2", "twice"),
+        ("retry.backoff.ms = 1\n'retry.backoff.ms' = 2", "twice"),
+        ("soket.keepalive.enable = true", "kafka.librdkafka.soket.keepalive.enable: is refused by librdkafka"),
+        ("socket.keepalive.enable = 'tr0ub4dor'", "is refused by librdkafka"),
     ] {
         let told = read(&format!("[kafka.librdkafka]\n{property}"), &[], false).expect_err(property).to_string();
         assert!(told.contains(words) && !told.contains(SECRET), "{property}: {told}");
