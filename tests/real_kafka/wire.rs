@@ -292,7 +292,8 @@ fn who_is_in_a_group_and_keeps_others_from_committing(version: Version) {
             Err(Fault::GroupHasMembers { code, .. }) => assert_eq!(code, "UnknownMemberId", "{protocol}"),
             other => panic!("{protocol}: {other:?}"),
         }
-        let committed = |wire: &mut Wire| wire.committed(&group, &[partition.clone()]).unwrap().remove(0).unwrap();
+        let committed =
+            |wire: &mut Wire| wire.committed(&group, std::slice::from_ref(&partition)).unwrap().remove(0).unwrap();
         assert_eq!(committed(&mut wire).offset, at(10), "{protocol}: it stays");
         kafka.tool().leave(&group);
         assert_eq!(wire.members(&group), Ok(Vec::new()), "{protocol}: it has left");

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList, TopicPartitionListElem};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 use serde::Deserialize;
 
@@ -120,11 +120,7 @@ struct Notes {
     errors: VecDeque<Trouble>,
     statistics: Option<Statistics>,
     rebalances: VecDeque<Rebalance>,
-    commit: Option<CommitAnswer>,
 }
-
-/// The offsets that the group has now, or why it has not.
-type CommitAnswer = Result<Vec<(TopicPartition, Offset)>, RDKafkaErrorCode>;
 
 /// What has been told since the last look. Clones are handles of the same.
 #[derive(Clone, Default)]
@@ -154,11 +150,6 @@ impl Notebook {
     /// The oldest decision of the group that was not looked at.
     pub(super) fn rebalance(&self) -> Option<Rebalance> {
         self.notes().rebalances.pop_front()
-    }
-
-    /// What became of the last commit, once.
-    pub(super) fn commit(&self) -> Option<CommitAnswer> {
-        self.notes().commit.take()
     }
 
     /// The newest statistics, once.
@@ -231,25 +222,6 @@ impl ConsumerContext for Context {
         let mut notes = self.notebook.notes();
         notes.told += 1;
         notes.rebalances.push_back(rebalance);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let code = |error: &KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        let mut answer = result.map(|()| Vec::new()).map_err(|error| code(&error));
-        for element in offsets.elements() {
-            let Ok(list) = &mut answer else { break };
-            match (element.error(), element.offset()) {
-                (Err(error), _) => answer = Err(code(&error)),
-                (Ok(()), Place::Offset(at)) => {
-                    let name = TopicPartition::new(element.topic(), element.partition());
-                    list.extend(Offset::new(at).map(|at| (name, at)));
-                }
-                (Ok(()), _) => {}
-            }
-        }
-        let mut notes = self.notebook.notes();
-        notes.told += 1;
-        notes.commit = Some(answer);
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::membership::{Joining, Rebalance};
+use super::membership::{COMMIT, Joining, Rebalance};
 use super::{FIRST_RETRY, LONGEST_RETRY, LibrdkafkaReader, SLACK};
 use crate::backoff::Backoff;
 use crate::client::control::{Control, TopicState};
@@ -76,7 +76,9 @@ pub struct GroupClient {
     revoked: BTreeSet<TopicPartition>,
     /// All that is being revoked at a time is let go at a time.
     released: Vec<TopicPartition>,
-    commit: Option<Instant>,
+    commit_link: Link<(), Result<(), Fault>>,
+    /// What the commit under way would commit.
+    committing: Vec<(TopicPartition, Offset)>,
     events: VecDeque<Event>,
     faults: VecDeque<Fault>,
     /// What was told of the cluster and of the reader.
@@ -110,6 +112,7 @@ impl GroupClient {
             }
         }
         let reader = LibrdkafkaReader::new(name, group, Arc::clone(&connection), settings, wake.clone(), held.clone());
+        let commit_link = Link::new(format!("link:{name}/group"), wake.clone(), || ());
         Self {
             name: name.to_owned(),
             group: group.to_owned(),
@@ -128,7 +131,8 @@ impl GroupClient {
             held_parts: BTreeSet::new(),
             revoked: BTreeSet::new(),
             released: Vec::new(),
-            commit: None,
+            commit_link,
+            committing: Vec::new(),
             events: VecDeque::new(),
             faults: VecDeque::new(),
             troubled: BTreeMap::new(),
@@ -353,18 +357,13 @@ impl GroupClient {
     }
 
     fn collect_commit(&mut self, now: Instant) {
-        let Some(until) = self.commit else { return };
-        let answer = match self.reader.commit_answer() {
-            Some(answer) => answer,
-            None if now < until => return,
-            None => {
-                let after = self.connection.request_timeout + SLACK;
-                let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                Err(Fault::Deadline { call: "OffsetCommit", after_ms })
-            }
+        let answer = match self.commit_link.reply(now) {
+            None => return,
+            Some(Ok(answer)) => answer,
+            Some(Err(fault)) => Err(fault),
         };
-        self.commit = None;
-        self.events.push_back(Event::Committed(answer));
+        let sent = std::mem::take(&mut self.committing);
+        self.events.push_back(Event::Committed(answer.map(|()| sent)));
     }
 
     /// Takes what the reader has to tell.
@@ -436,7 +435,8 @@ impl Client for GroupClient {
     fn wake(&self) -> Option<Instant> {
         let later = |at: &Instant| *at > self.polled;
         let look = if self.link.is_busy() { self.link.deadline() } else { Some(self.look_due) };
-        let own = [look, self.commit, Some(self.polled + POLL_AT_LEAST)].into_iter().flatten().filter(later);
+        let own =
+            [look, self.commit_link.deadline(), Some(self.polled + POLL_AT_LEAST)].into_iter().flatten().filter(later);
         own.chain(self.reader.wake()).min()
     }
 
@@ -466,9 +466,15 @@ impl Client for GroupClient {
     }
 
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
-        debug_assert!(self.commit.is_none(), "one commit at a time");
-        match self.reader.commit(offsets) {
-            Ok(()) => self.commit = Some(Instant::now() + self.connection.request_timeout + SLACK),
+        debug_assert!(!self.commit_link.is_busy(), "one commit at a time");
+        let Some(commit) = self.reader.commit(offsets) else {
+            let why = "not a member of the group at present".to_owned();
+            self.events.push_back(Event::Committed(Err(Fault::Broken { call: COMMIT, why })));
+            return;
+        };
+        let allowed = self.connection.request_timeout + SLACK;
+        match self.commit_link.start(COMMIT, allowed, Instant::now(), move |()| commit()) {
+            Ok(()) => self.committing = offsets.to_vec(),
             Err(fault) => self.events.push_back(Event::Committed(Err(fault))),
         }
     }
@@ -478,7 +484,8 @@ impl Client for GroupClient {
     }
 
     fn under_way(&self) -> Option<Call> {
-        self.link.call().into_iter().chain(self.reader.under_way()).min_by_key(|call| call.since)
+        let links = [self.link.call(), self.commit_link.call()];
+        links.into_iter().flatten().chain(self.reader.under_way()).min_by_key(|call| call.since)
     }
 
     fn held(&self) -> Option<Held> {

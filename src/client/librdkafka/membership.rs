@@ -8,6 +8,9 @@
 use super::*;
 use crate::record::TopicPartition;
 
+/// Kafka's name of the request.
+pub(super) const COMMIT: &str = "OffsetCommit";
+
 /// What the group has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rebalance {
@@ -130,26 +133,26 @@ impl LibrdkafkaReader {
         }
     }
 
-    /// Commits as a member. Answered by [`LibrdkafkaReader::commit_answer`].
-    pub(super) fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) -> Result<(), Fault> {
-        let broken = |why: String| Fault::Broken { call: "OffsetCommit", why };
-        let Some(session) = &self.session else {
-            return Err(broken("not a member of the group at present".to_owned()));
-        };
-        session.commit(offsets).map_err(broken)
-    }
-
-    /// What became of the commit.
-    pub(super) fn commit_answer(&mut self) -> Option<Result<Vec<(TopicPartition, Offset)>, Fault>> {
-        let answer = self.session.as_ref()?.notebook.commit()?;
-        Some(answer.map_err(|code| match code {
-            Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed => Fault::Unauthorized {
-                call: "OffsetCommit",
-                what: format!("group {}", self.group),
-                code: format!("{code:?}"),
-            },
-            code => Fault::Refused { call: "OffsetCommit", code: format!("{code:?}") },
-        }))
+    /// A commit as a member, to be made on another thread, where it waits for its answer; `None`: it is none at present.
+    pub(super) fn commit(
+        &self,
+        offsets: &[(TopicPartition, Offset)],
+    ) -> Option<impl FnOnce() -> Result<(), Fault> + Send + use<>> {
+        let commit = self.session.as_ref()?.commit(offsets);
+        let group = self.group.clone();
+        Some(move || {
+            commit().map_err(|error| match error.rdkafka_error_code() {
+                Some(code @ (Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed)) => {
+                    Fault::Unauthorized { call: COMMIT, what: format!("group {group}"), code: format!("{code:?}") }
+                }
+                // Not refused by the broker: it may have been carried out.
+                Some(code @ (Code::OperationTimedOut | Code::BrokerTransportFailure | Code::RequestTimedOut)) => {
+                    Fault::Broken { call: COMMIT, why: format!("{code:?}") }
+                }
+                Some(code) => Fault::Refused { call: COMMIT, code: format!("{code:?}") },
+                None => Fault::Broken { call: COMMIT, why: error.to_string() },
+            })
+        })
     }
 
     /// The consumer is given up, and with it all that the group had given.

@@ -139,15 +139,20 @@ impl Session {
         add(&mut at).and_then(|()| self.consumer.incremental_assign(&at)).map_err(|error| reason(&error))
     }
 
-    /// Commits as a member of the group; the context is told what became of it.
-    pub(super) fn commit(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), String> {
-        let mut at = TopicPartitionList::new();
-        let add = |at: &mut TopicPartitionList| -> KafkaResult<()> {
-            offsets.iter().try_for_each(|(part, offset)| {
-                at.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))
-            })
-        };
-        add(&mut at).and_then(|()| self.consumer.commit(&at, CommitMode::Async)).map_err(|error| reason(&error))
+    /// A commit as a member of the group, to be made on another thread: it waits for its answer. (Of one that does not
+    /// wait the crate tells nothing: librdkafka calls back only who has set `offset_commit_cb`.)
+    pub(super) fn commit(
+        &self,
+        offsets: &[(TopicPartition, Offset)],
+    ) -> impl FnOnce() -> KafkaResult<()> + Send + use<> {
+        let (consumer, offsets) = (Arc::clone(&self.consumer), offsets.to_vec());
+        move || {
+            let mut at = TopicPartitionList::new();
+            for (part, offset) in &offsets {
+                at.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))?;
+            }
+            consumer.commit(&at, CommitMode::Sync)
+        }
     }
 
     /// Ends it on a thread of its own, as its end can't be interrupted. The receiver is disconnected when all its threads are gone.
