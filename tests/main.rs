@@ -24,6 +24,8 @@ mod offsets;
 mod out_of_range;
 mod portions;
 mod ports;
+#[cfg(feature = "librdkafka")]
+mod real_auto;
 mod real_delivery;
 mod real_diagnose;
 mod real_faults;

@@ -15,6 +15,9 @@ on_brokers!(
     a_static_member_that_restarts_moves_nothing,
     a_member_waits_for_its_sink_before_it_gives_a_partition_away,
     partitions_that_are_added_are_read_from_their_start,
+    a_member_without_a_partition_is_there_when_one_is_left,
+    the_groups_new_protocol_shares_as_well,
+    a_second_member_of_the_same_instance_is_told_of,
 );
 
 const PARTITIONS: u32 = 12;
@@ -205,4 +208,91 @@ fn partitions_that_are_added_are_read_from_their_start(version: Version) {
     assert_eq!(worker.stop().code(), Some(0));
     assert_eq!(site.records().iter().filter(|record| record.partition > 0).count(), 20);
     assert_eq!(site.records().iter().filter(|record| record.partition == 0).count(), 0, "latest");
+}
+
+fn a_member_without_a_partition_is_there_when_one_is_left(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let tool = kafka.tool();
+    let (topic, group) = (Kafka::name("spare"), Kafka::name("g"));
+    tool.create(&topic, "1", "");
+    let config = member(kafka, &group, &topic).to_string();
+    let sites = [Site::new(), Site::new()];
+    let first = sites[0].start(&config);
+    first.wait_started();
+    let second = sites[1].start(&config);
+    second.wait_started();
+    let spare = |worker: &Worker| worker.count(&["no partition for this member"]) > 0;
+    assert!(spare(&first) || spare(&second), "one of them has none");
+    let (reads, waits, read_by, waited_by) =
+        if held(&first).is_empty() { (second, first, 1, 0) } else { (first, second, 0, 1) };
+    tool.produce(&Produce::new(&topic, 10));
+    sites[read_by].wait_records(10, PATIENCE);
+    assert_eq!(reads.stop().code(), Some(0));
+    tool.produce(&Produce { first: 10, ..Produce::new(&topic, 10) });
+    sites[waited_by].wait_records(10, PATIENCE);
+    assert_eq!(waits.stop().code(), Some(0));
+    let records: Vec<Rec> = sites.iter().flat_map(Site::records).collect();
+    assert_eq!(records.len(), 20);
+}
+
+/// `group.protocol=consumer` (KIP-848): the broker decides, and members learn it by their heartbeats. On by default
+/// from Kafka 4.0 on.
+fn the_groups_new_protocol_shares_as_well(version: Version) {
+    if version == Version::V3 {
+        return;
+    }
+    let kafka = Kafka::shared_of(version);
+    let tool = kafka.tool();
+    let (topic, group) = (Kafka::name("new-protocol"), Kafka::name("g"));
+    tool.create(&topic, &PARTITIONS.to_string(), "");
+    let config = kafka
+        .config(&group, &[&topic])
+        .set("consumer", "membership", "'group'")
+        .more("[kafka.librdkafka]\n\"group.protocol\" = 'consumer'\n")
+        .to_string();
+    let sites = [Site::new(), Site::new()];
+    let first = sites[0].start(&config);
+    await_shares(&[&first], &[12]);
+    let produce = |first: u64| {
+        for partition in 0..PARTITIONS as i32 {
+            tool.produce(&Produce { partition: Some(partition), first, ..Produce::new(&topic, 50) });
+        }
+    };
+    produce(0);
+    let second = sites[1].start(&config);
+    await_shares(&[&first, &second], &[6, 6]);
+    produce(50);
+    let own_group = format!("{group}-{topic}");
+    eventually_within(SHARED_WITHIN, "the group has everything", || {
+        let offsets = tool.group(&own_group);
+        offsets.len() == PARTITIONS as usize && offsets.iter().all(|one| one.committed == 100)
+    });
+    assert_eq!(first.stop().code(), Some(0));
+    await_shares(&[&second], &[12]);
+    assert_eq!(second.stop().code(), Some(0));
+    let mut seen = BTreeSet::new();
+    let records: Vec<Rec> = sites.iter().flat_map(Site::records).collect();
+    let twice = records.iter().filter(|record| !seen.insert((record.partition, record.offset))).count();
+    assert_eq!((seen.len(), twice), (1_200, 0), "each record is delivered, and by one of them");
+}
+
+/// The broker lets in the one that comes last, and fences the other: which says so, and does not fight for it.
+fn a_second_member_of_the_same_instance_is_told_of(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let tool = kafka.tool();
+    let (topic, group) = (Kafka::name("fenced"), Kafka::name("g"));
+    tool.create(&topic, "2", "");
+    let config = member(kafka, &group, &topic).set("consumer", "group_instance_id", "'same'").to_string();
+    let sites = [Site::new(), Site::new()];
+    let first = sites[0].start(&config);
+    first.wait_started();
+    let second = sites[1].start(&config);
+    second.wait_started();
+    let line = first.wait_words(&["ERROR", "group_instance_id"]);
+    assert!(line.contains("same"), "{line}");
+    tool.produce(&Produce::new(&topic, 10));
+    sites[1].wait_records(10, PATIENCE);
+    assert_eq!(second.stop().code(), Some(0));
+    assert_eq!(first.stop().code(), Some(0));
+    assert_eq!(sites.iter().map(|site| site.records().len()).sum::<usize>(), 10);
 }

@@ -121,6 +121,13 @@ pub enum Fault {
         /// Kafka's name of the code.
         code: String,
     },
+    /// Another member has joined the group under the name of this one.
+    InstanceFenced {
+        /// The group.
+        group: String,
+        /// `group_instance_id`
+        instance: String,
+    },
     /// The partition has no leader at present.
     NoLeader,
     /// The topic does not exist, and is not created by asking for it.
@@ -200,6 +207,7 @@ impl Fault {
             | Self::NoMetadata { .. }
             | Self::TopicMissing { .. }
             | Self::GroupHasMembers { .. }
+            | Self::InstanceFenced { .. }
             | Self::Corrupt { .. }
             | Self::TooLarge { .. }
             | Self::Cut { .. }
@@ -271,6 +279,10 @@ impl fmt::Display for Fault {
                     "the broker refused {call}: {code}; the user of [kafka.sasl] or kafka.tls.certificate (ANONYMOUS without) has no ACL for it on {what}: allow it Read and Describe there (kafka-acls --add --operation Read)"
                 )
             }
+            Self::InstanceFenced { group, instance } => write!(
+                f,
+                "another member of group {group} has joined as {instance}, and this one is shut out: give each worker a group_instance_id of its own, and restart; it is tried again every five minutes"
+            ),
             Self::NoLeader => write!(f, "the partition has no leader at present"),
             Self::TopicMissing { topic } => {
                 write!(f, "topic {topic} does not exist; it is not created by asking for it, and is looked for again")

@@ -256,6 +256,10 @@ impl LibrdkafkaReader {
         if let Some(statistics) = notebook.statistics() {
             self.observe(&statistics, now);
         }
+        let fatal = self.session.as_ref().filter(|session| session.notebook.is_fatal()).and_then(Session::fatal);
+        if let Some((code, text)) = fatal {
+            self.fatal(code, &text, now);
+        }
     }
 
     /// Starts the next question.

@@ -120,6 +120,8 @@ struct Notes {
     errors: VecDeque<Trouble>,
     statistics: Option<Statistics>,
     rebalances: VecDeque<Rebalance>,
+    /// librdkafka has given up.
+    fatal: bool,
 }
 
 /// What has been told since the last look. Clones are handles of the same.
@@ -145,6 +147,11 @@ impl Notebook {
     /// The error that was told last: the one that a call to a partition's queue has just returned.
     pub(super) fn last_error(&self) -> Option<Trouble> {
         self.notes().errors.pop_back()
+    }
+
+    /// Whether librdkafka has said that it has given up.
+    pub(super) fn is_fatal(&self) -> bool {
+        self.notes().fatal
     }
 
     /// The oldest decision of the group that was not looked at.
@@ -192,6 +199,7 @@ impl ClientContext for Context {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         let mut notes = self.notebook.notes();
         notes.told += 1;
+        notes.fatal |= code == RDKafkaErrorCode::Fatal;
         if notes.errors.len() == ERRORS {
             notes.errors.pop_front();
         }

@@ -84,6 +84,8 @@ pub struct GroupClient {
     /// What was told of the cluster and of the reader.
     troubled: BTreeMap<String, Retry>,
     joined: bool,
+    /// Topics of which the group has nothing for this member, as was told.
+    none_held: BTreeSet<Arc<str>>,
     polled: Instant,
     held: Held,
 }
@@ -137,6 +139,7 @@ impl GroupClient {
             faults: VecDeque::new(),
             troubled: BTreeMap::new(),
             joined: false,
+            none_held: BTreeSet::new(),
             polled: now,
             held,
         }
@@ -303,6 +306,19 @@ impl GroupClient {
         }
     }
 
+    /// A member of more than there are partitions waits for one of the others to leave; it has started all the same.
+    fn tell_none_held(&mut self) {
+        for topic in &self.topics {
+            let has = |names: &BTreeSet<TopicPartition>| names.iter().any(|name| name.topic == *topic);
+            if has(&self.held_parts) || has(&self.unstarted) || has(&self.revoked) {
+                self.none_held.remove(topic);
+            } else if self.none_held.insert(Arc::clone(topic)) {
+                log::info!("no partition for this member at present topic={topic} group_id={}", self.group);
+                self.events.push_back(Event::NoneHeld(Arc::clone(topic)));
+            }
+        }
+    }
+
     /// What the group has decided.
     fn rebalanced(&mut self, rebalance: Rebalance, now: Instant) {
         match rebalance {
@@ -312,6 +328,7 @@ impl GroupClient {
                 self.unstarted.extend(list);
                 self.look_due = now;
                 self.tell_unstarted();
+                self.tell_none_held();
             }
             Rebalance::Revoked(list) => {
                 log::info!("partitions revoked group_id={} {}", self.group, in_words(&list));

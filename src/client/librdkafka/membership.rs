@@ -56,6 +56,7 @@ impl LibrdkafkaReader {
 
     /// Takes partitions in that the group has given. They are not read before a seek.
     pub(super) fn take_over(&mut self, list: &[TopicPartition]) {
+        self.told.well(trouble::GROUP);
         let Some(session) = &self.session else { return };
         for name in list {
             let mut part = Partition::new(name.clone());

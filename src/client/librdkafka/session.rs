@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
 use super::Queue;
@@ -137,6 +137,11 @@ impl Session {
             list.iter().try_for_each(|part| at.add_partition_offset(&part.topic, part.partition, Place::End))
         };
         add(&mut at).and_then(|()| self.consumer.incremental_assign(&at)).map_err(|error| reason(&error))
+    }
+
+    /// Why librdkafka has given up, if it has.
+    pub(super) fn fatal(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.consumer.client().fatal_error()
     }
 
     /// A commit as a member of the group, to be made on another thread: it waits for its answer. (Of one that does not

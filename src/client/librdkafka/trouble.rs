@@ -5,10 +5,56 @@ use super::*;
 
 /// What librdkafka keeps for each message in a queue, in bytes, beside its key and value.
 const PER_MESSAGE: usize = 512;
+/// A member whose place another one has taken tries to take it back this often: not so often that both do nothing else.
+const FENCED_RETRY: Duration = Duration::from_secs(300);
 /// librdkafka's words for an answer that is larger than it may be; the connection is closed then.
 const TOO_LARGE: &str = "increase receive.message.max.bytes";
 
+/// The group among what is in trouble.
+pub(super) const GROUP: &str = "group";
+
+/// What an error means for a member of a group; `None`: nothing, or a partition that is lost tells it.
+fn group_trouble(group: &str, joining: &Joining, trouble: &Trouble) -> Option<Fault> {
+    let refused = |what: &str| Fault::Refused { call: "JoinGroup", code: format!("{:?}: {what}", trouble.code) };
+    Some(match trouble.code {
+        Code::GroupAuthorizationFailed => Fault::Unauthorized {
+            call: "JoinGroup",
+            what: format!("group {group}"),
+            code: format!("{:?}", trouble.code),
+        },
+        Code::TopicAuthorizationFailed => Fault::Unauthorized {
+            call: "JoinGroup",
+            what: format!("topics {}", joining.topics.join(", ")),
+            code: format!("{:?}", trouble.code),
+        },
+        Code::InconsistentGroupProtocol => refused(&format!(
+            "group {group} has members with another assignment strategy or protocol, for instance the program that this one replaces; stop them"
+        )),
+        Code::GroupMaxSizeReached => refused(&format!("group {group} has as many members as the broker allows")),
+        Code::InvalidSessionTimeout => refused(
+            "session.timeout.ms under [kafka.librdkafka] is outside of group.min.session.timeout.ms and group.max.session.timeout.ms of the broker",
+        ),
+        Code::UnsupportedAssignor | Code::UnsupportedVersion | Code::UnsupportedFeature => refused(&trouble.text),
+        _ => return None,
+    })
+}
+
 impl LibrdkafkaReader {
+    /// librdkafka will do nothing more in this life.
+    pub(super) fn fatal(&mut self, code: Code, text: &str, now: Instant) {
+        let instance = self.joining.as_ref().and_then(|joining| joining.instance_id.clone());
+        log::debug!("librdkafka gives up consumer={} code={code:?} error=\"{text}\"", self.name);
+        self.remake();
+        let (fault, wait) = match (code, instance) {
+            (Code::FencedInstanceId, Some(instance)) => {
+                (Fault::InstanceFenced { group: self.group.clone(), instance }, FENCED_RETRY)
+            }
+            _ => (Fault::Broken { call: "librdkafka", why: text.to_owned() }, self.backoff.next_wait()),
+        };
+        self.not_before = Some(now + wait);
+        self.told.trouble(GROUP, fault);
+    }
+
     /// An error of a broker or of the cluster. The survey looks at the brokers over our own socket, and says what is
     /// wrong with them in better words.
     pub(super) fn broker_trouble(&mut self, trouble: &Trouble) {
@@ -19,6 +65,11 @@ impl LibrdkafkaReader {
             trouble.text
         );
         self.told.survey_soon = true;
+        if let Some(joining) = &self.joining
+            && let Some(fault) = group_trouble(&self.group, joining, trouble)
+        {
+            self.told.trouble(GROUP, fault);
+        }
         // That all brokers are down says less than what it said of the last of them.
         if trouble.code != Code::AllBrokersDown {
             self.last_trouble = Some(trouble.text.clone());

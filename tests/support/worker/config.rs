@@ -18,6 +18,8 @@ impl Config {
         let config = Self { values: Vec::new(), more: String::new() };
         config
             .set("kafka", "bootstrap_servers", format!("{bootstrap:?}"))
+            // The embedded broker serves no other; a real one's configurations say what they want.
+            .set("kafka", "client", "'kafka'")
             .set("kafka", "connect_timeout_ms", 1_000)
             .set("kafka", "request_timeout_ms", 5_000)
             .set("kafka", "metadata_max_age_ms", 500)
