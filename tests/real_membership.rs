@@ -71,11 +71,14 @@ fn assert_complete(flowed: &Flowed, records: &[Rec]) -> usize {
     for record in records {
         *counts.entry((record.topic.clone(), record.partition, record.offset)).or_default() += 1;
     }
-    let missing = flowed
-        .acked
-        .iter()
-        .filter(|(topic, partition, offset, _)| !counts.contains_key(&(topic.clone(), *partition, *offset)));
-    assert_eq!(missing.count(), 0, "of {} acknowledged records", flowed.acked.len());
+    let mut missing: BTreeMap<i32, (i64, i64, usize)> = BTreeMap::new();
+    for (topic, partition, offset, _) in &flowed.acked {
+        if !counts.contains_key(&(topic.clone(), *partition, *offset)) {
+            let (first, last, count) = missing.entry(*partition).or_insert((*offset, *offset, 0));
+            (*first, *last, *count) = ((*first).min(*offset), (*last).max(*offset), *count + 1);
+        }
+    }
+    assert!(missing.is_empty(), "of {} acknowledged: partition, first, last, count: {missing:?}", flowed.acked.len());
     counts.values().filter(|count| **count > 1).count()
 }
 
@@ -294,7 +297,7 @@ fn a_second_member_of_the_same_instance_is_told_of(version: Version) {
     first.wait_started();
     let second = sites[1].start(&config);
     second.wait_started();
-    let line = first.wait_words(&["ERROR", "group_instance_id"]);
+    let line = first.wait_words(&["ERROR", "has joined as same"]);
     assert!(line.contains("same"), "{line}");
     tool.produce(&Produce::new(&topic, 10));
     sites[1].wait_records(10, PATIENCE);

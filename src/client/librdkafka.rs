@@ -197,7 +197,7 @@ impl LibrdkafkaReader {
     fn part_with(&mut self) {
         for part in &mut self.parts {
             part.queue = None;
-            (part.is_assigned, part.is_parked) = (false, false);
+            part.is_assigned = false;
             if part.step == Step::Run {
                 part.step = Step::Start;
             }
@@ -207,10 +207,7 @@ impl LibrdkafkaReader {
 
     /// Assigns what is to be fetched from another place than it is.
     fn assign(&mut self, now: Instant) {
-        if self.joining.is_some() {
-            return self.assign_as_member(now);
-        }
-        let Some(session) = &self.session else { return };
+        let Some(session) = self.session.as_ref().filter(|_| !self.frozen) else { return };
         let left = self.parts.iter_mut().filter(|part| {
             let elsewhere = part.step != Step::Run;
             // What is asked about, or waits, is let go as well: librdkafka would go on fetching what nobody takes,

@@ -149,6 +149,13 @@ impl Notebook {
         self.notes().errors.pop_back()
     }
 
+    /// librdkafka has given up.
+    pub(super) fn give_up(&self) {
+        let mut notes = self.notes();
+        notes.fatal = true;
+        notes.told += 1;
+    }
+
     /// Whether librdkafka has said that it has given up.
     pub(super) fn is_fatal(&self) -> bool {
         self.notes().fatal
@@ -199,7 +206,6 @@ impl ClientContext for Context {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         let mut notes = self.notebook.notes();
         notes.told += 1;
-        notes.fatal |= code == RDKafkaErrorCode::Fatal;
         if notes.errors.len() == ERRORS {
             notes.errors.pop_front();
         }

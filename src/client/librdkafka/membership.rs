@@ -1,9 +1,10 @@
 //! What a reader can do beside reading when its consumer is a member of the group.
 //!
-//! The group's partitions are all in the consumer's assignment from the moment that it gives them, because it has to
-//! take back what it gave: those that are not read are assigned at their end, and nothing is taken from their
-//! queues. While the group takes some away, nothing else of the assignment is changed: librdkafka takes any
-//! `incremental_unassign` for the answer it waits for.
+//! A partition that the group has given is assigned when it is known where it is read, as without a group; librdkafka
+//! waits for no more than an answer to what it gave. While the group takes some away, nothing of the assignment is
+//! changed: librdkafka takes any `incremental_unassign` for the answer it waits for.
+//! What is not read yet is not assigned at its end either, which would look like the simplest: when its position was set
+//! right after that, records between the two were passed over.
 
 use super::*;
 use crate::record::TopicPartition;
@@ -54,67 +55,20 @@ impl LibrdkafkaReader {
         next
     }
 
-    /// Takes partitions in that the group has given. They are not read before a seek.
+    /// Takes partitions in that the group has given. They are not assigned before a seek.
     pub(super) fn take_over(&mut self, list: &[TopicPartition]) {
         self.told.well(trouble::GROUP);
         let Some(session) = &self.session else { return };
-        for name in list {
-            let mut part = Partition::new(name.clone());
-            part.queue = session.queue(name);
-            (part.is_assigned, part.is_parked) = (true, true);
-            self.parts.retain(|part| part.name != *name);
-            self.parts.push(part);
-        }
-        if let Err(why) = session.park(list) {
+        self.parts.retain(|part| !list.contains(&part.name));
+        self.parts.extend(list.iter().cloned().map(Partition::new));
+        // librdkafka waits for an answer to what the group has given, be it that nothing is fetched yet.
+        if let Err(why) = session.assign(&[]) {
             self.remake();
             self.failed("the assignment of partitions", why, self.polled);
         }
     }
 
-    /// Assigns what is to be fetched from another place than it is: all of it stays in the assignment.
-    pub(super) fn assign_as_member(&mut self, now: Instant) {
-        let Some(session) = self.session.as_ref().filter(|_| !self.frozen) else { return };
-        let moves = |part: &&mut Partition| match &part.step {
-            Step::Run => false,
-            Step::Start => part.position.is_some(),
-            step => !part.is_parked && !is_looked_at(step),
-        };
-        let mut moved: Vec<&mut Partition> = self.parts.iter_mut().filter(moves).collect();
-        if moved.is_empty() {
-            return;
-        }
-        let mut result = session.unassign(moved.iter().filter(|part| part.is_assigned).map(|part| &part.name));
-        let (mut at, mut parked) = (Vec::new(), Vec::new());
-        for part in &mut moved {
-            // The old queue goes first: it would take the callback of the new one away.
-            part.queue = None;
-            part.queue = session.queue(&part.name);
-            part.is_assigned = true;
-            match part.position.filter(|_| part.step == Step::Start) {
-                Some(position) => {
-                    (part.step, part.is_parked) = (Step::Run, false);
-                    at.push((part.name.clone(), position));
-                }
-                None => {
-                    part.is_parked = true;
-                    parked.push(part.name.clone());
-                }
-            }
-        }
-        self.more = true;
-        if result.is_ok() && !at.is_empty() {
-            result = session.assign(&at);
-        }
-        if result.is_ok() && !parked.is_empty() {
-            result = session.park(&parked);
-        }
-        if let Err(why) = result {
-            self.remake();
-            self.failed("the assignment of partitions", why, now);
-        }
-    }
-
-    /// Reads a partition no more until the next seek; it stays assigned.
+    /// Reads a partition no more until the next seek.
     pub(super) fn rest(&mut self, name: &TopicPartition) {
         self.drop_spans(name);
         if let Some(part) = self.part(name) {
@@ -125,10 +79,15 @@ impl LibrdkafkaReader {
     /// Lets go what the group has taken away.
     pub(super) fn let_go(&mut self, list: &[TopicPartition]) {
         self.frozen = false;
+        let is_assigned =
+            |name: &&TopicPartition| self.parts.iter().any(|part| part.name == **name && part.is_assigned);
+        let unassigned = list.iter().filter(|name| !is_assigned(name));
+        let unassigned: Vec<(TopicPartition, Offset)> = unassigned.map(|name| (name.clone(), Offset::ZERO)).collect();
         self.parts.retain(|part| !list.contains(&part.name));
-        if let Some(session) = &self.session
-            && let Err(why) = session.unassign(list.iter())
-        {
+        let Some(session) = &self.session else { return };
+        // librdkafka takes nothing back that it does not have: so it has it for a moment, and gives out nothing of it.
+        let added = if unassigned.is_empty() { Ok(()) } else { session.assign(&unassigned) };
+        if let Err(why) = added.and_then(|()| session.unassign(list.iter())) {
             self.remake();
             self.failed("the end of an assignment", why, self.polled);
         }

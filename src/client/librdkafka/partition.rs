@@ -53,8 +53,6 @@ pub(super) struct Partition {
     pub(super) step: Step,
     /// librdkafka has it.
     pub(super) is_assigned: bool,
-    /// It is assigned at its end, and nothing is taken: a member keeps what the group gave it.
-    pub(super) is_parked: bool,
     pub(super) queue: Option<Queue>,
     pub(super) pending: Option<Pending>,
     /// `host:port`, as the metadata had it last.
@@ -80,7 +78,6 @@ impl Partition {
             epoch: 0,
             step: Step::Rest,
             is_assigned: false,
-            is_parked: false,
             queue: None,
             pending: None,
             leader: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
 use super::Queue;
@@ -85,6 +85,7 @@ impl Session {
             let told = self.notebook.told();
             match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => strays.push(TopicPartition::new(message.topic(), message.partition())),
+                Some(Err(KafkaError::MessageConsumptionFatal(_))) => self.notebook.give_up(),
                 Some(Err(_)) => {}
                 // It says nothing of what it has given to the context instead.
                 None if self.notebook.told() == told => break,
@@ -128,15 +129,6 @@ impl Session {
             })
         };
         add(&mut list).and_then(|()| self.consumer.incremental_assign(&list)).map_err(|error| reason(&error))
-    }
-
-    /// Has partitions assigned that are not read for the time being.
-    pub(super) fn park(&self, list: &[TopicPartition]) -> Result<(), String> {
-        let mut at = TopicPartitionList::new();
-        let add = |at: &mut TopicPartitionList| -> KafkaResult<()> {
-            list.iter().try_for_each(|part| at.add_partition_offset(&part.topic, part.partition, Place::End))
-        };
-        add(&mut at).and_then(|()| self.consumer.incremental_assign(&at)).map_err(|error| reason(&error))
     }
 
     /// Why librdkafka has given up, if it has.
