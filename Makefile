@@ -84,7 +84,7 @@ check: toolchain ## formatting, lints, documentation, tests: before a commit
 
 bench: toolchain ## measure against a real Kafka (JDK 17, Maven)
 	@tests/kafka/fetch.sh >/dev/null
-	$(CARGO) bench --locked --bench throughput
+	$(CARGO) bench --locked --bench throughput --bench librdkafka
 
 manual: toolchain ## write manual pages and completions anew, from src/cli.rs
 	WORKER_WRITE_MANUAL=1 $(CARGO) test --locked --test integration manual::

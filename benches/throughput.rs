@@ -12,12 +12,12 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka::client::{FetchGroupOffset, FetchPartition, GroupOffsetStorage, KafkaClient};
+use kafka::client::{FetchPartition, KafkaClient};
 
 #[path = "../tests/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
@@ -27,15 +27,14 @@ use support::kafka::Kafka;
 use support::kafka::install::{self, Install, Version};
 use support::kafka::tool::Produce;
 
+#[path = "run.rs"]
+mod run;
+
+use run::{Case, cpu, median, run_worker, show};
+
 const ROUNDS: usize = 3;
 /// What the worker asks for at most in one fetch of plain records.
 const FETCH: i32 = 4 << 20;
-
-struct Case {
-    topic: String,
-    records: u64,
-    size: usize,
-}
 
 fn main() {
     if let Err(why) = install::available(Version::V3) {
@@ -45,18 +44,18 @@ fn main() {
     install::FULL_SPEED.store(true, Ordering::Relaxed);
     let kafka = Kafka::node(&[]);
     let scale: u64 = std::env::var("WORKER_BENCH_SCALE").ok().and_then(|v| v.parse().ok()).unwrap_or(100);
-    let cases: Vec<Case> = [(100, 6_000_000), (1000, 1_500_000)]
+    let cases: Vec<(usize, Case)> = [(100, 6_000_000), (1000, 1_500_000)]
         .into_iter()
         .map(|(size, records)| {
-            let case = Case { topic: format!("bench-{size}"), records: records * scale / 100, size };
-            println!("producing {} records of {} B", case.records, case.size);
+            let case = Case { topic: format!("bench-{size}"), records: records * scale / 100 };
+            println!("producing {} records of {size} B", case.records);
             kafka.tool().create(&case.topic, "1", "");
             kafka.tool().produce(&Produce { size, ..Produce::new(&case.topic, case.records) });
-            case
+            (size, case)
         })
         .collect();
     if std::env::args().any(|a| a == "--sizes") {
-        return cases.iter().for_each(|case| sizes(&kafka, case));
+        return cases.iter().for_each(|(size, case)| sizes(&kafka, case, *size));
     }
     println!("\nrecords/s, median of {ROUNDS} rounds (lowest to highest); ratios of the medians\n");
     println!(
@@ -66,9 +65,9 @@ fn main() {
     // For instance `WORKER_BENCH_ONLY=100:false`.
     let only = std::env::var("WORKER_BENCH_ONLY").ok();
     let mut peak = 0;
-    for case in &cases {
+    for (size, case) in &cases {
         for crc in [true, false] {
-            let name = format!("{}:{crc}", case.size);
+            let name = format!("{size}:{crc}");
             if only.as_ref().is_some_and(|only| *only != name) {
                 continue;
             }
@@ -81,7 +80,7 @@ fn main() {
                 for turn in 0..3 {
                     match (round + turn) % 3 {
                         0 => {
-                            let (rate, cpu, rss) = run_worker(&kafka, case, crc, round);
+                            let (rate, cpu, rss) = run_worker(&kafka, case, "kafka", crc, round);
                             worker.push(rate);
                             worker_cpu.push(cpu);
                             peak = peak.max(rss);
@@ -97,8 +96,7 @@ fn main() {
             }
             let (w, b, j) = (median(&mut worker), median(&mut bare), median(&mut java));
             println!(
-                "| {} B | {crc} | {} | {} | {} | {:.2} | {:.2} | {:.2} : {:.2} |",
-                case.size,
+                "| {size} B | {crc} | {} | {} | {} | {:.2} | {:.2} | {:.2} : {:.2} |",
                 show(&worker),
                 show(&bare),
                 show(&java),
@@ -112,27 +110,13 @@ fn main() {
     println!("\nhighest resident memory of the worker: {} MiB (one topic, memory.limit 256 MiB)", peak >> 20);
 }
 
-fn sizes(kafka: &Kafka, case: &Case) {
+fn sizes(kafka: &Kafka, case: &Case, bytes: usize) {
     for crc in [false] {
         for size in [1, 2, 4, 8, 50] {
             let mut rates: Vec<f64> = (0..ROUNDS).map(|_| run_bare(kafka, case, crc, size << 20).0).collect();
-            println!(
-                "bare loop, {} B, {size} MiB a fetch, check_crcs={crc}: {:.2} M/s",
-                case.size,
-                median(&mut rates) / 1e6
-            );
+            println!("bare loop, {bytes} B, {size} MiB a fetch, check_crcs={crc}: {:.2} M/s", median(&mut rates) / 1e6);
         }
     }
-}
-
-fn median(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
-}
-
-fn show(sorted: &[f64]) -> String {
-    let m = |v: f64| format!("{:.2}", v / 1e6);
-    format!("{} M ({}–{})", m(sorted[sorted.len() / 2]), m(sorted[0]), m(sorted[sorted.len() - 1]))
 }
 
 /// A bare loop over the crate, in a thread of its own: on the main thread its allocations are slower.
@@ -164,45 +148,6 @@ fn run_bare(kafka: &Kafka, case: &Case, crc: bool, fetch: i32) -> (f64, f64) {
     thread::spawn(body).join().unwrap()
 }
 
-/// The rate between two commits, the first and the last that were seen: so neither the start of the
-/// process nor the end of the log is counted. And seconds of CPU a record, and the highest resident
-/// memory in bytes.
-fn run_worker(kafka: &Kafka, case: &Case, crc: bool, round: usize) -> (f64, f64, u64) {
-    let group = format!("bench-{crc}-{round}");
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("consumer.toml");
-    let text = format!(
-        "[kafka]\nbootstrap_servers = [\"{}\"]\n[consumer]\ngroup_id = \"{group}\"\ntopics = [\"{}\"]\n\
-         auto_offset_reset = \"earliest\"\ncheck_crcs = {crc}\nsink = \"drop\"\n[log]\nlevel = \"warn\"\n",
-        kafka.address(0),
-        case.topic
-    );
-    fs::write(&config, text).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_worker")).arg("-c").arg(&config).stdin(Stdio::null()).spawn();
-    let mut worker = Killed(child.unwrap());
-    let mut client = KafkaClient::new(vec![kafka.address(0).to_owned()]);
-    client.set_group_offset_storage(Some(GroupOffsetStorage::Kafka));
-    client.load_metadata(&[&case.topic]).unwrap();
-    let group = format!("{group}-{}", case.topic);
-    let mut seen: Vec<(Instant, i64)> = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while seen.last().is_none_or(|last| last.1 < case.records as i64) {
-        assert!(Instant::now() < deadline, "the worker does not get to the end");
-        let answer = client.fetch_group_offsets(&group, &[FetchGroupOffset::new(&case.topic, 0)]).unwrap();
-        let committed = answer[&case.topic][0].offset;
-        if committed > 0 && seen.last().is_none_or(|last| last.1 < committed) {
-            seen.push((Instant::now(), committed));
-        }
-        // Often enough for a commit each 100 ms, and seldom enough not to be a load.
-        thread::sleep(Duration::from_millis(20));
-    }
-    let (cpu, rss) = (cpu(&worker.0.id().to_string()), peak_memory(worker.0.id()));
-    worker.stop();
-    // The last commit may be late, if the end of the log came first.
-    let (first, last) = (seen[0], seen[seen.len().saturating_sub(2).max(1)]);
-    ((last.1 - first.1) as f64 / (last.0 - first.0).as_secs_f64(), cpu / case.records as f64, rss)
-}
-
 fn run_java(kafka: &Kafka, case: &Case, crc: bool, round: usize) -> f64 {
     let install = Install::get(Version::V3).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -221,35 +166,4 @@ fn run_java(kafka: &Kafka, case: &Case, crc: bool, round: usize) -> f64 {
     let line = text.lines().rev().find(|l| l.contains(", ")).unwrap_or_else(|| panic!("no figures: {text}"));
     // The last column is fetch.nMsg.sec: without the time of the group's rebalance.
     line.rsplit(", ").next().unwrap().trim().replace(',', ".").parse().unwrap()
-}
-
-/// Seconds of CPU that a process, or the calling thread, has used.
-fn cpu(whose: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{whose}/stat")).unwrap();
-    // Behind the name, which may hold blanks: utime and stime are fields 14 and 15, in ticks of 10 ms.
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-}
-
-fn peak_memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
-/// A child that does not outlive its owner.
-struct Killed(Child);
-
-impl Killed {
-    fn stop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -27,6 +27,7 @@ const SHARED_WITHIN: Duration = Duration::from_secs(60);
 fn member(kafka: &Kafka, group: &str, topic: &str) -> Config {
     kafka
         .config(group, &[topic])
+        .set("kafka", "client", "'librdkafka'")
         .set("consumer", "membership", "'group'")
         .set("commit", "interval_ms", 200)
         .more("[kafka.librdkafka]\n\"session.timeout.ms\" = 6000\n\"heartbeat.interval.ms\" = 500\n")
@@ -132,7 +133,11 @@ fn a_static_member_that_restarts_moves_nothing(version: Version) {
     tool.create(&topic, &PARTITIONS.to_string(), "");
     let config = |name: &str| {
         let session = "[kafka.librdkafka]\n\"session.timeout.ms\" = 20000\n\"heartbeat.interval.ms\" = 500\n";
-        let config = kafka.config(&group, &[&topic]).set("consumer", "membership", "'group'").more(session);
+        let config = kafka
+            .config(&group, &[&topic])
+            .set("kafka", "client", "'librdkafka'")
+            .set("consumer", "membership", "'group'")
+            .more(session);
         config.set("consumer", "group_instance_id", format!("'{name}'")).to_string()
     };
     let sites = [Site::new(), Site::new()];
@@ -247,6 +252,7 @@ fn the_groups_new_protocol_shares_as_well(version: Version) {
     tool.create(&topic, &PARTITIONS.to_string(), "");
     let config = kafka
         .config(&group, &[&topic])
+        .set("kafka", "client", "'librdkafka'")
         .set("consumer", "membership", "'group'")
         .more("[kafka.librdkafka]\n\"group.protocol\" = 'consumer'\n")
         .to_string();
