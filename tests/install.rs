@@ -191,13 +191,42 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
+/// What `more` says goes over what `base` says.
+fn lay_over(base: &mut toml::Table, more: toml::Table) {
+    for (key, value) in more {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(more)) => lay_over(base, more),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// The first two blocks are one configuration; each other one is what to add to it. No file that one names is read.
 #[test]
 fn the_readmes_configuration_is_right() {
     let readme = readme();
     let blocks: Vec<&str> = readme.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 2);
-    let config = worker::config::parse(&blocks.concat(), &|_| None).unwrap();
-    assert_eq!(config.warnings, Vec::<String>::new());
+    let (example, others) = blocks.split_at_checked(2).unwrap();
+    let example = example.concat();
+    let environment = |name: &str| Some(if name == "NUMBER" { "2".to_owned() } else { "worker-2".to_owned() });
+    let is_right = |text: &str| {
+        let config = worker::config::parse(text, &environment).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        assert_eq!(config.warnings, Vec::<String>::new(), "{text}");
+    };
+    is_right(&example);
+    assert!(!others.is_empty());
+    for other in others {
+        let more: toml::Table = other.parse().unwrap();
+        // A program without librdkafka refuses what only that can do.
+        let tables = more.get("kafka").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+        let mut tables = tables.filter(|key| ["tls", "sasl", "librdkafka"].contains(&key.as_str()));
+        if cfg!(not(feature = "librdkafka")) && tables.next().is_some() {
+            continue;
+        }
+        let mut whole: toml::Table = example.parse().unwrap();
+        lay_over(&mut whole, more);
+        is_right(&whole.to_string());
+    }
 }
 
 /// Each line of the log that the README explains is one that the program writes.

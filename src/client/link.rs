@@ -1,7 +1,7 @@
 //! A link: a thread that runs one blocking call at a time, each with a deadline.
 //!
-//! Owns the thread and, on it, the session: a `KafkaClient` and what belongs to it. Only the link's
-//! thread touches the session. A call that panics, breaks the connection or does not come back in
+//! Owns the thread and, on it, the session: wire sockets, a client of the crate `kafka`, or nothing, whatever the
+//! calls need. Only the link's thread touches the session. A call that panics, breaks the connection or does not come back in
 //! its time costs the session: the next call gets a new thread with a new one. The abandoned thread
 //! can deliver nothing, because nobody holds the receiver of its reply, and ends by itself when its
 //! socket gives up.

@@ -52,7 +52,7 @@ pub(super) struct Facts<'a> {
 /// What is known of the topic's group.
 pub(super) struct Group {
     pub(super) name: String,
-    /// Its members, none of which can be this worker: that one is no member of its groups.
+    /// Its members, none of which can be this worker unless its membership is that of the group.
     pub(super) members: Result<Vec<Member>, Fault>,
     /// Where the group has no offset: the group that all topics shared before, and what that one has.
     pub(super) base: Option<(String, Vec<(i32, Offset)>)>,
