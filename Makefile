@@ -7,6 +7,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= cargo
+# librdkafka needs OpenSSL: the system's where its headers are, else it is built as well. For a program without
+# librdkafka: FEATURES=--no-default-features.
+FEATURES ?= $(if $(OPENSSL_DIR)$(shell pkg-config --exists openssl 2>/dev/null && echo found),,--features vendored-openssl)
 DEMO_SECONDS ?= 20
 
 PREFIX ?= /usr/local
@@ -58,36 +61,36 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 toolchain:
-	@scripts/toolchain.sh
+	@scripts/toolchain.sh '$(FEATURES)'
 
 build: toolchain ## build the program for use: target/release/worker
-	$(CARGO) build --locked --release --bin worker
+	$(CARGO) build --locked $(FEATURES) --release --bin worker
 	@touch '$(TARGET)/release/worker'
 	@echo 'Built $(TARGET)/release/worker; next: make install'
 
 demo: toolchain ## see it work, without Kafka and Java; DEMO_SECONDS=20
 	@echo 'Building worker and demo (the first time fetches and compiles their crates).'
-	@$(CARGO) build --locked --workspace --bin worker --example demo
+	@$(CARGO) build --locked $(FEATURES) --workspace --bin worker --example demo
 	@# Not by cargo run: it can't be told the whole workspace, and would compile crates a second time.
 	@'$(TARGET)/debug/examples/demo' $(DEMO_SECONDS)
 
 test: toolchain ## run all tests; those with a real Kafka need a JDK 17 and Maven
 	@scripts/kafka-for-tests.sh
-	@$(CARGO) test --locked --workspace --no-run
-	@$(CARGO) test --locked --workspace --quiet
+	@$(CARGO) test --locked $(FEATURES) --workspace --no-run
+	@$(CARGO) test --locked $(FEATURES) --workspace --quiet
 
 check: toolchain ## formatting, lints, documentation, tests: before a commit
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+	$(CARGO) clippy --locked $(FEATURES) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(FEATURES) --workspace --no-deps
 	@$(MAKE) --no-print-directory test
 
 bench: toolchain ## measure against a real Kafka (JDK 17, Maven)
 	@tests/kafka/fetch.sh >/dev/null
-	$(CARGO) bench --locked --bench throughput --bench librdkafka
+	$(CARGO) bench --locked $(FEATURES) --bench throughput --bench librdkafka
 
 manual: toolchain ## write manual pages and completions anew, from src/cli.rs
-	WORKER_WRITE_MANUAL=1 $(CARGO) test --locked --test integration manual::
+	WORKER_WRITE_MANUAL=1 $(CARGO) test --locked $(FEATURES) --test integration manual::
 
 kafka: ## start a Kafka at 127.0.0.1:9092 to try things (JDK 17, Maven); PORT=9092 VERSION=4.1.1
 	@tests/kafka/up.sh
@@ -100,8 +103,8 @@ ifndef WORKER
 # No rule of make's own, which could not cope with blanks in paths.
 program:
 	@if [ ! -x '$(PROGRAM)' ] || [ -n "$$(find src Cargo.toml Cargo.lock -newer '$(PROGRAM)')" ]; then \
-	    scripts/toolchain.sh || { echo 'or build it as a user who has Rust (make build), then install' >&2; exit 1; }; \
-	    $(CARGO) build --locked --release --bin worker && touch '$(PROGRAM)'; \
+	    scripts/toolchain.sh '$(FEATURES)' || { echo 'or build it as a user who has Rust (make build), then install' >&2; exit 1; }; \
+	    $(CARGO) build --locked $(FEATURES) --release --bin worker && touch '$(PROGRAM)'; \
 	fi
 else
 program:

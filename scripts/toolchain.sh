@@ -1,5 +1,6 @@
 #!/bin/sh
 # Says what is missing to build this project, and what to do about it. Silent where nothing is.
+# The argument: cargo's options for features, which decide whether librdkafka and OpenSSL are built.
 set -eu
 cd "$(dirname "$0")/.."
 needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -25,4 +26,18 @@ fi
 # Rust links with it.
 command -v cc >/dev/null || missing "a C compiler (cc)" \
     "Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc; Alpine: apk add build-base"
+case ${1:-} in
+    *--no-default-features*) ;;
+    *)
+        command -v c++ >/dev/null || missing "a C++ compiler (c++), which librdkafka is built with" \
+            "Debian: apt-get install g++; Fedora: dnf install gcc-c++; Alpine: apk add build-base; or build without that client: FEATURES=--no-default-features"
+        command -v make >/dev/null || missing "make, which librdkafka is built with" "Debian: apt-get install make; Fedora: dnf install make"
+        ;;
+esac
+case ${1:-} in
+    *vendored-openssl*)
+        command -v perl >/dev/null || missing "OpenSSL's headers (found by pkg-config), or perl to build it" \
+            "Debian: apt-get install pkg-config libssl-dev; Fedora: dnf install pkgconf openssl-devel; Alpine: apk add pkgconf openssl-dev"
+        ;;
+esac
 exit $bad

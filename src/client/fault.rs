@@ -5,7 +5,15 @@
 use std::fmt;
 
 use crate::client::Bounds;
+use crate::client::reading::HAS_LIBRDKAFKA;
 use crate::record::Offset;
+
+/// What reads what the crate `kafka` can't.
+const OTHER: &str = if HAS_LIBRDKAFKA {
+    "set client = \"auto\" or \"librdkafka\""
+} else {
+    "use a program that was built with librdkafka"
+};
 
 /// Whether it makes sense to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +229,15 @@ impl Fault {
         matches!(self, Self::Unauthenticated { .. } | Self::Tls { .. } | Self::Unauthorized { .. })
     }
 
+    /// Why another library takes over, without what else could be done about it.
+    pub fn in_short(&self) -> String {
+        match self {
+            Self::Unreadable { offset, what, .. } => format!("{what}, at offset={offset}"),
+            Self::TooNew { broker, fetch_min } => format!("broker {broker} serves Fetch from version {fetch_min} on"),
+            other => other.to_string(),
+        }
+    }
+
     /// How it stands in the log: what passes by itself is a warning, what somebody has to change an error.
     pub fn level(&self) -> log::Level {
         match self.retry() {
@@ -246,7 +263,7 @@ impl fmt::Display for Fault {
             }
             Self::TooNew { broker, fetch_min } => write!(
                 f,
-                "broker {broker} is too new for the client 'kafka': it serves Fetch from version {fetch_min} on, this client speaks version 0 (Kafka up to 3.9)"
+                "broker {broker} is too new for the client 'kafka': it serves Fetch from version {fetch_min} on, this client speaks version 0 (Kafka up to 3.9); {OTHER}"
             ),
             Self::TooOld { broker, lacks } => {
                 write!(f, "broker {broker} is too old: it does not serve {lacks} (Kafka 0.11 or newer is needed)")
@@ -296,12 +313,12 @@ impl fmt::Display for Fault {
             }
             Self::Unreadable { offset, last: Some(last), what } => write!(
                 f,
-                "the batch of offsets {offset} to {last} can't be read by this client ({what}); produce with gzip, snappy or no compression; to pass it over, stop the worker and set the group's offset to {}",
+                "the batch of offsets {offset} to {last} can't be read by this client ({what}); {OTHER}, or produce with gzip, snappy or no compression; to pass it over, stop the worker and set the group's offset to {}",
                 last.next()
             ),
             Self::Unreadable { offset, last: None, what } => write!(
                 f,
-                "the batch at offset={offset} can't be read by this client ({what}); produce with gzip, snappy or no compression"
+                "the batch at offset={offset} can't be read by this client ({what}); {OTHER}, or produce with gzip, snappy or no compression"
             ),
             Self::TooLarge { offset, size, limit, setting } => {
                 write!(f, "the batch at offset={offset} has {size} bytes, a fetch may have {limit}; raise {setting}")?;
@@ -319,7 +336,7 @@ impl fmt::Display for Fault {
             ),
             Self::Corrupt { offset } => write!(
                 f,
-                "the batch at offset={offset} fails its checksum: damaged on the broker's disk or on the way; it is asked again (check_crcs = false would deliver it as it is)"
+                "the batch at offset={offset} fails its checksum or can't be unpacked: damaged on the broker's disk or on the way; it is asked again (check_crcs = false would deliver it as it is)"
             ),
         }
     }

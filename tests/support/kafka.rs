@@ -171,6 +171,7 @@ impl Kafka {
     }
 
     /// Where a node keeps the log of a partition.
+    #[cfg(feature = "librdkafka")]
     pub fn partition_dir(&self, node: usize, topic: &str, partition: i32) -> PathBuf {
         self.nodes[node].dir.join("data").join(format!("{topic}-{partition}"))
     }

@@ -22,7 +22,9 @@ pub struct On {
 
 impl On {
     pub const KAFKA_3_9: Self = Self { version: Version::V3, client: "kafka" };
+    #[cfg(feature = "librdkafka")]
     pub const LIBRDKAFKA_3_9: Self = Self { version: Version::V3, client: "librdkafka" };
+    #[cfg(feature = "librdkafka")]
     pub const LIBRDKAFKA_4_1: Self = Self { version: Version::V4, client: "librdkafka" };
 
     /// Whether it is the client over the crate `kafka`: by Fetch 0 it sees aborted transactions, and can't read

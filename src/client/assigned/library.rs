@@ -38,7 +38,7 @@ impl AssignedClient {
 
     fn first_library(&self, topic: &str, old_fetch: &Result<(), Fault>) -> Library {
         let why = match old_fetch {
-            Err(fault) => fault.to_string(),
+            Err(fault) => fault.in_short(),
             Ok(()) if !self.connection.security.is_plain() => {
                 format!("the brokers' listeners are {}", self.connection.security.protocol())
             }
@@ -52,7 +52,9 @@ impl AssignedClient {
     }
 
     fn reader(&mut self, library: Library) -> &mut Box<dyn Reader> {
-        let Self { readers, name, group, connection, settings, ready, held, .. } = self;
+        let Self { readers, name, connection, settings, ready, held, .. } = self;
+        #[cfg(feature = "librdkafka")]
+        let group = &self.group;
         let may_change = self.reading.library.is_none() && HAS_LIBRDKAFKA;
         readers.entry(library).or_insert_with(|| match library {
             #[cfg(feature = "librdkafka")]
@@ -88,7 +90,7 @@ impl AssignedClient {
         for event in events {
             match &event {
                 Event::Failing(partition, fault) if self.goes_over(partition, fault) => {
-                    let (topic, why) = (Arc::clone(&partition.topic), fault.to_string());
+                    let (topic, why) = (Arc::clone(&partition.topic), fault.in_short());
                     self.go_over(&topic, &why, now);
                 }
                 _ => self.events.push_back(event),
@@ -114,7 +116,7 @@ impl AssignedClient {
     fn all_go_over(&mut self, fault: &Fault, now: Instant) {
         let with_kafka = self.libraries.iter().filter(|(_, library)| **library == Library::Kafka);
         let topics: Vec<Arc<str>> = with_kafka.map(|(topic, _)| Arc::clone(topic)).collect();
-        let why = fault.to_string();
+        let why = fault.in_short();
         topics.iter().for_each(|topic| self.go_over(topic, &why, now));
     }
 

@@ -98,13 +98,7 @@ impl LibrdkafkaReader {
                 part.step = Step::Ask(Question::Batch { fault: Some(Fault::Broken { call: "Fetch", why }) });
                 return;
             }
-            Code::BadMessage | Code::InvalidMessage => Fault::Corrupt { offset },
-            Code::BadCompression => {
-                let why = format!("the batch at offset={offset} can't be decompressed: {text}");
-                let fault = Fault::Unreadable { offset, last: None, what: why };
-                part.step = Step::Ask(Question::Batch { fault: Some(fault) });
-                return;
-            }
+            Code::BadMessage | Code::InvalidMessage | Code::BadCompression => Fault::Corrupt { offset },
             Code::TopicAuthorizationFailed => {
                 let what = format!("topic {}", part.name.topic);
                 Fault::Unauthorized { call: "Fetch", what, code: name() }
