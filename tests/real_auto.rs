@@ -60,7 +60,7 @@ fn nothing_that_was_aborted_is_delivered() {
     let tool = kafka.tool();
     let topic = Kafka::name("aborted");
     tool.create(&topic, "1", "");
-    let id = format!("transactional.id={topic}");
+    let id = format!("enable.idempotence=true;transactional.id={topic}");
     let some = |first, end| tool.produce(&Produce { first, end, configs: &id, ..Produce::new(&topic, 20) });
     some(0, End::Abort);
     some(20, End::Commit);

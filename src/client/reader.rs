@@ -8,10 +8,16 @@
 //! - it rebuilds by itself what has failed, and goes on from the positions it has.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Call, Event, Fault, Room};
 use crate::record::{Offset, TopicPartition};
+
+/// How long a reader waits before it tries a partition again that somebody has to do something about: retention may take
+/// a batch away, or a broker's setting may change; an ACL is added while somebody looks at the log.
+pub(super) fn slow_retry(fault: &Fault) -> Duration {
+    Duration::from_secs(if fault.is_refusal() { 5 } else { 30 })
+}
 
 /// What a reader has to tell its client. Gathered by the reader, taken by the client after each call.
 #[derive(Debug, Default)]

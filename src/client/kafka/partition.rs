@@ -13,16 +13,13 @@ use super::answer::Run;
 use super::fault::{in_transaction, unreadable};
 use super::fetch_size::FetchSize;
 use crate::backoff::Backoff;
-use crate::client::reader::PartState;
+use crate::client::reader::{PartState, slow_retry};
 use crate::client::{Bounds, Event, Fault};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::wire::{Batch, Codec};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// A partition that somebody has to do something about is tried again this often: retention may
-/// take the batch away, or a broker's setting may change.
-const SLOW_RETRY: Duration = Duration::from_secs(30);
 /// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
 const TELL_AFTER: Duration = Duration::from_secs(2);
 
@@ -289,7 +286,7 @@ impl Partition {
             }
             Retry::Slowly | Retry::Never => {
                 self.step = Step::Header(Why::Suspicion);
-                (SLOW_RETRY, self.failing.as_ref() != Some(&fault))
+                (slow_retry(&fault), self.failing.as_ref() != Some(&fault))
             }
         };
         self.not_before = Some(now + wait);

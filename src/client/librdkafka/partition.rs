@@ -13,14 +13,12 @@ use super::Queue;
 use super::batch::Batch;
 use super::inquiry::Question;
 use crate::backoff::Backoff;
-use crate::client::reader::PartState;
+use crate::client::reader::{PartState, slow_retry};
 use crate::client::{Bounds, Event, Fault, Retry};
 use crate::record::{Offset, Records, Span, TopicPartition};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// A partition that somebody has to do something about is tried again this often.
-const SLOW_RETRY: Duration = Duration::from_secs(30);
 /// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
 pub(super) const TELL_AFTER: Duration = Duration::from_secs(2);
 
@@ -156,7 +154,7 @@ impl Partition {
     pub(super) fn fail(&mut self, fault: Fault, now: Instant, events: &mut VecDeque<Event>) {
         let wait = match fault.retry() {
             Retry::Soon => self.backoff.next_wait(),
-            Retry::Slowly | Retry::Never => SLOW_RETRY,
+            Retry::Slowly | Retry::Never => slow_retry(&fault),
         };
         self.step = Step::Wait(now + wait);
         self.ails(fault, now, events);
