@@ -185,6 +185,7 @@ fn a_session_that_ends_is_renewed() {
 fn config(secure: &Secure, topics: &[&str]) -> Config {
     let quoted = |file: PathBuf| format!("'{}'", file.display());
     Config::new(&[secure.address("SASL_SSL")], topics)
+        .set("kafka", "client", "'auto'")
         .set("consumer", "group_id", format!("'{GROUP}'"))
         .set("kafka.tls", "ca", quoted(secure.file("ca.pem")))
         .set("kafka.sasl", "mechanism", "'SCRAM-SHA-512'")
