@@ -372,6 +372,15 @@ pub struct Connection {
     pub known: KnownHosts,
 }
 
+impl Connection {
+    /// How long a look at the metadata and the group may take: some hosts may have to time out before one answers, and
+    /// the group is asked as well.
+    pub(crate) fn survey_timeout(&self) -> Duration {
+        let hosts = u32::try_from(self.bootstrap_servers.len()).unwrap_or(u32::MAX);
+        self.connect_timeout.saturating_mul(hosts) + self.request_timeout * 2
+    }
+}
+
 /// How records are fetched: the settings of one consumer's fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchSettings {

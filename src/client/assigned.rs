@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::control::{Control, Survey};
 use super::link::Link;
-use super::reader::Reader;
+use super::reader::{FIRST_RETRY, LONGEST_RETRY, Reader, SLACK, Troubled, drop_spans, queued_bytes};
 use super::reading::Library;
 use super::{
     Assignment, Call, Client, Committed, Connection, Event, Fault, FetchSettings, Reading, Remembered, Retry, Room,
@@ -31,13 +31,6 @@ mod survey;
 
 use group::GroupCall;
 use survey::Known;
-
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// A broker that comes back is found again within this and the time of a connect.
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
-
-/// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.
-const SLACK: Duration = Duration::from_secs(1);
 
 /// The outcome of a call on the survey's or the group's link.
 enum ControlReply {
@@ -103,8 +96,7 @@ pub struct AssignedClient {
     libraries: HashMap<Arc<str>, Library>,
     events: VecDeque<Event>,
     faults: VecDeque<Fault>,
-    /// What is in trouble, and whether somebody has to do something about it.
-    troubled: BTreeMap<Place, Retry>,
+    troubled: Troubled<Place>,
     polled: Instant,
     /// What the readers' answers hold that are not done with, as a whole.
     held: Held,
@@ -154,7 +146,7 @@ impl AssignedClient {
             libraries: HashMap::new(),
             events: VecDeque::new(),
             faults: VecDeque::new(),
-            troubled: BTreeMap::new(),
+            troubled: Troubled::none(),
             polled: now,
             held: Held::default(),
             ready: (ready_tx, ready_rx),
@@ -169,34 +161,27 @@ impl AssignedClient {
     /// told once. A trouble that somebody has to do something about is always told.
     fn trouble(&mut self, place: Place, fault: Fault) {
         let said = match &place {
-            Place::Survey => self.troubled.keys().any(|other| matches!(other, Place::Reader(..))),
-            Place::Reader(..) => self.troubled.contains_key(&Place::Survey),
+            Place::Survey => self.troubled.places().any(|other| matches!(other, Place::Reader(..))),
+            Place::Reader(..) => self.troubled.places().any(|other| *other == Place::Survey),
             Place::Topic(_) => false,
         };
-        let news = match self.troubled.get(&place) {
-            None => true,
-            Some(told) => *told == Retry::Soon && fault.retry() != Retry::Soon,
-        };
+        let news = self.troubled.failed(place.clone(), &fault);
         if news && !(said && fault.retry() == Retry::Soon) {
-            self.faults.push_back(fault.clone());
+            self.faults.push_back(fault);
         } else {
             log::debug!("still in trouble place={place:?} group_id={} error=\"{fault}\"", self.group);
-        }
-        if news {
-            self.troubled.insert(place, fault.retry());
         }
     }
 
     fn well(&mut self, place: &Place) {
-        if self.troubled.remove(place).is_some() && self.troubled.is_empty() {
+        if self.troubled.well(place) {
             self.events.push_back(Event::Connected);
         }
     }
 
     /// Lets the readers do what they can, and takes what they have to tell.
     fn read(&mut self, room: Room, now: Instant) {
-        let queued: usize = self.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
-        let room = Room { bytes: room.bytes.saturating_sub(queued) };
+        let room = Room { bytes: room.bytes.saturating_sub(queued_bytes(&self.events)) };
         self.readers.values_mut().for_each(|reader| reader.poll(room, now));
         self.take_told(now);
     }
@@ -232,7 +217,7 @@ impl Client for AssignedClient {
     }
 
     fn seek(&mut self, partition: &TopicPartition, to: Offset) {
-        self.events.retain(|event| !matches!(event, Event::Span(span) if span.partition == *partition));
+        drop_spans(&mut self.events, |name| name == partition);
         if let Some(reader) = self.reader_of(partition) {
             reader.seek(partition, to);
         }

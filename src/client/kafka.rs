@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::link::Link;
-use super::reader::{PartState, Reader, Told};
+use super::reader::{FIRST_RETRY, LONGEST_RETRY, PartState, Reader, SLACK, Told, queued_bytes};
 use super::{Call, Connection, Event, Fault, FetchSettings, Room};
 use crate::backoff::Backoff;
 use crate::memory::{Held, LOOK_AGAIN, Place};
@@ -29,13 +29,6 @@ mod partition;
 
 use fetch::DataLink;
 use partition::Partition;
-
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// A broker that comes back is found again within this and the time of a connect.
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
-
-/// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.
-const SLACK: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 pub(super) struct KafkaReader {

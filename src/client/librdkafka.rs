@@ -19,8 +19,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::backoff::Backoff;
 use crate::client::link::Link;
-use crate::client::reader::{PartState, Reader, Told};
-use crate::client::{Call, Connection, Event, Fault, FetchSettings, Room};
+use crate::client::reader::{FIRST_RETRY, LONGEST_RETRY, PartState, Reader, SLACK, Told, drop_spans, queued_bytes};
+use crate::client::{Call, Connection, Fault, FetchSettings, Room};
 use crate::memory::{Answer as Account, Held, LOOK_AGAIN, Place};
 use crate::record::{Offset, Records, TopicPartition};
 use crate::wire::Header;
@@ -46,10 +46,6 @@ use session::Session;
 
 type Queue = PartitionQueue<context::Context>;
 
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// The wire socket has a timeout of its own, which comes first.
-const SLACK: Duration = Duration::from_secs(1);
 /// The name of this reader among the links that are in trouble.
 const LINK: &str = "librdkafka";
 
@@ -354,7 +350,6 @@ impl Reader for LibrdkafkaReader {
         let is_assigned = self.parts.remove(index).is_assigned;
         self.drop_spans(partition);
         if is_assigned
-            && self.joining.is_none()
             && let Some(session) = &self.session
             && let Err(why) = session.unassign([partition].into_iter())
         {
@@ -425,7 +420,7 @@ impl Reader for LibrdkafkaReader {
 
 impl LibrdkafkaReader {
     fn drop_spans(&mut self, of: &TopicPartition) {
-        self.told.events.retain(|event| !matches!(event, Event::Span(span) if span.partition == *of));
+        drop_spans(&mut self.told.events, |name| name == of);
     }
 }
 

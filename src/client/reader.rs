@@ -7,11 +7,64 @@
 //!   [`Reader::wake`];
 //! - it rebuilds by itself what has failed, and goes on from the positions it has.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{Call, Event, Fault, Room};
+use super::{Call, Event, Fault, Retry, Room};
 use crate::record::{Offset, TopicPartition};
+
+/// How long it is waited after a failure, at first.
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// A broker that comes back is found again within this and the time of a connect.
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.
+pub(super) const SLACK: Duration = Duration::from_secs(1);
+
+/// Bytes of the records that are to be told.
+pub(super) fn queued_bytes(events: &VecDeque<Event>) -> usize {
+    events.iter().map(|event| if let Event::Span(span) = event { span.bytes } else { 0 }).sum()
+}
+
+/// What was read of these partitions and not told yet is dropped.
+pub(super) fn drop_spans(events: &mut VecDeque<Event>, of: impl Fn(&TopicPartition) -> bool) {
+    events.retain(|event| !matches!(event, Event::Span(span) if of(&span.partition)));
+}
+
+/// What is in trouble, by a name of the client's own, and whether somebody has to do something about it.
+#[derive(Debug)]
+pub(super) struct Troubled<P>(BTreeMap<P, Retry>);
+
+impl<P: Ord> Troubled<P> {
+    /// Nothing is.
+    pub(super) const fn none() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// `place` has failed. Whether that is news: a trouble that somebody has to do something about is, after one that
+    /// passes by itself.
+    pub(super) fn failed(&mut self, place: P, fault: &Fault) -> bool {
+        let told = self.0.get(&place);
+        let news = told.is_none_or(|told| *told == Retry::Soon && fault.retry() != Retry::Soon);
+        if news {
+            self.0.insert(place, fault.retry());
+        }
+        news
+    }
+
+    /// `place` works. Whether it was the last one in trouble.
+    pub(super) fn well<Q: Ord + ?Sized>(&mut self, place: &Q) -> bool
+    where
+        P: Borrow<Q>,
+    {
+        self.0.remove(place).is_some() && self.0.is_empty()
+    }
+
+    /// All that is in trouble.
+    pub(super) fn places(&self) -> impl Iterator<Item = &P> {
+        self.0.keys()
+    }
+}
 
 /// How long a reader waits before it tries a partition again that somebody has to do something about: retention may take
 /// a batch away, or a broker's setting may change; an ACL is added while somebody looks at the log.

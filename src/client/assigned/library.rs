@@ -52,10 +52,10 @@ impl AssignedClient {
     }
 
     fn reader(&mut self, library: Library) -> &mut Box<dyn Reader> {
+        let may_change = self.may_change();
         let Self { readers, name, connection, settings, ready, held, .. } = self;
         #[cfg(feature = "librdkafka")]
         let group = &self.group;
-        let may_change = self.reading.library.is_none() && HAS_LIBRDKAFKA;
         readers.entry(library).or_insert_with(|| match library {
             #[cfg(feature = "librdkafka")]
             Library::Librdkafka => Box::new(crate::client::librdkafka::LibrdkafkaReader::new(
@@ -141,11 +141,9 @@ impl AssignedClient {
             }
             positions.push((partition, state.and_then(|state| state.position)));
         }
-        let leaders = self.leaders.clone();
         let new = self.reader(Library::Librdkafka);
-        positions.iter().for_each(|(partition, _)| new.add(partition));
-        new.leaders(&leaders, now);
         for (partition, position) in positions {
+            new.add(&partition);
             if let Some(position) = position {
                 new.seek(&partition, position);
             }
@@ -153,7 +151,7 @@ impl AssignedClient {
         self.tidy(now);
     }
 
-    /// A reader that nobody needs any more is closed.
+    /// A reader that nobody needs any more is closed; the others learn who leads their partitions.
     pub(super) fn tidy(&mut self, now: Instant) {
         let used: BTreeSet<Library> =
             self.parts.iter().filter_map(|part| self.libraries.get(&part.topic).copied()).collect();
@@ -162,13 +160,13 @@ impl AssignedClient {
             self.readers.remove(&library);
             let gone: Vec<Place> = self
                 .troubled
-                .keys()
+                .places()
                 .filter(|place| matches!(place, Place::Reader(of, _) if *of == library))
                 .cloned()
                 .collect();
             gone.iter().for_each(|place| self.well(place));
         }
-        let leaders = self.leaders.clone();
-        self.readers.values_mut().for_each(|reader| reader.leaders(&leaders, now));
+        let Self { readers, leaders, .. } = self;
+        readers.values_mut().for_each(|reader| reader.leaders(leaders, now));
     }
 }

@@ -76,9 +76,7 @@ impl AssignedClient {
         }
         let held: HashSet<TopicPartition> = self.parts.iter().cloned().collect();
         let (topics, group, portion) = (self.topics.clone(), self.group.clone(), self.portion());
-        // Some hosts may have to time out before one answers, and the group is asked as well.
-        let hosts = u32::try_from(self.connection.bootstrap_servers.len()).unwrap_or(u32::MAX);
-        let allowed = self.connection.connect_timeout.saturating_mul(hosts) + self.connection.request_timeout * 2;
+        let allowed = self.connection.survey_timeout();
         let call =
             move |control: &mut Control| ControlReply::Surveyed(control.survey(&topics, &group, &held, &portion));
         self.survey_due = now + self.connection.metadata_max_age;
@@ -333,7 +331,7 @@ impl AssignedClient {
         self.known.insert(Arc::clone(topic), Known::Missing(was));
         let lost = |name: &TopicPartition| name.topic == *topic;
         let names: Vec<_> = self.parts.iter().filter(|name| lost(name)).cloned().collect();
-        self.events.retain(|event| !matches!(event, Event::Span(span) if lost(&span.partition)));
+        drop_spans(&mut self.events, lost);
         for name in &names {
             if let Some(reader) = self.reader_of(name) {
                 reader.remove(name);

@@ -276,7 +276,7 @@ impl KafkaReader {
 
     /// Starts a call on each idle link whose partitions want something.
     pub(super) fn start_data(&mut self, room: Room, now: Instant) {
-        let queued: usize = self.told.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
+        let queued = queued_bytes(&self.told.events);
         let held: usize = self.parts.iter().map(Partition::held_bytes).sum();
         let reserved: usize = self.data.values().map(DataLink::reserved).sum();
         // An answer stays as a whole until the last of its records is done, and those of one topic may

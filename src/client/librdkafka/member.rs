@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::LibrdkafkaReader;
 use super::membership::{COMMIT, Joining, Rebalance};
-use super::{FIRST_RETRY, LONGEST_RETRY, LibrdkafkaReader, SLACK};
 use crate::backoff::Backoff;
 use crate::client::control::{Control, TopicState};
 use crate::client::link::Link;
-use crate::client::reader::Reader as _;
+use crate::client::reader::{FIRST_RETRY, LONGEST_RETRY, Reader as _, SLACK, Troubled, drop_spans, queued_bytes};
 use crate::client::{
-    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Loss, Remembered, Retry, Room,
+    Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Loss, Remembered, Room,
 };
 use crate::memory::Held;
 use crate::record::{Offset, TopicId, TopicPartition};
@@ -82,7 +82,7 @@ pub struct GroupClient {
     events: VecDeque<Event>,
     faults: VecDeque<Fault>,
     /// What was told of the cluster and of the reader.
-    troubled: BTreeMap<String, Retry>,
+    troubled: Troubled<String>,
     joined: bool,
     /// Topics of which the group has nothing for this member, as was told.
     none_held: BTreeSet<Arc<str>>,
@@ -137,7 +137,7 @@ impl GroupClient {
             committing: Vec::new(),
             events: VecDeque::new(),
             faults: VecDeque::new(),
-            troubled: BTreeMap::new(),
+            troubled: Troubled::none(),
             joined: false,
             none_held: BTreeSet::new(),
             polled: now,
@@ -146,12 +146,7 @@ impl GroupClient {
     }
 
     fn trouble(&mut self, place: &str, fault: Fault) {
-        let news = match self.troubled.get(place) {
-            None => true,
-            Some(told) => *told == Retry::Soon && fault.retry() != Retry::Soon,
-        };
-        if news {
-            self.troubled.insert(place.to_owned(), fault.retry());
+        if self.troubled.failed(place.to_owned(), &fault) {
             self.faults.push_back(fault);
         } else {
             log::debug!("still in trouble place={place} group_id={} error=\"{fault}\"", self.group);
@@ -159,7 +154,7 @@ impl GroupClient {
     }
 
     fn well(&mut self, place: &str) {
-        if self.troubled.remove(place).is_some() && self.troubled.is_empty() {
+        if self.troubled.well(place) {
             self.events.push_back(Event::Connected);
         }
     }
@@ -172,8 +167,7 @@ impl GroupClient {
         self.look_due = now + self.connection.metadata_max_age;
         let (topics, group) = (self.topics.clone(), self.group.clone());
         let starts: Vec<TopicPartition> = self.unstarted.iter().cloned().collect();
-        let hosts = u32::try_from(self.connection.bootstrap_servers.len()).unwrap_or(u32::MAX);
-        let allowed = self.connection.connect_timeout.saturating_mul(hosts) + self.connection.request_timeout * 2;
+        let allowed = self.connection.survey_timeout();
         let call = move |control: &mut Control| look(control, &topics, &group, starts);
         if let Err(fault) = self.link.start("survey", allowed, now, call) {
             self.look_failed(fault, now);
@@ -357,7 +351,7 @@ impl GroupClient {
     }
 
     fn drop_spans(&mut self, of: &[TopicPartition]) {
-        self.events.retain(|event| !matches!(event, Event::Span(span) if of.contains(&span.partition)));
+        drop_spans(&mut self.events, |name| of.contains(name));
     }
 
     /// Tells the group that it may give partitions away, once all of those are done that it has asked for at a time.
@@ -461,8 +455,7 @@ impl Client for GroupClient {
         let now = Instant::now();
         self.polled = now;
         self.collect_look(now);
-        let queued: usize = self.events.iter().map(|e| if let Event::Span(s) = e { s.bytes } else { 0 }).sum();
-        self.reader.poll(Room { bytes: room.bytes.saturating_sub(queued) }, now);
+        self.reader.poll(Room { bytes: room.bytes.saturating_sub(queued_bytes(&self.events)) }, now);
         self.take_told(now);
         while let Some(rebalance) = self.reader.rebalance() {
             self.rebalanced(rebalance, now);

@@ -32,6 +32,15 @@ fn wake(ready: &Sender<()>) {
     let _ = ready.try_send(());
 }
 
+/// Partitions, each with an offset, as librdkafka takes them.
+fn listed(offsets: &[(TopicPartition, Offset)]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (part, offset) in offsets {
+        list.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))?;
+    }
+    Ok(list)
+}
+
 /// See the module's text.
 pub(super) struct Session {
     consumer: Arc<BaseConsumer<Context>>,
@@ -122,13 +131,7 @@ impl Session {
 
     /// Fetches partitions, each from its offset on.
     pub(super) fn assign(&self, at: &[(TopicPartition, Offset)]) -> Result<(), String> {
-        let mut list = TopicPartitionList::new();
-        let add = |list: &mut TopicPartitionList| -> KafkaResult<()> {
-            at.iter().try_for_each(|(part, offset)| {
-                list.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))
-            })
-        };
-        add(&mut list).and_then(|()| self.consumer.incremental_assign(&list)).map_err(|error| reason(&error))
+        listed(at).and_then(|list| self.consumer.incremental_assign(&list)).map_err(|error| reason(&error))
     }
 
     /// Why librdkafka has given up, if it has.
@@ -143,13 +146,7 @@ impl Session {
         offsets: &[(TopicPartition, Offset)],
     ) -> impl FnOnce() -> KafkaResult<()> + Send + use<> {
         let (consumer, offsets) = (Arc::clone(&self.consumer), offsets.to_vec());
-        move || {
-            let mut at = TopicPartitionList::new();
-            for (part, offset) in &offsets {
-                at.add_partition_offset(&part.topic, part.partition, Place::Offset(offset.get()))?;
-            }
-            consumer.commit(&at, CommitMode::Sync)
-        }
+        move || consumer.commit(&listed(&offsets)?, CommitMode::Sync)
     }
 
     /// Ends it on a thread of its own, as its end can't be interrupted. The receiver is disconnected when all its threads are gone.

@@ -28,11 +28,7 @@ enum Found {
 impl LibrdkafkaReader {
     /// See the module's text.
     pub(super) fn take(&mut self, room: Room, now: Instant) {
-        let spans = self.told.events.iter().filter_map(|event| match event {
-            Event::Span(span) => Some(span.bytes),
-            _ => None,
-        });
-        let queued: usize = spans.sum();
+        let queued = queued_bytes(&self.told.events);
         let waiting: usize =
             self.parts.iter().filter_map(|part| part.pending.as_ref()).map(|pending| pending.batch.memory()).sum();
         let own = properties::arenas(&self.settings).saturating_sub(self.taken.bytes());
