@@ -18,7 +18,10 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.id", GROUP),
     ("group.instance.id", GROUP),
     ("group.protocol.type", GROUP),
-    ("partition.assignment.strategy", "the worker needs incremental rebalances: cooperative-sticky"),
+    (
+        "partition.assignment.strategy",
+        "the worker needs incremental rebalances: cooperative-sticky; with group.protocol = \"consumer\" the brokers assign, see group.remote.assignor",
+    ),
     ("enable.auto.commit", COMMITS),
     ("auto.commit.enable", COMMITS),
     ("auto.commit.interval.ms", COMMITS),
@@ -92,6 +95,26 @@ pub fn owned(name: &str) -> Option<&'static str> {
     let bare = name.strip_prefix("topic.").unwrap_or(&name);
     let one = OWNED.iter().find(|(owned, _)| *owned == name || *owned == bare).map(|(_, why)| *why);
     one.or_else(|| FAMILIES.iter().any(|begin| bare.starts_with(begin)).then_some(SECURITY))
+}
+
+/// Properties that belong to a group's old protocol, and what has taken their place in the new one (KIP-848). librdkafka
+/// makes no consumer at all with one of them beside `group.protocol = "consumer"`.
+const CLASSIC: &[(&str, &str)] = &[
+    ("session.timeout.ms", "group.consumer.session.timeout.ms"),
+    ("heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),
+];
+
+/// Whether `group.protocol` has this value: librdkafka takes it in upper case, too.
+pub fn is_new_protocol(value: &str) -> bool {
+    value.eq_ignore_ascii_case("consumer")
+}
+
+/// Why the property can't stand beside `group.protocol = "consumer"`, and what to do; `None` if it can.
+pub fn not_beside_new_protocol(name: &str) -> Option<String> {
+    let (_, of_broker) = CLASSIC.iter().find(|(classic, _)| *classic == name)?;
+    Some(format!(
+        "can't stand beside group.protocol = \"consumer\", with which the brokers decide it; leave it out here, and set {of_broker} in the brokers' configuration, or for the group (kafka-configs --entity-type groups), or write group.protocol = \"classic\""
+    ))
 }
 
 #[cfg(test)]

@@ -12,12 +12,8 @@ use super::read::{Context, Origin, Reader};
 use super::report::Setting;
 use super::resolve::Tables;
 use super::value::{self, Choice};
-use crate::client::reading::HAS_LIBRDKAFKA as BUILT;
+use crate::client::reading::{BUILD_WITH_LIBRDKAFKA as WITHOUT, HAS_LIBRDKAFKA as BUILT};
 use crate::client::{Isolation, Library, Membership, Portion, Reading, Security};
-
-/// The end of every error about a program that lacks it.
-const WITHOUT: &str = "this program was built without it: build it with the Cargo feature librdkafka, which is on by \
-                       default (leave out --no-default-features)";
 
 /// `client`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

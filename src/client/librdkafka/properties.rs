@@ -12,6 +12,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::membership::Joining;
+use crate::client::properties::is_new_protocol;
 use crate::client::{Connection, FetchSettings, Isolation};
 
 /// What librdkafka keeps in memory for each message beside its key and value, in bytes, rounded up: its `rd_kafka_op_t`.
@@ -111,7 +112,7 @@ pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings
 /// What makes the consumer a member of its group, with incremental rebalances. The group's new protocol (KIP-848,
 /// `group.protocol`) has no strategies of the member's own.
 pub(super) fn membership(config: &mut ClientConfig, joining: &Joining) {
-    if config.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
+    if !config.get("group.protocol").is_some_and(is_new_protocol) {
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
     if let Some(instance_id) = &joining.instance_id {
@@ -178,7 +179,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::properties::OWNED;
+    use crate::client::properties::{OWNED, not_beside_new_protocol};
     use crate::client::security::{Identity, Mechanism, Sasl, Secret, Security, Tls};
     use crate::memory::Reserve;
 
@@ -275,6 +276,29 @@ mod tests {
             Connection { properties: vec![("socket.keepalive.enable".to_owned(), "true".to_owned())], ..connection() };
         let config = properties("g", &passed, &settings(1 << 20, 0), 1);
         assert_eq!(config.get("socket.keepalive.enable"), Some("true"));
+    }
+
+    #[test]
+    fn a_member_is_made_with_either_protocol_of_a_group_however_it_is_spelt() {
+        for protocol in [None, Some("classic"), Some("CLASSIC"), Some("consumer"), Some("Consumer")] {
+            let passed = protocol.map(|protocol| ("group.protocol".to_owned(), protocol.to_owned()));
+            let connection = Connection { properties: passed.into_iter().collect(), ..connection() };
+            let mut config = properties("g", &connection, &settings(1 << 20, 0), 1);
+            let joining = Joining { topics: Vec::new(), instance_id: Some("i".to_owned()), partitions: 1 };
+            membership(&mut config, &joining);
+            let new = protocol.is_some_and(is_new_protocol);
+            assert_eq!(config.get("partition.assignment.strategy").is_some(), !new, "{protocol:?}");
+            let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+            assert!(made.is_ok(), "{protocol:?}: {:?}", made.err());
+            // What the configuration refuses beside the new protocol is what librdkafka refuses.
+            for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
+                assert!(not_beside_new_protocol(name).is_some());
+                let mut config = config.clone();
+                config.set(name, "5000");
+                let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+                assert_eq!(made.is_err(), new, "{name} {protocol:?}");
+            }
+        }
     }
 
     #[test]
