@@ -112,8 +112,8 @@ fn a_topic_that_ends_with_a_transaction_marker_is_read_to_its_end() {
 fn holes_that_compaction_left_are_proved_to_be_absent() {
     let kafka = kafka_or_skip!();
     let topic = Kafka::name("holes");
-    // Each round has more bytes than a segment, so each begins a new one; all but the last one can be compacted.
-    let segments = kafka.segment_bytes(1024);
+    // Two rounds have more bytes than a segment, so each begins a new one; all but the last one can be compacted.
+    let segments = kafka.segment_bytes(8192);
     let configs = format!("cleanup.policy=compact;min.cleanable.dirty.ratio=0.01;{segments};delete.retention.ms=100");
     kafka.tool().create(&topic, "1", &configs);
     for round in 0..6 {

@@ -266,7 +266,7 @@ mod tests {
         let plain = Some(&Security { tls: None, sasl: None });
         let (rdkafka, kafka) = (Client::Only(Library::Librdkafka), Client::Only(Library::Kafka));
         assert_eq!(of_client(rdkafka, plain, true), Vec::<String>::new());
-        assert!(of_client(rdkafka, plain, false)[0].contains("built without it"));
+        assert!(of_client(rdkafka, plain, false)[0].contains("built without librdkafka"));
         for client in [Client::Auto, kafka] {
             assert_eq!(of_client(client, plain, false), Vec::<String>::new());
         }
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(of_client(Client::Auto, Some(&sasl), true), Vec::<String>::new());
         assert_eq!((needs_librdkafka(&sasl, true), needs_librdkafka(&sasl, false)), (None, Some("sasl")));
         assert_eq!(of_group(Some(Client::Auto), true), None);
-        assert!(of_group(Some(Client::Auto), false).is_some_and(|text| text.contains("built without it")));
+        assert!(of_group(Some(Client::Auto), false).is_some_and(|text| text.contains("built without librdkafka")));
         assert!(of_group(Some(kafka), true).is_some_and(|text| text.contains("client is \"kafka\"")));
     }
 }

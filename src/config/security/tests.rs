@@ -130,7 +130,7 @@ fn properties_are_passed_through_but_for_the_workers_own() {
         ("group.protocol.type = 'x'\ngroup.protocol = 'consumer'", "the worker's own"),
         (
             "session.timeout.ms = 6000\ngroup.protocol = 'consumer'",
-            "5:1: kafka.librdkafka.session.timeout.ms: can't stand beside group.protocol = \"consumer\"",
+            "4:17: kafka.librdkafka.session.timeout.ms: can't stand beside group.protocol = \"consumer\"",
         ),
         (
             "group.protocol = 'Consumer'\nheartbeat.interval.ms = 600",
