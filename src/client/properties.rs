@@ -109,12 +109,47 @@ pub fn is_new_protocol(value: &str) -> bool {
     value.eq_ignore_ascii_case("consumer")
 }
 
-/// Why the property can't stand beside `group.protocol = "consumer"`, and what to do; `None` if it can.
-pub fn not_beside_new_protocol(name: &str) -> Option<String> {
-    let (_, of_broker) = CLASSIC.iter().find(|(classic, _)| *classic == name)?;
-    Some(format!(
-        "can't stand beside group.protocol = \"consumer\", with which the brokers decide it; leave it out here, and set {of_broker} in the brokers' configuration, or for the group (kafka-configs --entity-type groups), or write group.protocol = \"classic\""
-    ))
+/// How long librdkafka waits after a failed connection, at first and at last, in milliseconds: a broker that comes back
+/// is read again within two seconds. May be overridden.
+pub const RECONNECT_MS: (u32, u32) = (100, 1_000);
+
+/// Pairs of which the first may not be above the second, each with the value that it has if nobody writes one. The first
+/// pair is of a group's old protocol.
+const PAIRS: [((&str, u32), (&str, u32)); 2] = [
+    (("session.timeout.ms", 45_000), ("max.poll.interval.ms", 300_000)),
+    (("reconnect.backoff.ms", RECONNECT_MS.0), ("reconnect.backoff.max.ms", RECONNECT_MS.1)),
+];
+
+/// Which of these properties can't stand beside the others, though librdkafka takes each alone: it would make no consumer
+/// with all of them, again and again. Each with why, and what to do.
+pub fn not_together(list: &[(String, String)]) -> Vec<(&str, String)> {
+    let written = |name: &str| list.iter().rev().find(|(other, _)| other == name);
+    let new_protocol = written("group.protocol").is_some_and(|(_, value)| is_new_protocol(value));
+    let mut wrong = Vec::new();
+    if new_protocol {
+        for (name, of_broker) in CLASSIC {
+            wrong.extend(written(name).map(|(name, _)| {
+                let why = format!(
+                    "can't stand beside group.protocol = \"consumer\", with which the brokers decide it; leave it out here, and set {of_broker} in the brokers' configuration, or for the group (kafka-configs --entity-type groups), or write group.protocol = \"classic\""
+                );
+                (name.as_str(), why)
+            }));
+        }
+    }
+    // The session is the brokers' then.
+    for ((least, low), (most, high)) in PAIRS.into_iter().skip(usize::from(new_protocol)) {
+        let number = |name, value| written(name).map_or(Some(value), |(_, text)| text.parse().ok());
+        let (Some(low), Some(high)) = (number(least, low), number(most, high)) else { continue };
+        if low > high
+            && let Some((name, _)) = written(least).or_else(|| written(most))
+        {
+            let why = format!(
+                "can't be: {least} would be {low}, and {most} {high}; write both, the second not below the first"
+            );
+            wrong.push((name.as_str(), why));
+        }
+    }
+    wrong
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::membership::Joining;
-use crate::client::properties::is_new_protocol;
+use crate::client::properties::{RECONNECT_MS, is_new_protocol};
 use crate::client::{Connection, FetchSettings, Isolation};
 
 /// What librdkafka keeps in memory for each message beside its key and value, in bytes, rounded up: its `rd_kafka_op_t`.
@@ -29,9 +29,6 @@ const STATISTICS_MS: u32 = 5_000;
 /// What is waited before a partition with a full queue is looked at again, in milliseconds. librdkafka's default of
 /// 1,000 is a pause of a second in each burst; 0 would keep its thread busy.
 const QUEUE_BACKOFF_MS: u32 = 10;
-/// How long it is waited after a failed connection, at first and at last, in milliseconds: a broker that comes back is
-/// read again within two seconds.
-const RECONNECT_MS: (u32, u32) = (100, 1_000);
 
 /// The largest batch that this consumer takes, with the setting that says so.
 pub(super) fn largest_batch(settings: &FetchSettings) -> (usize, &'static str) {
@@ -179,7 +176,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::properties::{OWNED, not_beside_new_protocol};
+    use crate::client::properties::{OWNED, not_together};
     use crate::client::security::{Identity, Mechanism, Sasl, Secret, Security, Tls};
     use crate::memory::Reserve;
 
@@ -290,15 +287,37 @@ mod tests {
             assert_eq!(config.get("partition.assignment.strategy").is_some(), !new, "{protocol:?}");
             let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
             assert!(made.is_ok(), "{protocol:?}: {:?}", made.err());
-            // What the configuration refuses beside the new protocol is what librdkafka refuses.
-            for name in ["session.timeout.ms", "heartbeat.interval.ms"] {
-                assert!(not_beside_new_protocol(name).is_some());
-                let mut config = config.clone();
-                config.set(name, "5000");
-                let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
-                assert_eq!(made.is_err(), new, "{name} {protocol:?}");
-            }
         }
+    }
+
+    #[test]
+    fn the_configuration_refuses_together_what_librdkafka_makes_no_consumer_of() {
+        let mut refused = 0;
+        for list in [
+            "session.timeout.ms=6000 heartbeat.interval.ms=500",
+            "group.protocol=classic session.timeout.ms=6000",
+            "group.protocol=consumer session.timeout.ms=6000",
+            "group.protocol=CONSUMER heartbeat.interval.ms=500",
+            "session.timeout.ms=300000",
+            "session.timeout.ms=300001",
+            "session.timeout.ms=300001 max.poll.interval.ms=300001",
+            "max.poll.interval.ms=44999",
+            "group.protocol=consumer max.poll.interval.ms=44999",
+            "reconnect.backoff.ms=1000",
+            "reconnect.backoff.ms=1001",
+            "reconnect.backoff.ms=5000 reconnect.backoff.max.ms=10000",
+            "reconnect.backoff.max.ms=99",
+        ] {
+            let pair = |text: &str| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let list: Vec<_> = list.split(' ').filter_map(pair).collect();
+            let connection = Connection { properties: list.clone(), ..connection() };
+            let made: Result<rdkafka::consumer::BaseConsumer, _> =
+                properties("g", &connection, &settings(1 << 20, 0), 1).create();
+            let wrong = not_together(&list);
+            assert_eq!(wrong.is_empty(), made.is_ok(), "{list:?}: {wrong:?}, {:?}", made.err());
+            refused += wrong.len();
+        }
+        assert_eq!(refused, 6);
     }
 
     #[test]

@@ -136,6 +136,10 @@ fn properties_are_passed_through_but_for_the_workers_own() {
             "group.protocol = 'Consumer'\nheartbeat.interval.ms = 600",
             "set group.consumer.heartbeat.interval.ms in the brokers' configuration",
         ),
+        (
+            "reconnect.backoff.ms = 2000",
+            "reconnect.backoff.ms: can't be: reconnect.backoff.ms would be 2000, and reconnect.backoff.max.ms 1000; write both",
+        ),
         ("soket.keepalive.enable = true", "kafka.librdkafka.soket.keepalive.enable: is refused by librdkafka"),
         ("socket.keepalive.enable = 'tr0ub4dor'", "is refused by librdkafka"),
     ] {
