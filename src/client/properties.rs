@@ -115,9 +115,9 @@ pub const RECONNECT_MS: (u32, u32) = (100, 1_000);
 
 /// Pairs of which the first may not be above the second, each with the value that it has if nobody writes one. The first
 /// pair is of a group's old protocol.
-const PAIRS: [((&str, u32), (&str, u32)); 2] = [
-    (("session.timeout.ms", 45_000), ("max.poll.interval.ms", 300_000)),
-    (("reconnect.backoff.ms", RECONNECT_MS.0), ("reconnect.backoff.max.ms", RECONNECT_MS.1)),
+const PAIRS: [[(&str, u32); 2]; 2] = [
+    [("session.timeout.ms", 45_000), ("max.poll.interval.ms", 300_000)],
+    [("reconnect.backoff.ms", RECONNECT_MS.0), ("reconnect.backoff.max.ms", RECONNECT_MS.1)],
 ];
 
 /// Which of these properties can't stand beside the others, though librdkafka takes each alone: it would make no consumer
@@ -137,7 +137,7 @@ pub fn not_together(list: &[(String, String)]) -> Vec<(&str, String)> {
         }
     }
     // The session is the brokers' then.
-    for ((least, low), (most, high)) in PAIRS.into_iter().skip(usize::from(new_protocol)) {
+    for [(least, low), (most, high)] in PAIRS.into_iter().skip(usize::from(new_protocol)) {
         let number = |name, value| written(name).map_or(Some(value), |(_, text)| text.parse().ok());
         let (Some(low), Some(high)) = (number(least, low), number(most, high)) else { continue };
         if low > high
