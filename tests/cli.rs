@@ -100,3 +100,30 @@ fn a_level_on_the_command_line_that_is_none_is_a_usage_error() {
     let text = ended.log.join("\n");
     assert!(text.contains("did you mean info") && text.contains("there is no such file"), "{text}");
 }
+
+/// librdkafka takes each of these alone, and with both makes no consumer at all: the start would fail for ever.
+#[cfg(feature = "librdkafka")]
+#[test]
+fn what_the_new_protocol_of_groups_refuses_is_a_wrong_configuration() {
+    let site = Site::new();
+    let file = site.write_config(
+        "[kafka]\nbootstrap_servers = 'localhost:1'\n[consumer]\ngroup_id = 'g'\ntopics = ['t']\nmembership = 'group'\n\
+         [kafka.librdkafka]\n'group.protocol' = 'consumer'\n'session.timeout.ms' = 6000\n'heartbeat.interval.ms' = 500\n\
+         'partition.assignment.strategy' = 'range'\n",
+    );
+    let path = file.to_str().unwrap();
+    for arguments in [&["check", "-c", path][..], &["-c", path]] {
+        let ended = Worker::run(arguments);
+        assert_eq!(ended.code(), Some(2), "{ended:?}");
+        let said = [ended.log, ended.stdout].concat().join("\n");
+        for (line, key, to_do) in [
+            (9, "session.timeout.ms", "set group.consumer.session.timeout.ms in the brokers' configuration"),
+            (10, "heartbeat.interval.ms", "set group.consumer.heartbeat.interval.ms in the brokers' configuration"),
+            (11, "partition.assignment.strategy", "see group.remote.assignor"),
+        ] {
+            let lead = format!("{path}:{line}:1: kafka.librdkafka.{key}: ");
+            let told = said.lines().find(|said| said.starts_with(&lead)).unwrap_or_else(|| panic!("{lead} in {said}"));
+            assert!(told.contains(to_do), "{told}");
+        }
+    }
+}

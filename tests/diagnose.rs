@@ -132,6 +132,10 @@ fn a_topic_of_each_verdict() {
     };
     evidence("lz4", &["the batch of offsets 0 to 4 can't be read by this client (codec=lz4)"]);
     evidence("marked", &["the batch at offset 1 belongs to a transaction"]);
+    for topic in ["lz4", "zstd", "kept", "marked"] {
+        let (remedy, place) = (lines(&found[topic], "remedy"), format!("below [[topic]] name = \"{topic}\" in "));
+        assert!(remedy.contains("client = \"auto\" (or \"librdkafka\")") && remedy.contains(&place), "{remedy}");
+    }
     evidence("zstd", &["codec=zstd"]);
     evidence("kept", &["down-conversion is disabled"]);
     evidence(

@@ -40,9 +40,14 @@ mod real_measure;
 mod real_membership;
 mod real_memory;
 mod real_offsets;
+mod real_portions;
 mod real_reload;
 #[cfg(feature = "librdkafka")]
 mod real_security;
+#[cfg(feature = "librdkafka")]
+mod real_shapes;
+#[cfg(feature = "librdkafka")]
+mod real_starts;
 mod real_state;
 mod reload;
 mod rounds;

@@ -13,7 +13,7 @@ use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Produce};
 use crate::support::on::On;
 use crate::support::worker::{Site, Worker};
-use crate::{on_brokers, on_each};
+use crate::{kafka_or_skip, on_brokers, on_each};
 
 on_each!(a_topic_of_each_verdict_on_a_real_kafka);
 on_brokers!(what_needs_no_look_at_records_is_found_on_either_broker);
@@ -192,4 +192,34 @@ fn what_needs_no_look_at_records_is_found_on_either_broker(version: Version) {
     assert_eq!(verdicts, ["idle", "empty", "out-of-range", "shared-group", "missing"], "{report:#}");
     let evidence = of(shared)["evidence"].to_string();
     assert!(evidence.contains("old-service at 127.0.0.1"), "{evidence}");
+}
+
+/// Kafka 4 serves the crate `kafka` no records at all. What helps is named with its place in the configuration.
+#[test]
+fn what_kafka_4_serves_no_more_is_unreadable_and_the_other_client_is_named() {
+    let kafka = kafka_or_skip!(V4);
+    let (topic, group) = (Kafka::name("too-new"), Kafka::name("diagnose"));
+    kafka.tool().create(&topic, "1", "");
+    kafka.tool().produce(&Produce::new(&topic, 10));
+    kafka.tool().commit(&format!("{group}-{topic}"), &topic, 0, 4).unwrap();
+    let site = Site::new();
+    let config = kafka.config(&group, &[&topic]).set("kafka", "client", "'kafka'");
+    for (config, place) in [
+        (config.clone(), format!("below [[topic]] name = \"{topic}\" in ")),
+        (config.set("consumer", "multi_consumer_mode", false), "below [kafka] in ".to_owned()),
+    ] {
+        // In the other mode the group is that of all topics.
+        kafka.tool().commit(&group, &topic, 0, 4).unwrap();
+        let file = site.write_config(&config.to_string()).display().to_string();
+        let ended = Worker::run(&["diagnose", "-c", &file, "--for", "1s", "--json"]);
+        assert_eq!((ended.code(), ended.log.as_slice()), (Some(1), &[][..]));
+        let report: Value = serde_json::from_str(&ended.stdout[0]).unwrap();
+        let found = &report["topics"][0];
+        assert_eq!(found["verdict"], "unreadable", "{report:#}");
+        let told =
+            |key: &str| found[key].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect::<String>();
+        assert!(told("evidence").contains("is too new for the client 'kafka'"), "{report:#}");
+        let remedy = told("remedy");
+        assert!(remedy.contains(&format!("client = \"auto\" (or \"librdkafka\") {place}{file}")), "{remedy}");
+    }
 }

@@ -3,11 +3,17 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "librdkafka")]
+use crate::kafka_or_skip;
 use crate::on_each;
 use crate::support::eventually;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::tool::Flow;
+#[cfg(feature = "librdkafka")]
+use crate::support::kafka::tool::{End, Produce};
 use crate::support::on::On;
+#[cfg(feature = "librdkafka")]
+use crate::support::worker::sink;
 use crate::support::worker::{Config, Rec, Site, Worker};
 
 on_each!(topics_are_paused_changed_removed_and_added_under_load,);
@@ -104,4 +110,78 @@ fn topics_are_paused_changed_removed_and_added_under_load(on: On) {
     acked.sort_unstable();
     assert_eq!(delivered.len(), acked.len());
     assert!(delivered == acked, "each record once");
+}
+
+/// What a reload changes of a topic (the library, what is read of transactions, which partitions are this worker's)
+/// holds for that topic alone, and from its position on.
+#[cfg(feature = "librdkafka")]
+#[test]
+fn client_isolation_and_partitions_of_a_topic_are_changed_at_its_position() {
+    let kafka = kafka_or_skip!();
+    let tool = kafka.tool();
+    let names: Vec<String> = ["client", "isolation", "partitions", "still"].map(Kafka::name).into();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let [client, isolation, partitions, still] = all[..] else { unreachable!() };
+    all.iter().for_each(|topic| drop(tool.create(topic, &PARTITIONS.to_string(), "")));
+    let group = Kafka::name("g");
+    let table = |topic: &str, keys: &str| format!("[[topic]]\nname = '{topic}'\n{keys}");
+    let config = |keys: [&str; 3]| {
+        let tables = [client, isolation, partitions].into_iter().zip(keys).map(|(topic, keys)| table(topic, keys));
+        kafka.config(&group, &all).more(&tables.collect::<Vec<_>>().join("\n"))
+    };
+    let site = Site::new();
+    let librdkafka = |level: &str| format!("client = 'librdkafka'\nisolation_level = '{level}'");
+    let worker =
+        site.start(&config(["client = 'kafka'", &librdkafka("read_uncommitted"), "partitions = [0]"]).to_string());
+    worker.wait_started();
+    let flow = Kafka::name("flow");
+    let flowing = [client, partitions, still];
+    let configs = "linger.ms=5";
+    tool.flow(Flow { name: &flow, topics: &flowing, partitions: PARTITIONS, rate: 2_000, size: 50, configs });
+    let id = format!("enable.idempotence=true;transactional.id={isolation}");
+    let transaction = |first, end| tool.produce(&Produce { first, end, configs: &id, ..Produce::new(isolation, 20) });
+    transaction(0, End::Abort);
+    // 20 records and the marker behind them.
+    kafka.await_committed(&format!("{group}-{isolation}"), isolation, 0, 21);
+    let moves = |topic: &str| {
+        let committed = || kafka.committed(&format!("{group}-{topic}"), topic, 0);
+        let before = committed();
+        eventually(&format!("more of {topic}"), || committed() > before);
+    };
+    flowing.iter().for_each(|topic| moves(topic));
+    assert_eq!(kafka.committed(&format!("{group}-{partitions}"), partitions, 1), None, "it is another worker's");
+
+    let (from, started) = (worker.log().len(), worker.count(&["consumer started topic=", still]));
+    let now = config(["client = 'librdkafka'", &librdkafka("read_committed"), "partitions = [0, 1]"]);
+    reload(&site, &worker, &now);
+    let said = worker.wait_words_after(from, &["configuration reloaded"]).1;
+    assert!([client, isolation, partitions].iter().all(|topic| said.contains(*topic)), "{said}");
+    assert!(!said.contains(still), "the others are left alone: {said}");
+    flowing.iter().for_each(|topic| moves(topic));
+    transaction(20, End::Abort);
+    transaction(40, End::Commit);
+    let flowed = tool.end_flow(&flow);
+    assert_eq!(flowed.refused, 0);
+    // What the crate can't read.
+    tool.produce(&Produce { configs: "compression.type=lz4", ..Produce::new(client, 30) });
+    for topic in &all {
+        for (partition, (_, end)) in (0..).zip(tool.bounds(topic)).filter(|(_, (_, end))| *end > 0) {
+            kafka.await_committed(&format!("{group}-{topic}"), topic, partition, end);
+        }
+    }
+    assert_eq!(worker.count(&["consumer started topic=", still]), started, "its consumer was not started again");
+    let ended = worker.stop();
+    assert_eq!(ended.code(), Some(0));
+    for words in ["ERROR", "did not drain", "not committed at the end", "reading again", "reading with librdkafka"] {
+        assert_eq!(ended.lines_with(&[words]), [""; 0]);
+    }
+    let records = site.records();
+    let mut aborted_and_not = sink::offsets(&records, isolation, 0);
+    aborted_and_not.sort_unstable();
+    assert_eq!(aborted_and_not, (0..20).chain(42..62).collect::<Vec<_>>());
+    for topic in flowing {
+        for (partition, (_, end)) in (0..).zip(tool.bounds(topic)) {
+            assert_eq!(sink::offsets(&records, topic, partition), (0..end).collect::<Vec<_>>(), "{topic}-{partition}");
+        }
+    }
 }

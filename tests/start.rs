@@ -175,3 +175,28 @@ fn a_cluster_that_was_just_made_has_no_coordinator_yet() {
     assert_eq!(worker.count(&["WARN"]), 0, "{}", worker.log().join("\n"));
     bed.stop(worker);
 }
+
+#[test]
+fn a_coordinator_that_is_on_its_way_is_no_trouble_and_one_that_stays_away_is() {
+    for coming in [code::COORDINATOR_LOAD_IN_PROGRESS, code::COORDINATOR_NOT_AVAILABLE, code::NOT_COORDINATOR] {
+        let bed = Bed::new(&["t"]);
+        bed.fill("t", 10);
+        let order = bed.server.order(Order::new(Api::OffsetFetch, Fault::Error(coming)).times(5));
+        let worker = bed.started(&bed.config(&["t"]));
+        bed.await_all("t", 0);
+        assert!(!bed.server.is_pending(order), "code {coming} was met");
+        let ended = bed.stop(worker);
+        assert_eq!(ended.lines_with(&["WARN"]), [""; 0], "code {coming}");
+    }
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let away = bed.server.order(Order::new(Api::OffsetFetch, Fault::Error(code::NOT_COORDINATOR)).always());
+    let worker = bed.start(&bed.config(&["t"]));
+    worker.wait_words(&["WARN", "consumer in trouble, retrying group_id=g-t", "OffsetFetch: NotCoordinator"]);
+    // It was patient: with a second at most between two tries, five seconds are more than five of them.
+    assert!(bed.server.requests(Api::OffsetFetch) > 5, "{}", bed.server.requests(Api::OffsetFetch));
+    bed.server.cancel(away);
+    bed.await_all("t", 0);
+    worker.wait_words(&["consumer works again group_id=g-t"]);
+    bed.stop(worker);
+}

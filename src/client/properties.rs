@@ -18,7 +18,10 @@ pub const OWNED: &[(&str, &str)] = &[
     ("group.id", GROUP),
     ("group.instance.id", GROUP),
     ("group.protocol.type", GROUP),
-    ("partition.assignment.strategy", "the worker needs incremental rebalances: cooperative-sticky"),
+    (
+        "partition.assignment.strategy",
+        "the worker needs incremental rebalances: cooperative-sticky; with group.protocol = \"consumer\" the brokers assign, see group.remote.assignor",
+    ),
     ("enable.auto.commit", COMMITS),
     ("auto.commit.enable", COMMITS),
     ("auto.commit.interval.ms", COMMITS),
@@ -92,6 +95,61 @@ pub fn owned(name: &str) -> Option<&'static str> {
     let bare = name.strip_prefix("topic.").unwrap_or(&name);
     let one = OWNED.iter().find(|(owned, _)| *owned == name || *owned == bare).map(|(_, why)| *why);
     one.or_else(|| FAMILIES.iter().any(|begin| bare.starts_with(begin)).then_some(SECURITY))
+}
+
+/// Properties that belong to a group's old protocol, and what has taken their place in the new one (KIP-848). librdkafka
+/// makes no consumer at all with one of them beside `group.protocol = "consumer"`.
+const CLASSIC: &[(&str, &str)] = &[
+    ("session.timeout.ms", "group.consumer.session.timeout.ms"),
+    ("heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),
+];
+
+/// Whether `group.protocol` has this value: librdkafka takes it in upper case, too.
+pub fn is_new_protocol(value: &str) -> bool {
+    value.eq_ignore_ascii_case("consumer")
+}
+
+/// How long librdkafka waits after a failed connection, at first and at last, in milliseconds: a broker that comes back
+/// is read again within two seconds. May be overridden.
+pub const RECONNECT_MS: (u32, u32) = (100, 1_000);
+
+/// Pairs of which the first may not be above the second, each with the value that it has if nobody writes one. The first
+/// pair is of a group's old protocol.
+const PAIRS: [[(&str, u32); 2]; 2] = [
+    [("session.timeout.ms", 45_000), ("max.poll.interval.ms", 300_000)],
+    [("reconnect.backoff.ms", RECONNECT_MS.0), ("reconnect.backoff.max.ms", RECONNECT_MS.1)],
+];
+
+/// Which of these properties can't stand beside the others, though librdkafka takes each alone: it would make no consumer
+/// with all of them, again and again. Each with why, and what to do.
+pub fn not_together(list: &[(String, String)]) -> Vec<(&str, String)> {
+    let written = |name: &str| list.iter().rev().find(|(other, _)| other == name);
+    let new_protocol = written("group.protocol").is_some_and(|(_, value)| is_new_protocol(value));
+    let mut wrong = Vec::new();
+    if new_protocol {
+        for (name, of_broker) in CLASSIC {
+            wrong.extend(written(name).map(|(name, _)| {
+                let why = format!(
+                    "can't stand beside group.protocol = \"consumer\", with which the brokers decide it; leave it out here, and set {of_broker} in the brokers' configuration, or for the group (kafka-configs --entity-type groups), or write group.protocol = \"classic\""
+                );
+                (name.as_str(), why)
+            }));
+        }
+    }
+    // The session is the brokers' then.
+    for [(least, low), (most, high)] in PAIRS.into_iter().skip(usize::from(new_protocol)) {
+        let number = |name, value| written(name).map_or(Some(value), |(_, text)| text.parse().ok());
+        let (Some(low), Some(high)) = (number(least, low), number(most, high)) else { continue };
+        if low > high
+            && let Some((name, _)) = written(least).or_else(|| written(most))
+        {
+            let why = format!(
+                "can't be: {least} would be {low}, and {most} {high}; write both, the second not below the first"
+            );
+            wrong.push((name.as_str(), why));
+        }
+    }
+    wrong
 }
 
 #[cfg(test)]

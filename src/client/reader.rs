@@ -21,6 +21,17 @@ pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.
 pub(super) const SLACK: Duration = Duration::from_secs(1);
 
+/// A cluster that was just made has no coordinator for its first groups yet; it is a trouble after so long.
+const COORDINATOR_COMES: Duration = Duration::from_secs(5);
+
+/// Whether a look at the cluster that has failed for so long only waits for the group's coordinator: it is being chosen
+/// (15), it reads what it has of its groups (14), or the broker that was named has not heard yet that it is the one (16).
+pub(super) fn is_coordinator_on_its_way(fault: &Fault, failing_for: Duration) -> bool {
+    const CODES: [&str; 3] = ["CoordinatorNotAvailable", "CoordinatorLoadInProgress", "NotCoordinator"];
+    let comes = matches!(fault, Fault::Refused { code, .. } if CODES.contains(&code.as_str()));
+    comes && failing_for < COORDINATOR_COMES
+}
+
 /// Bytes of the records that are to be told.
 pub(super) fn queued_bytes(events: &VecDeque<Event>) -> usize {
     events.iter().map(|event| if let Event::Span(span) = event { span.bytes } else { 0 }).sum()

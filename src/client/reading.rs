@@ -27,6 +27,10 @@ impl fmt::Display for Library {
 /// Whether this program was built with librdkafka.
 pub const HAS_LIBRDKAFKA: bool = cfg!(feature = "librdkafka");
 
+/// What to do about a program that was built without it.
+pub const BUILD_WITH_LIBRDKAFKA: &str = "this program was built without librdkafka: build it with the Cargo feature \
+                                         librdkafka, which is on by default (leave out --no-default-features)";
+
 /// Which records of transactions are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {

@@ -12,12 +12,8 @@ use super::read::{Context, Origin, Reader};
 use super::report::Setting;
 use super::resolve::Tables;
 use super::value::{self, Choice};
-use crate::client::reading::HAS_LIBRDKAFKA as BUILT;
+use crate::client::reading::{BUILD_WITH_LIBRDKAFKA as WITHOUT, HAS_LIBRDKAFKA as BUILT};
 use crate::client::{Isolation, Library, Membership, Portion, Reading, Security};
-
-/// The end of every error about a program that lacks it.
-const WITHOUT: &str = "this program was built without it: build it with the Cargo feature librdkafka, which is on by \
-                       default (leave out --no-default-features)";
 
 /// `client`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +266,7 @@ mod tests {
         let plain = Some(&Security { tls: None, sasl: None });
         let (rdkafka, kafka) = (Client::Only(Library::Librdkafka), Client::Only(Library::Kafka));
         assert_eq!(of_client(rdkafka, plain, true), Vec::<String>::new());
-        assert!(of_client(rdkafka, plain, false)[0].contains("built without it"));
+        assert!(of_client(rdkafka, plain, false)[0].contains("built without librdkafka"));
         for client in [Client::Auto, kafka] {
             assert_eq!(of_client(client, plain, false), Vec::<String>::new());
         }
@@ -278,7 +274,7 @@ mod tests {
         assert_eq!(of_client(Client::Auto, Some(&sasl), true), Vec::<String>::new());
         assert_eq!((needs_librdkafka(&sasl, true), needs_librdkafka(&sasl, false)), (None, Some("sasl")));
         assert_eq!(of_group(Some(Client::Auto), true), None);
-        assert!(of_group(Some(Client::Auto), false).is_some_and(|text| text.contains("built without it")));
+        assert!(of_group(Some(Client::Auto), false).is_some_and(|text| text.contains("built without librdkafka")));
         assert!(of_group(Some(kafka), true).is_some_and(|text| text.contains("client is \"kafka\"")));
     }
 }

@@ -15,7 +15,7 @@ use super::report::{Scope, Setting, Source};
 use super::resolve::Tables;
 use super::value::{self, Choice};
 use crate::client::Security;
-use crate::client::properties::owned;
+use crate::client::properties::{not_together, owned};
 use crate::client::security::{Identity, Mechanism, Sasl, Secret, Tls};
 
 /// A table of the file, and where it begins.
@@ -248,6 +248,7 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
     let mut scope = Scope { title: format!("[{TABLE}]"), settings: vec![], unset: vec![] };
     let mut list: Vec<(String, String)> = Vec::new();
     let mut good = true;
+    let mut places: Vec<usize> = Vec::new();
     for (name, at, value) in leaves {
         let text = match property(&name, value.get_ref(), context.env) {
             Ok(text) if list.iter().any(|(other, _)| *other == name) => {
@@ -257,6 +258,7 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
         };
         match text.and_then(|text| is_known(&name, &text).map(|()| text)) {
             Ok(text) => {
+                places.push(at);
                 let line = context.lines.line(at);
                 let source = Source::File { table: format!("[{TABLE}]"), line };
                 scope.settings.push(Setting { key: Cow::Owned(name.clone()), value: value::show_text(&text), source });
@@ -269,6 +271,11 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
         }
     }
     context.report.push(scope);
+    for (name, why) in not_together(&list) {
+        let at = list.iter().zip(&places).find(|((other, _), _)| other == name).map_or(at, |(_, at)| *at);
+        context.faults.add(at, format!("{TABLE}.{}", short(name)), why);
+        good = false;
+    }
     if good { Ok(list) } else { Err(Told) }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::client::Loss;
 use crate::client::control::TopicState;
+use crate::client::reader::is_coordinator_on_its_way;
 use crate::client::{Membership, Portion};
 use crate::record::TopicId;
 
@@ -17,13 +18,6 @@ const GONE_AFTER: Duration = Duration::from_secs(5);
 /// A partition that can't be started is a trouble to be told when that has lasted for so long; less is a leader
 /// that moves.
 const TELL_AFTER: Duration = Duration::from_secs(2);
-
-/// A cluster that was just made has no coordinator for its first groups yet; it is a trouble after so long.
-const COORDINATOR_COMES: Duration = Duration::from_secs(5);
-
-fn is_coordinator_on_its_way(fault: &Fault) -> bool {
-    matches!(fault, Fault::Refused { code, .. } if code == "CoordinatorNotAvailable" || code == "CoordinatorLoadInProgress")
-}
 
 /// What this client has seen of a topic.
 pub(super) enum Known {
@@ -108,7 +102,7 @@ impl AssignedClient {
     fn survey_failed(&mut self, fault: Fault, now: Instant) {
         self.survey_due = now + self.survey_backoff.next_wait();
         let since = *self.survey_fails.get_or_insert(now);
-        if is_coordinator_on_its_way(&fault) && now.saturating_duration_since(since) < COORDINATOR_COMES {
+        if is_coordinator_on_its_way(&fault, now.saturating_duration_since(since)) {
             log::debug!("no coordinator yet group_id={} error=\"{fault}\"", self.group);
             return;
         }

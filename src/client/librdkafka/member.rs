@@ -19,7 +19,9 @@ use super::membership::{COMMIT, Joining, Rebalance};
 use crate::backoff::Backoff;
 use crate::client::control::{Control, TopicState};
 use crate::client::link::Link;
-use crate::client::reader::{FIRST_RETRY, LONGEST_RETRY, Reader as _, SLACK, Troubled, drop_spans, queued_bytes};
+use crate::client::reader::{
+    FIRST_RETRY, LONGEST_RETRY, Reader as _, SLACK, Troubled, drop_spans, is_coordinator_on_its_way, queued_bytes,
+};
 use crate::client::{
     Assignment, Call, Client, Cluster, Connection, Event, Fault, FetchSettings, Loss, Remembered, Room,
 };
@@ -63,6 +65,8 @@ pub struct GroupClient {
     ready: Receiver<()>,
     link: Link<Control, Result<Look, Fault>>,
     look_due: Instant,
+    /// Since when each look has failed.
+    look_fails: Option<Instant>,
     backoff: Backoff,
     known: BTreeMap<Arc<str>, Known>,
     remembered: HashMap<TopicPartition, Offset>,
@@ -125,6 +129,7 @@ impl GroupClient {
             ready,
             link: Link::new(format!("link:{name}/member"), wake, make),
             look_due: now,
+            look_fails: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             known,
             remembered: remembered.iter().map(|one| (one.partition.clone(), one.offset)).collect(),
@@ -176,6 +181,11 @@ impl GroupClient {
 
     fn look_failed(&mut self, fault: Fault, now: Instant) {
         self.look_due = now + self.backoff.next_wait();
+        let since = *self.look_fails.get_or_insert(now);
+        if is_coordinator_on_its_way(&fault, now.saturating_duration_since(since)) {
+            log::debug!("no coordinator yet group_id={} error=\"{fault}\"", self.group);
+            return;
+        }
         self.trouble("survey", fault);
     }
 
@@ -189,6 +199,7 @@ impl GroupClient {
             Ok(look) => {
                 self.link.replace();
                 self.backoff.reset();
+                self.look_fails = None;
                 self.well("survey");
                 self.looked(look, now);
             }

@@ -12,6 +12,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::membership::Joining;
+use crate::client::properties::{RECONNECT_MS, is_new_protocol};
 use crate::client::{Connection, FetchSettings, Isolation};
 
 /// What librdkafka keeps in memory for each message beside its key and value, in bytes, rounded up: its `rd_kafka_op_t`.
@@ -28,9 +29,6 @@ const STATISTICS_MS: u32 = 5_000;
 /// What is waited before a partition with a full queue is looked at again, in milliseconds. librdkafka's default of
 /// 1,000 is a pause of a second in each burst; 0 would keep its thread busy.
 const QUEUE_BACKOFF_MS: u32 = 10;
-/// How long it is waited after a failed connection, at first and at last, in milliseconds: a broker that comes back is
-/// read again within two seconds.
-const RECONNECT_MS: (u32, u32) = (100, 1_000);
 
 /// The largest batch that this consumer takes, with the setting that says so.
 pub(super) fn largest_batch(settings: &FetchSettings) -> (usize, &'static str) {
@@ -111,7 +109,7 @@ pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings
 /// What makes the consumer a member of its group, with incremental rebalances. The group's new protocol (KIP-848,
 /// `group.protocol`) has no strategies of the member's own.
 pub(super) fn membership(config: &mut ClientConfig, joining: &Joining) {
-    if config.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
+    if !config.get("group.protocol").is_some_and(is_new_protocol) {
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
     if let Some(instance_id) = &joining.instance_id {
@@ -178,7 +176,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::properties::OWNED;
+    use crate::client::properties::{OWNED, not_together};
     use crate::client::security::{Identity, Mechanism, Sasl, Secret, Security, Tls};
     use crate::memory::Reserve;
 
@@ -275,6 +273,51 @@ mod tests {
             Connection { properties: vec![("socket.keepalive.enable".to_owned(), "true".to_owned())], ..connection() };
         let config = properties("g", &passed, &settings(1 << 20, 0), 1);
         assert_eq!(config.get("socket.keepalive.enable"), Some("true"));
+    }
+
+    #[test]
+    fn a_member_is_made_with_either_protocol_of_a_group_however_it_is_spelt() {
+        for protocol in [None, Some("classic"), Some("CLASSIC"), Some("consumer"), Some("Consumer")] {
+            let passed = protocol.map(|protocol| ("group.protocol".to_owned(), protocol.to_owned()));
+            let connection = Connection { properties: passed.into_iter().collect(), ..connection() };
+            let mut config = properties("g", &connection, &settings(1 << 20, 0), 1);
+            let joining = Joining { topics: Vec::new(), instance_id: Some("i".to_owned()), partitions: 1 };
+            membership(&mut config, &joining);
+            let new = protocol.is_some_and(is_new_protocol);
+            assert_eq!(config.get("partition.assignment.strategy").is_some(), !new, "{protocol:?}");
+            let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+            assert!(made.is_ok(), "{protocol:?}: {:?}", made.err());
+        }
+    }
+
+    #[test]
+    fn the_configuration_refuses_together_what_librdkafka_makes_no_consumer_of() {
+        let mut refused = 0;
+        for list in [
+            "session.timeout.ms=6000 heartbeat.interval.ms=500",
+            "group.protocol=classic session.timeout.ms=6000",
+            "group.protocol=consumer session.timeout.ms=6000",
+            "group.protocol=CONSUMER heartbeat.interval.ms=500",
+            "session.timeout.ms=300000",
+            "session.timeout.ms=300001",
+            "session.timeout.ms=300001 max.poll.interval.ms=300001",
+            "max.poll.interval.ms=44999",
+            "group.protocol=consumer max.poll.interval.ms=44999",
+            "reconnect.backoff.ms=1000",
+            "reconnect.backoff.ms=1001",
+            "reconnect.backoff.ms=5000 reconnect.backoff.max.ms=10000",
+            "reconnect.backoff.max.ms=99",
+        ] {
+            let pair = |text: &str| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let list: Vec<_> = list.split(' ').filter_map(pair).collect();
+            let connection = Connection { properties: list.clone(), ..connection() };
+            let made: Result<rdkafka::consumer::BaseConsumer, _> =
+                properties("g", &connection, &settings(1 << 20, 0), 1).create();
+            let wrong = not_together(&list);
+            assert_eq!(wrong.is_empty(), made.is_ok(), "{list:?}: {wrong:?}, {:?}", made.err());
+            refused += wrong.len();
+        }
+        assert_eq!(refused, 6);
     }
 
     #[test]

@@ -100,8 +100,7 @@ fn offsets(facts: &Facts<'_>, part: &Part) -> String {
 
 /// What is readable, and is not what a consumer of committed records would get.
 fn transactional(facts: &Facts<'_>, part: &Part) -> Option<String> {
-    let old = !facts.settings.reading.may_use_librdkafka();
-    let ahead = part.ahead.as_ref()?.as_ref().ok()?.filter(|ahead| old && ahead.transactional)?;
+    let ahead = facts.transactional(part)?;
     Some(format!(
         "partition {}: the batch at offset {} belongs to a transaction: this client delivers the records of aborted ones, too",
         part.number, ahead.offset

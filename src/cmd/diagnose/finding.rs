@@ -143,7 +143,7 @@ impl Kind {
             Self::Stalled => "stalled",
             Self::SinkFailing => "sink failing",
             Self::Shared => "group also used by someone else",
-            Self::Unreadable => "unreadable format for this client",
+            Self::Unreadable => "this client can't read it",
             Self::Missing => "missing",
             Self::Unknown => "unknown: the cluster did not say",
             Self::Failing => "failing: the brokers do not let this user in, or not to this topic or group",
@@ -227,13 +227,19 @@ impl Facts<'_> {
     /// Why the batch that is read next will never be read, if so.
     pub(super) fn unreadable(&self, part: &Part) -> Option<Fault> {
         match part.ahead.as_ref()? {
-            Err(fault @ Fault::Unreadable { .. }) => Some(fault.clone()),
+            Err(fault @ (Fault::Unreadable { .. } | Fault::TooNew { .. })) => Some(fault.clone()),
             Ok(Some(ahead)) => {
                 let &(limit, setting) = self.limits.iter().find(|(limit, _)| ahead.size > *limit)?;
                 Some(Fault::TooLarge { offset: ahead.offset, size: ahead.size, limit, setting })
             }
             Ok(None) | Err(_) => None,
         }
+    }
+
+    /// What is read next is part of a transaction, and this client does not know which of them were aborted.
+    pub(super) fn transactional(&self, part: &Part) -> Option<Ahead> {
+        let old = !self.settings.reading.may_use_librdkafka();
+        part.ahead.as_ref()?.as_ref().ok()?.filter(|ahead| old && ahead.transactional)
     }
 
     /// What is wrong with the sink, if that is known: the running worker's own word goes before a look at the file.

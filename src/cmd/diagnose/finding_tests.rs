@@ -1,7 +1,8 @@
 use super::*;
 use crate::admin::status::{ConsumerStatus, PartitionStatus, TroubleStatus};
 use crate::client::Bounds;
-use crate::config::{self, OnOutOfRange};
+use crate::client::reading::HAS_LIBRDKAFKA;
+use crate::config::{self, Mode, OnOutOfRange};
 use crate::verdict::{Pace, Reason};
 
 const LOOKED: Duration = Duration::from_secs(10);
@@ -316,9 +317,26 @@ fn what_this_client_cannot_read_goes_before_the_stall() {
     assert_eq!(kind, Kind::Unreadable);
     has(&evidence, &["the batch of offsets 4 to 6 can't be read by this client (codec=zstd)"]);
     has(&remedy, &["compression.type=gzip", "--to-offset 7 "]);
+    let other =
+        "client = \"auto\" (or \"librdkafka\") below [[topic]] name = \"t\" in c.toml, or below [kafka] for all topics";
+    let has_it = |remedy: &str| {
+        has(remedy, &[other]);
+        assert_eq!(remedy.contains("this program was built without librdkafka"), !HAS_LIBRDKAFKA, "{remedy}");
+    };
+    has_it(&remedy);
+    // With one client for all topics it is a setting of all of them.
+    let single = |case: &mut Case| (case.config.mode, case.part.ahead) = (Mode::Single, unreadable("codec=lz4"));
+    let (_, _, remedy) = Case::stalled().with(single).told();
+    has(&remedy, &["client = \"auto\" (or \"librdkafka\") below [kafka] in c.toml\n"]);
     let (_, _, remedy) =
         Case::stalled().with(|case| case.part.ahead = unreadable("message.downconversion.enable")).told();
-    has(&remedy, &["kafka-configs --bootstrap-server b:1", "message.downconversion.enable=true"]);
+    has_it(&remedy);
+    let too_new = || Some(Err(Fault::TooNew { broker: "b:1".to_owned(), fetch_min: 4 }));
+    let (kind, evidence, of_kafka_4) = Case::stalled().with(|case| case.part.ahead = too_new()).told();
+    assert_eq!(kind, Kind::Unreadable);
+    has(&evidence, &["broker b:1 is too new for the client 'kafka'"]);
+    has_it(&of_kafka_4);
+    has(&remedy, &["or kafka-configs --bootstrap-server b:1", "message.downconversion.enable=true"]);
     let large = |size| Some(Ok(Some(Ahead { offset: at(4), size, records: None, transactional: false })));
     let (kind, evidence, remedy) = Case::stalled().with(|case| case.part.ahead = large((3 << 20) + 1)).told();
     assert_eq!(kind, Kind::Unreadable);
@@ -326,8 +344,9 @@ fn what_this_client_cannot_read_goes_before_the_stall() {
     has(&remedy, &["max_partition_fetch_bytes = \"4MiB\""]);
     assert_eq!(Case::stalled().with(|case| case.part.ahead = large(1 << 20)).finding().kind, Kind::Stalled);
     let aborted = Ahead { offset: at(4), size: 9, records: None, transactional: true };
-    let (kind, evidence, _) = Case::stalled().with(|case| case.part.ahead = Some(Ok(Some(aborted)))).told();
+    let (kind, evidence, remedy) = Case::stalled().with(|case| case.part.ahead = Some(Ok(Some(aborted)))).told();
     assert_eq!(kind, Kind::Stalled, "it can be read");
+    has_it(&remedy);
     has(&evidence, &["offset 4 belongs to a transaction: this client delivers the records of aborted ones, too"]);
 }
 

@@ -2,13 +2,22 @@
 
 use super::finding::{Facts, Kind, Part};
 use crate::client::Fault;
-use crate::config::{OnOutOfRange, SinkSettings};
+use crate::client::reading::{self, HAS_LIBRDKAFKA};
+use crate::config::{Mode, OnOutOfRange, SinkSettings};
 use crate::consumer::resolve;
 use crate::state::Running;
 use crate::verdict::Verdict;
 
 /// `part`: the partition for which the finding holds.
 pub(super) fn remedy(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
+    let mut lines = of_kind(facts, kind, part);
+    if facts.parts.iter().any(|part| facts.transactional(part).is_some()) {
+        lines.push(format!("to have the records of committed transactions only: {}", other_client(facts)));
+    }
+    lines
+}
+
+fn of_kind(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
     match kind {
         Kind::Elsewhere | Kind::Idle | Kind::Empty | Kind::CatchingUp => Vec::new(),
         Kind::Paused => vec![format!(
@@ -55,6 +64,17 @@ fn reset(facts: &Facts<'_>, part: &Part, to: &str) -> String {
 /// A setting of this topic alone.
 fn of_topic(facts: &Facts<'_>, setting: &str) -> String {
     format!("{setting} below [[topic]] name = \"{}\" in {}", facts.settings.name, facts.file.display())
+}
+
+/// How the topic is read by librdkafka, which reads what the crate `kafka` can't.
+fn other_client(facts: &Facts<'_>) -> String {
+    let setting = "client = \"auto\" (or \"librdkafka\")";
+    let place = match facts.config.mode {
+        Mode::Multi => format!("{}, or below [kafka] for all topics", of_topic(facts, setting)),
+        // One client reads all topics.
+        Mode::Single => format!("{setting} below [kafka] in {}", facts.file.display()),
+    };
+    if HAS_LIBRDKAFKA { place } else { format!("{}; then {place}", reading::BUILD_WITH_LIBRDKAFKA) }
 }
 
 /// A group of its own has no offset: without one `auto_offset_reset` would decide, and might pass records over.
@@ -229,16 +249,22 @@ fn unreadable(facts: &Facts<'_>, part: Option<&Part>) -> Vec<String> {
                 key => of_topic(facts, &format!("{key} = \"{}MiB\"", most.max(1))),
             }]
         }
-        Fault::Unreadable { what, .. } if what.contains("downconversion") => vec![format!(
-            "kafka-configs --bootstrap-server {} --alter --entity-type topics --entity-name {} --add-config message.downconversion.enable=true",
-            facts.config.kafka.bootstrap_servers.join(","),
-            facts.settings.name
-        )],
+        // Kafka 4 and newer: nothing else helps.
+        Fault::TooNew { .. } => vec![other_client(facts)],
+        Fault::Unreadable { what, .. } if what.contains("downconversion") => vec![
+            other_client(facts),
+            format!(
+                "or {} --alter --entity-type topics --entity-name {} --add-config message.downconversion.enable=true",
+                tool(facts, "kafka-configs"),
+                facts.settings.name
+            ),
+        ],
         Fault::Unreadable { last, .. } => {
             let to = last.map_or_else(|| "--to-latest".to_owned(), |last| format!("--to-offset {}", last.next()));
             vec![
-                "let its producers use compression.type=gzip, snappy or none".to_owned(),
-                format!("to pass the batch over, with the worker stopped: {}", reset(facts, part, &to)),
+                other_client(facts),
+                "or let its producers use compression.type=gzip, snappy or none".to_owned(),
+                format!("or, to pass the batch over, with the worker stopped: {}", reset(facts, part, &to)),
             ]
         }
         _ => Vec::new(),

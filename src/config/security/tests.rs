@@ -103,6 +103,9 @@ fn properties_are_passed_through_but_for_the_workers_own() {
         false,
     )
     .unwrap();
+    let classic =
+        "[kafka.librdkafka]\ngroup.protocol = 'classic'\nsession.timeout.ms = 6000\nheartbeat.interval.ms = 600";
+    assert_eq!(read(classic, &[], false).unwrap().kafka.properties.len(), 3);
     let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
         config.kafka.properties,
@@ -123,6 +126,20 @@ fn properties_are_passed_through_but_for_the_workers_own() {
         ("rebalance_cb = 'f'", "function"),
         ("linger.ms = 1.5", "a whole number"),
         ("retry.backoff.ms = 1\n'retry.backoff.ms' = 2", "twice"),
+        ("partition.assignment.strategy = 'range'", "see group.remote.assignor"),
+        ("group.protocol.type = 'x'\ngroup.protocol = 'consumer'", "the worker's own"),
+        (
+            "session.timeout.ms = 6000\ngroup.protocol = 'consumer'",
+            "4:17: kafka.librdkafka.session.timeout.ms: can't stand beside group.protocol = \"consumer\"",
+        ),
+        (
+            "group.protocol = 'Consumer'\nheartbeat.interval.ms = 600",
+            "set group.consumer.heartbeat.interval.ms in the brokers' configuration",
+        ),
+        (
+            "reconnect.backoff.ms = 2000",
+            "reconnect.backoff.ms: can't be: reconnect.backoff.ms would be 2000, and reconnect.backoff.max.ms 1000; write both",
+        ),
         ("soket.keepalive.enable = true", "kafka.librdkafka.soket.keepalive.enable: is refused by librdkafka"),
         ("socket.keepalive.enable = 'tr0ub4dor'", "is refused by librdkafka"),
     ] {
