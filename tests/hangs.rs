@@ -4,18 +4,21 @@
 use std::time::{Duration, Instant};
 
 use broker::{Api, Codec, Fault, Order};
+use worker::client::reading::Library;
 
 use crate::faults::{hasty, three_brokers};
+use crate::for_clients;
 use crate::support::bed::Bed;
 use crate::support::worker::PATIENCE;
+
+for_clients!(one_broker_of_three_does_not_answer, one_broker_of_three_hangs_from_the_start, fetches_hang_for_long,);
 
 /// Between two tries lies a second at most, and a request that hangs takes less; doubled for busy machines.
 const SOON: Duration = Duration::from_secs(6);
 
 /// The broker holds back the answers for one partition; the others do not wait for it.
-#[test]
-fn one_broker_of_three_does_not_answer() {
-    let bed = three_brokers();
+fn one_broker_of_three_does_not_answer(client: Library) {
+    let bed = three_brokers(client);
     let worker = bed.started(&hasty(&bed, &["t"]));
     let order = bed.server.order(Order::new(Api::Fetch, Fault::Hang).broker(1).always());
     (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
@@ -29,9 +32,8 @@ fn one_broker_of_three_does_not_answer() {
 }
 
 /// It is neither asked first nor the group's coordinator.
-#[test]
-fn one_broker_of_three_hangs_from_the_start() {
-    let bed = three_brokers();
+fn one_broker_of_three_hangs_from_the_start(client: Library) {
+    let bed = three_brokers(client);
     bed.server.move_coordinator("g-t", 2);
     (0..3).for_each(|partition| bed.fill_as("t", partition, 20, Codec::None));
     let order = bed.server.order(Order::any(Fault::Hang).broker(1).always());
@@ -48,9 +50,8 @@ fn one_broker_of_three_hangs_from_the_start() {
 }
 
 /// Longer than all threads together may hang that the client library needs for its fetches.
-#[test]
-fn fetches_hang_for_long() {
-    let bed = Bed::new(&["t"]);
+fn fetches_hang_for_long(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     let worker = bed.started(&hasty(&bed, &["t"]));
     bed.fill("t", 10);
     bed.await_all("t", 0);

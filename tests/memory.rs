@@ -7,10 +7,20 @@ use std::thread;
 use std::time::Duration;
 
 use broker::{Api, Codec, Fault, NewRecord, Options, Order};
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::Bed;
 use crate::support::eventually_within;
 use crate::support::worker::{Config, Worker};
+
+for_clients!(
+    a_slow_sink_fills_its_own_shares_and_stops_its_own_topics,
+    records_of_20_mb_in_several_of_200_topics_arrive,
+    two_oversized_records_take_turns_and_who_waits_goes_on_otherwise,
+    a_record_larger_than_the_reserve_stops_its_partition_alone,
+    a_fetch_that_fails_gives_the_reserve_back,
+);
 
 /// Far above what it takes, for busy machines.
 const LONG: Duration = Duration::from_secs(60);
@@ -63,12 +73,11 @@ fn await_end(bed: &Bed, topic: &str) {
 
 /// 198 topics fill all of their shares, because nobody reads their sink. The two others go on, with
 /// a record of 20 MB each; and when somebody reads, everything arrives.
-#[test]
-fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics() {
+fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics(client: Library) {
     let topics = topics(200);
     let names = names(&topics);
     let (others, slow) = names.split_at(2);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     // More than a share, which is 983 KB.
     slow.iter().for_each(|topic| append(&bed, topic, [10_000; 120]));
     let config = to_stdout(bed.config(&names), slow).set("consumer", "fetch_max_wait_ms", 500);
@@ -92,11 +101,10 @@ fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics() {
     assert_eq!(drain.join().unwrap(), 198 * 120 * 10_001, "each record once");
 }
 
-#[test]
-fn records_of_20_mb_in_several_of_200_topics_arrive() {
+fn records_of_20_mb_in_several_of_200_topics_arrive(client: Library) {
     let topics = topics(200);
     let names = names(&topics);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     let (large, busy) = names.split_at(4);
     large.iter().for_each(|topic| append(&bed, topic, [1_000, 20_000_000, 1_000]));
     busy.iter().for_each(|topic| bed.fill(topic, 500));
@@ -118,11 +126,10 @@ fn small(bed: &Bed, names: &[&str]) -> Config {
 
 /// `holder` has borrowed the reserve, and its sink stands still. `waiter` waits for it without asking
 /// again and again, goes on with its other partition, and has its turn as soon as the sink goes on.
-#[test]
-fn two_oversized_records_take_turns_and_who_waits_goes_on_otherwise() {
+fn two_oversized_records_take_turns_and_who_waits_goes_on_otherwise(client: Library) {
     let topics: Vec<String> = ["holder", "waiter"].map(str::to_owned).into_iter().chain(topics(6)).collect();
     let names = names(&topics);
-    let bed = Bed::new(&names[..1]);
+    let bed = Bed::new(&names[..1]).by(client);
     bed.server.create_topic("waiter", 2).unwrap();
     names[2..].iter().for_each(|topic| bed.server.create_topic(topic, 1).unwrap());
     append(&bed, "holder", [3_000_000]);
@@ -148,11 +155,10 @@ fn two_oversized_records_take_turns_and_who_waits_goes_on_otherwise() {
     assert_eq!(drain.join().unwrap(), 3_000_000, "without the first byte, with the line's end");
 }
 
-#[test]
-fn a_record_larger_than_the_reserve_stops_its_partition_alone() {
+fn a_record_larger_than_the_reserve_stops_its_partition_alone(client: Library) {
     let topics = topics(8);
     let names = names(&topics);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     append(&bed, "t0", [100, 5_000_000, 100]);
     append(&bed, "t1", [100, 4_000_000, 100]);
     let worker = bed.start(&small(&bed, &names));
@@ -168,11 +174,10 @@ fn a_record_larger_than_the_reserve_stops_its_partition_alone() {
 }
 
 /// The loan comes back when its fetch is cut off in the middle, and when nobody waits for it any more.
-#[test]
-fn a_fetch_that_fails_gives_the_reserve_back() {
+fn a_fetch_that_fails_gives_the_reserve_back(client: Library) {
     let topics = topics(8);
     let names = names(&topics);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     // Those that have such a record fail in all their fetches for a while.
     let cut = bed.server.order(Order::new(Api::Fetch, Fault::Truncate(100_000)).topic("t0").after(2).times(3));
     bed.server.order(Order::new(Api::Fetch, Fault::Hang).topic("t1").after(2));
