@@ -32,7 +32,8 @@ for_clients!(
 
 /// The times after which a request is given up, short enough for a test.
 pub fn hasty(bed: &Bed, topics: &[&str]) -> crate::support::worker::Config {
-    bed.config(topics).set("kafka", "request_timeout_ms", SHORT.as_millis())
+    let c = bed.config(topics).set("kafka", "request_timeout_ms", SHORT.as_millis());
+    if std::env::var("DBG").is_ok() { c.set("log", "level", "'debug'").set("kafka.librdkafka", "debug", "'broker,protocol,topic,metadata'") } else { c }
 }
 
 /// Lets each fault strike two requests of a running worker, while records come in.

@@ -295,7 +295,9 @@ impl Log {
                 if records.is_empty() && emptied == Emptied::Dropped {
                     return None;
                 }
-                Some(Arc::new(Batch::new(batch.base, batch.last, batch.kind, records)))
+                // Of an emptied one Kafka writes the header anew, without a codec (`DefaultRecordBatch.writeEmptyHeader`).
+                let codec = if records.is_empty() { Codec::None } else { batch.kind.codec };
+                Some(Arc::new(Batch::new(batch.base, batch.last, Kind { codec, ..batch.kind }, records)))
             })
             .collect();
     }
