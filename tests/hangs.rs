@@ -91,3 +91,24 @@ fn reading_back_hangs_for_long() {
     assert_eq!(worker.count(&["WARN"]), 0);
     bed.stop(worker);
 }
+
+/// However long a broker was away, the waits between two tries to connect do not grow beyond a second. With
+/// librdkafka's own longest wait, 10 s, it took up to eight seconds here.
+#[cfg(feature = "librdkafka")]
+#[test]
+fn librdkafka_finds_a_broker_again_soon_after_a_long_time() {
+    let bed = Bed::new(&["t"]).by(Library::Librdkafka);
+    bed.fill("t", 10);
+    let worker = bed.started(&bed.config(&["t"]));
+    bed.await_all("t", 0);
+    bed.server.stop(0).unwrap();
+    // The time itself is what is tried here: doubled waits would have come to five seconds by then.
+    std::thread::sleep(Duration::from_secs(7));
+    bed.fill("t", 50);
+    bed.server.start_again(0).unwrap();
+    let back = Instant::now();
+    bed.await_all("t", 0);
+    println!("read again {:?} after the broker was back", back.elapsed());
+    assert!(back.elapsed() < Duration::from_millis(2_500), "it took {:?}", back.elapsed());
+    bed.stop(worker);
+}
