@@ -93,7 +93,7 @@ fn reading_back_hangs_for_long() {
 }
 
 /// However long a broker was away, the waits between two tries to connect do not grow beyond a second. With
-/// librdkafka's own longest wait, 10 s, it took up to eight seconds here.
+/// librdkafka's own longest wait, 10 s, it took 0.9 to 3.7 s here instead of 0.1 to 0.9 s.
 #[cfg(feature = "librdkafka")]
 #[test]
 fn librdkafka_finds_a_broker_again_soon_after_a_long_time() {
@@ -109,6 +109,6 @@ fn librdkafka_finds_a_broker_again_soon_after_a_long_time() {
     let back = Instant::now();
     bed.await_all("t", 0);
     println!("read again {:?} after the broker was back", back.elapsed());
-    assert!(back.elapsed() < Duration::from_millis(2_500), "it took {:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(2), "it took {:?}", back.elapsed());
     bed.stop(worker);
 }
