@@ -52,12 +52,17 @@ fn main() {
         return idle(&kafka);
     }
     let scale: u64 = std::env::var("WORKER_BENCH_SCALE").ok().and_then(|v| v.parse().ok()).unwrap_or(100);
+    // For instance `1000-lz4`, or `zstd`; without any, all of them.
+    let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("records/s, median of {ROUNDS} rounds (lowest to highest); ratio of the medians\n");
     println!("| records | codec | worker | bare loop | worker / bare | CPU s/M records, worker : bare |");
     println!("|---|---|---|---|---|---|");
     for (size, records) in [(100, 4_000_000), (1000, 1_000_000)] {
         for codec in ["none", "lz4", "zstd", "gzip"] {
             let case = Case { topic: format!("bench-{size}-{codec}"), records: records * scale / 100 };
+            if !only.is_empty() && !only.iter().any(|only| case.topic.ends_with(only)) {
+                continue;
+            }
             let configs = format!("compression.type={codec};batch.size=65536;linger.ms=20");
             kafka.tool().create(&case.topic, "1", "");
             kafka.tool().produce(&Produce { size, configs: &configs, ..Produce::new(&case.topic, case.records) });

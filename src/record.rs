@@ -111,7 +111,7 @@ impl fmt::Display for TopicId {
 }
 
 /// One record, borrowed from the answer it came in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// Its offset in its partition.
     pub offset: Offset,
@@ -125,51 +125,39 @@ pub struct Record<'a> {
     pub headers: Headers<'a>,
 }
 
+/// Name and value of a header; a null value is none.
+pub type Header<'a> = (&'a str, Option<&'a [u8]>);
+
 /// The headers of a record, in the order in which they were written. A name may be there more than once.
 ///
-/// In memory they are one stretch of bytes, so that a record without headers costs nothing and one with
-/// headers no allocation: for each header the length of its name and of its value (`u32::MAX`: null), each as
-/// four bytes, then both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Headers<'a>(&'a [u8]);
+/// They are read when they are asked for: most records have none, and most sinks want none.
+#[derive(Clone, Copy, Default)]
+pub struct Headers<'a> {
+    arena: Option<&'a dyn Arena>,
+    record: usize,
+    next: usize,
+}
 
 impl<'a> Headers<'a> {
-    /// The headers that [`Headers::append`] has written to `bytes`; nothing else may be in it.
-    pub const fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Writes one header behind what is in `bytes`.
-    pub fn append(bytes: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
-        // Both came in one frame of Kafka's protocol, whose length has 31 bits.
-        let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX - 1).to_ne_bytes();
-        bytes.extend_from_slice(&length(name.as_bytes()));
-        bytes.extend_from_slice(&value.map_or(u32::MAX.to_ne_bytes(), length));
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(value.unwrap_or_default());
+    /// Those that `arena` has for its record `record`.
+    pub fn of(arena: &'a dyn Arena, record: usize) -> Self {
+        Self { arena: Some(arena), record, next: 0 }
     }
 }
 
-/// Name and value; a null value is none.
 impl<'a> Iterator for Headers<'a> {
-    type Item = (&'a str, Option<&'a [u8]>);
+    type Item = Header<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, rest) = self.0.split_first_chunk()?;
-        let (value, rest) = rest.split_first_chunk()?;
-        let (name, value) = (u32::from_ne_bytes(*name), u32::from_ne_bytes(*value));
-        let (name, rest) = rest.split_at_checked(name as usize)?;
-        let (value, rest) = match value {
-            u32::MAX => (None, rest),
-            length => rest.split_at_checked(length as usize).map(|(value, rest)| (Some(value), rest))?,
-        };
-        self.0 = rest;
-        Some((std::str::from_utf8(name).unwrap_or_default(), value))
+        let header = self.arena?.header(self.record, self.next)?;
+        self.next += 1;
+        Some(header)
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
     }
 }
 
@@ -178,6 +166,12 @@ impl<'a> Iterator for Headers<'a> {
 pub trait Arena: Send + Sync {
     /// The record at `index`; called only with an index below the count given to [`Records::new`].
     fn record(&self, index: usize) -> Record<'_>;
+
+    /// Header number `number` of the record at `index`, counted from 0; `None` behind the last one.
+    fn header(&self, index: usize, number: usize) -> Option<Header<'_>> {
+        let _ = (index, number);
+        None
+    }
 }
 
 /// A run of records of one partition, in ascending order of their offsets.
@@ -258,6 +252,28 @@ pub struct Span {
     pub log_end: Option<Offset>,
 }
 
+/// A record's headers, for the tests of what reads them.
+#[cfg(test)]
+pub(crate) struct Written(Vec<(String, Option<Vec<u8>>)>);
+
+#[cfg(test)]
+impl Written {
+    pub(crate) fn new(headers: &[Header<'_>]) -> Self {
+        Self(headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec))).collect())
+    }
+}
+
+#[cfg(test)]
+impl Arena for Written {
+    fn record(&self, index: usize) -> Record<'_> {
+        Record { headers: Headers::of(self, index), ..Record::default() }
+    }
+
+    fn header(&self, _: usize, number: usize) -> Option<Header<'_>> {
+        self.0.get(number).map(|(name, value)| (name.as_str(), value.as_deref()))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -296,12 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_read_as_they_were_written() {
-        let written = [("a", Some(&b"1"[..])), ("", None), ("a", Some(b"")), ("ü", Some(b"\xff\0"))];
-        let mut bytes = Vec::new();
-        written.iter().for_each(|(name, value)| Headers::append(&mut bytes, name, *value));
-        assert_eq!(Headers::new(&bytes).collect::<Vec<_>>(), written);
-        assert!(Headers::default().is_empty() && Headers::default().next().is_none());
+    fn headers_are_read_to_the_last_one_and_again() {
+        let written = Written::new(&[("a", Some(b"1")), ("", None), ("a", Some(b"")), ("ü", Some(b"\xff\0"))]);
+        let headers = Headers::of(&written, 0);
+        let expected = [("a", Some(&b"1"[..])), ("", None), ("a", Some(b"")), ("ü", Some(b"\xff\0"))];
+        assert_eq!(headers.collect::<Vec<_>>(), expected);
+        assert_eq!(headers.count(), 4);
+        assert!(Headers::default().next().is_none() && Headers::of(&Numbers, 0).next().is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!   records only as far as there is room;
 //! - nothing waits: librdkafka signals when a queue that was empty has something, and `poll` empties queues or says that
 //!   it wants to come again;
-//! - the queues are dropped before the consumer, and the consumer ends on a thread of its own.
+//! - messages hold their queue, queues hold the consumer, and the consumer ends on a thread of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -192,10 +192,12 @@ impl LibrdkafkaReader {
         }
     }
 
-    /// Lets go what holds the consumer.
+    /// Forgets what was assigned.
     fn part_with(&mut self) {
         for part in &mut self.parts {
-            part.queue = None;
+            if let (Some(queue), Some(session)) = (part.queue.take(), &mut self.session) {
+                session.retire(&part.name, queue);
+            }
             part.is_assigned = false;
             if part.step == Step::Run {
                 part.step = Step::Start;
@@ -208,16 +210,21 @@ impl LibrdkafkaReader {
 
     /// Assigns what is to be fetched from another place than it is.
     fn assign(&mut self, now: Instant) {
-        let Some(session) = self.session.as_ref().filter(|_| !self.frozen) else { return };
+        let Some(session) = self.session.as_mut().filter(|_| !self.frozen) else { return };
         let left = self.parts.iter_mut().filter(|part| {
             let elsewhere = part.step != Step::Run;
             // What is asked about, or waits, is let go as well: librdkafka would go on fetching what nobody takes,
             // and one batch that is too large costs the other partitions of a broker their connection.
             elsewhere && part.is_assigned && !is_looked_at(&part.step)
         });
-        let mut left: Vec<&mut Partition> = left.collect();
+        let left: Vec<&mut Partition> = left.collect();
         let mut result = session.unassign(left.iter().map(|part| &part.name));
-        left.iter_mut().for_each(|part| (part.is_assigned, part.queue) = (false, None));
+        for part in left {
+            part.is_assigned = false;
+            if let Some(queue) = part.queue.take() {
+                session.retire(&part.name, queue);
+            }
+        }
         let mut at = Vec::new();
         for part in self.parts.iter_mut().filter(|part| part.step == Step::Start && !part.is_assigned) {
             let Some(position) = part.position else { continue };
@@ -352,12 +359,14 @@ impl Reader for LibrdkafkaReader {
 
     fn remove(&mut self, partition: &TopicPartition) {
         let Some(index) = self.parts.iter().position(|part| part.name == *partition) else { return };
-        let is_assigned = self.parts.remove(index).is_assigned;
+        let part = self.parts.remove(index);
         self.drop_spans(partition);
-        if is_assigned
-            && let Some(session) = &self.session
-            && let Err(why) = session.unassign([partition].into_iter())
-        {
+        let Some(session) = &mut self.session else { return };
+        let unassigned = if part.is_assigned { session.unassign([partition].into_iter()) } else { Ok(()) };
+        if let Some(queue) = part.queue {
+            session.retire(partition, queue);
+        }
+        if let Err(why) = unassigned {
             log::debug!("not unassigned {partition} error=\"{why}\"");
             self.remake();
         }

@@ -4,7 +4,8 @@
 //! calls need. Only the link's thread touches the session. A call that panics, breaks the connection or does not come back in
 //! its time costs the session: the next call gets a new thread with a new one. The abandoned thread
 //! can deliver nothing, because nobody holds the receiver of its reply, and ends by itself when its
-//! socket gives up.
+//! socket gives up. A thread without calls ends and leaves the session to the next one: topics without records are
+//! many, and a thread is the larger part of what a link costs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -18,6 +19,9 @@ use crate::client::{Call, Fault};
 /// Threads whose call did not return that are put up with before no new one is made.
 const MAX_ABANDONED: usize = 4;
 
+/// A thread that has had no call for so long is not kept.
+const KEPT: Duration = Duration::from_secs(10);
+
 type Job<S, R> = Box<dyn FnOnce(&mut S) -> R + Send>;
 
 struct Running<S, R> {
@@ -25,6 +29,8 @@ struct Running<S, R> {
     replies: Receiver<Result<R, String>>,
     /// The thread holds the other end for as long as it runs.
     alive: Weak<()>,
+    /// Where it leaves the session when it has no more calls.
+    left: Receiver<S>,
 }
 
 struct Busy {
@@ -40,13 +46,18 @@ pub(crate) struct Link<S, R> {
     ready: Sender<()>,
     running: Option<Running<S, R>>,
     busy: Option<Busy>,
+    /// When the last reply came.
+    used: Option<Instant>,
+    /// The session of a thread that has ended.
+    left: Option<Receiver<S>>,
     abandoned: Vec<Weak<()>>,
 }
 
-impl<S: 'static, R: Send + 'static> Link<S, R> {
+impl<S: Send + 'static, R: Send + 'static> Link<S, R> {
     /// A link that starts its thread with its first call. `make` runs on that thread.
     pub(crate) fn new(name: String, ready: Sender<()>, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        Self { name, make: Arc::new(make), ready, running: None, busy: None, abandoned: Vec::new() }
+        let make = Arc::new(make);
+        Self { name, make, ready, running: None, busy: None, used: None, left: None, abandoned: Vec::new() }
     }
 
     /// Whether a call is under way.
@@ -87,12 +98,15 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
 
     /// The reply of the call under way, if it has come or its time is over.
     pub(crate) fn reply(&mut self, now: Instant) -> Option<Result<R, Fault>> {
-        let busy = self.busy.as_ref()?;
+        let Some(busy) = &self.busy else {
+            self.rest(now);
+            return None;
+        };
         let call = busy.call;
         let replies = &self.running.as_ref()?.replies;
         let fault = match replies.try_recv() {
             Ok(Ok(reply)) => {
-                self.busy = None;
+                (self.busy, self.used) = (None, Some(now));
                 return Some(Ok(reply));
             }
             Ok(Err(panic)) => Fault::Broken { call, why: format!("the client library panicked: {panic}") },
@@ -107,9 +121,18 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
         Some(Err(fault))
     }
 
+    /// Ends the thread if it has had no call for long.
+    fn rest(&mut self, now: Instant) {
+        if self.used.is_some_and(|used| now.saturating_duration_since(used) >= KEPT)
+            && let Some(running) = self.running.take()
+        {
+            self.left = Some(running.left);
+        }
+    }
+
     /// Gives the session up: what is under way is abandoned, the next call gets a new one.
     pub(crate) fn replace(&mut self) {
-        self.busy = None;
+        (self.busy, self.left) = (None, None);
         if let Some(running) = self.running.take() {
             self.abandoned.push(running.alive);
         }
@@ -124,12 +147,15 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
         let (calls, inbox) = bounded::<Job<S, R>>(1);
         let (outbox, replies) = bounded(1);
         let (make, ready, token) = (Arc::clone(&self.make), self.ready.clone(), Arc::new(()));
+        let (leave, left) = bounded(1);
+        let earlier = self.left.take();
         let alive = Arc::downgrade(&token);
         thread::Builder::new()
             .name(self.name.clone())
             .spawn(move || {
                 let _token = token;
-                let mut session = make();
+                // The earlier thread has no call, and is about to leave it.
+                let mut session = earlier.and_then(|left| left.recv().ok()).unwrap_or_else(|| make());
                 for call in inbox {
                     let reply = catch_unwind(AssertUnwindSafe(|| call(&mut session)));
                     let panicked = reply.is_err();
@@ -140,9 +166,11 @@ impl<S: 'static, R: Send + 'static> Link<S, R> {
                         return;
                     }
                 }
+                // Nobody wants it if the link is gone.
+                let _ = leave.try_send(session);
             })
             .map_err(|why| Fault::Broken { call, why: format!("no thread can be started: {why}") })?;
-        Ok(Running { calls, replies, alive })
+        Ok(Running { calls, replies, alive, left })
     }
 }
 
@@ -183,6 +211,33 @@ mod tests {
         link.start("count", LONG, Instant::now(), |n| *n).unwrap();
         ready.recv().unwrap();
         assert_eq!(link.reply(Instant::now()), Some(Ok(0)), "the session is a new one");
+    }
+
+    #[test]
+    fn a_thread_without_calls_leaves_its_session_to_the_next_one() {
+        let (mut link, ready) = link();
+        let count = |link: &mut Link<u32, u32>| {
+            let now = Instant::now();
+            let call = |n: &mut u32| {
+                *n += 1;
+                *n
+            };
+            link.start("count", LONG, now, call).unwrap();
+            ready.recv().unwrap();
+            link.reply(now)
+        };
+        assert_eq!(count(&mut link), Some(Ok(1)));
+        let thread = link.running.as_ref().unwrap().alive.clone();
+        link.reply(Instant::now());
+        assert!(link.running.is_some(), "it is kept for a while");
+        link.reply(Instant::now() + KEPT);
+        assert!(link.running.is_none());
+        assert_eq!(count(&mut link), Some(Ok(2)), "the session goes on");
+        let deadline = Instant::now() + LONG;
+        while thread.strong_count() > 0 {
+            assert!(Instant::now() < deadline, "the thread must end");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -38,27 +38,24 @@ pub fn append_rest(out: &mut Vec<u8>, head: &[u8], record: &Record<'_>) {
     }
     append_bytes(out, "key", record.key);
     append_bytes(out, "value", record.value);
-    if !record.headers.is_empty() {
-        append_headers(out, record.headers);
-    }
+    append_headers(out, record.headers);
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends `,"headers":[…]`. Out of line, as most records have none.
-#[cold]
+/// Appends `,"headers":[…]` if there are some.
 fn append_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
-    out.extend_from_slice(b",\"headers\":");
-    let mut before = b'[';
+    let start = out.len();
     for (name, value) in headers {
-        out.push(before);
-        before = b',';
+        out.extend_from_slice(if out.len() == start { b",\"headers\":[" } else { b"," });
         out.extend_from_slice(b"{\"name\":\"");
         append_escaped(out, name.as_bytes());
         out.push(b'"');
         append_bytes(out, "value", value);
         out.push(b'}');
     }
-    out.push(b']');
+    if out.len() > start {
+        out.push(b']');
+    }
 }
 
 /// Appends `,"name":…`, as text where that is possible.
@@ -171,7 +168,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::Offset;
+    use crate::record::{Offset, Written};
 
     fn line(partition: &TopicPartition, record: &Record<'_>) -> Vec<u8> {
         let (mut head, mut out) = (Vec::new(), Vec::new());
@@ -237,18 +234,10 @@ mod tests {
         );
     }
 
-    /// The headers as [`Headers`] has them in memory.
-    fn encoded(headers: &[(String, Option<Vec<u8>>)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        headers.iter().for_each(|(name, value)| Headers::append(&mut bytes, name, value.as_deref()));
-        bytes
-    }
-
     #[test]
     fn headers_keep_their_order_their_doubles_and_what_they_are() {
-        let written = [("a\"", Some(&b"1"[..])), ("b", None), ("a\"", Some(b"\xff\xfe")), ("", Some(b""))];
-        let bytes = encoded(&written.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))));
-        let record = Record { offset: Offset::ZERO, headers: Headers::new(&bytes), ..Record::default() };
+        let written = Written::new(&[("a\"", Some(b"1")), ("b", None), ("a\"", Some(b"\xff\xfe")), ("", Some(b""))]);
+        let record = Record { offset: Offset::ZERO, headers: Headers::of(&written, 0), ..Record::default() };
         assert_eq!(
             String::from_utf8(line(&TopicPartition::new("t", 0), &record)).unwrap(),
             "{\"topic\":\"t\",\"partition\":0,\"offset\":0,\"key\":null,\"value\":null,\"headers\":[\
@@ -309,13 +298,14 @@ mod tests {
             value in content(),
             headers in prop::collection::vec((any::<String>(), content()), 0..4),
         ) {
-            let bytes = encoded(&headers);
+            let borrowed: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+            let written = Written::new(&borrowed);
             let record = Record {
                 offset: Offset::new(offset).unwrap(),
                 timestamp_ms: timestamp,
                 key: key.as_deref(),
                 value: value.as_deref(),
-                headers: Headers::new(&bytes),
+                headers: Headers::of(&written, 0),
             };
             let line = line(&TopicPartition::new(topic.as_str(), partition), &record);
             prop_assert_eq!(line.iter().position(|&byte| byte == b'\n'), Some(line.len() - 1));

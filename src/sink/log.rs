@@ -103,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Offset;
+    use crate::record::{Offset, Written};
 
     fn line(key: Option<&[u8]>, value: Option<&[u8]>, max_bytes: usize) -> String {
         let record = Record { offset: Offset::ZERO, key, value, ..Record::default() };
@@ -121,11 +121,8 @@ mod tests {
 
     #[test]
     fn headers_and_the_time_are_shown_where_there_are_some() {
-        let mut bytes = Vec::new();
-        for (name, value) in [("trace", Some(&b"7"[..])), ("by", None), ("x\"\n", Some(b"\xff=1"))] {
-            Headers::append(&mut bytes, name, value);
-        }
-        let record = Record { timestamp_ms: Some(17), headers: Headers::new(&bytes), ..Record::default() };
+        let written = Written::new(&[("trace", Some(b"7")), ("by", None), ("x\"\n", Some(b"\xff=1"))]);
+        let record = Record { timestamp_ms: Some(17), headers: Headers::of(&written, 0), ..Record::default() };
         let line = |max_bytes| Line { partition: &TopicPartition::new("t", 0), record, max_bytes }.to_string();
         let rest = "record topic=t partition=0 offset=0 timestamp=17 key=null value=null";
         assert_eq!(line(100), format!("{rest} headers=\"trace=7, by=null, x\\\"\\n=�=1\""));

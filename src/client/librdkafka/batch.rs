@@ -1,134 +1,166 @@
-//! Records that were taken from librdkafka, copied: its own messages hold whole fetches, and are freed one by one.
+//! Records that were taken from librdkafka's queue, as they are: its messages are held until the last record is done.
+//!
+//! Nothing is copied, and headers are read when somebody asks for them: both were a third of what a record cost.
+//! A message keeps the answer of a broker, or the unpacked batch, that it came in; so a batch counts with all that its
+//! messages were when the first of them is done, and only the first and the last answer that it reaches into may
+//! hold more than that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message, OwnedMessage};
+use self_cell::self_cell;
 
+use super::properties::MESSAGE;
+use super::session::Tether;
+use crate::client::librdkafka::Queue;
 use crate::memory::{Answer, Loan};
-use crate::record::{Arena, Headers, Offset, Record};
+use crate::record::{Arena, Header, Headers, Offset, Record};
 
-/// The length that stands for null.
-const NULL: u32 = u32::MAX;
 /// The name of a header whose own name is no text (UTF-8): the crate can't give it.
 const UNREADABLE: &str = "\u{FFFD}";
 
-/// Where a record lies in the bytes: key, value and headers, one behind the other.
-struct Entry {
-    offset: Offset,
-    /// Milliseconds; `i64::MIN` if the message has none.
-    timestamp: i64,
-    start: u32,
-    key: u32,
-    value: u32,
-    headers: u32,
+type Messages<'a> = Vec<BorrowedMessage<'a>>;
+
+self_cell!(
+    struct Held {
+        owner: Arc<Queue>,
+        #[covariant]
+        dependent: Messages,
+    }
+);
+
+enum Content {
+    Held(Held),
+    /// One record that there was no room for when it was taken: a copy holds no more than itself while it waits.
+    Copied(Box<OwnedMessage>),
 }
 
 /// One partition's records, in ascending order.
-#[derive(Default)]
 pub(super) struct Batch {
-    bytes: Vec<u8>,
-    index: Vec<Entry>,
-    /// A header's name could not be read.
-    pub(super) damaged_headers: bool,
+    content: Content,
+    payload: usize,
+    /// librdkafka reads a message's headers when it is first asked for them, and several threads may ask.
+    headers: Mutex<()>,
+    /// A header's name could not be read, and the log has it.
+    is_damage_told: AtomicBool,
     /// What it counts in, once it is complete.
-    held: Vec<Arc<Answer>>,
+    counts: Vec<Arc<Answer>>,
     loan: Option<Loan>,
+    /// Goes behind the messages: the consumer ends when there is none of them left.
+    _tether: Option<Tether>,
 }
 
 impl Batch {
-    /// What each record takes beside its bytes.
-    pub(super) const ENTRY: usize = size_of::<Entry>();
+    /// Of what `take` takes from the queue; it gives back the bytes of keys and values.
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        tether: Tether,
+        take: impl for<'a> FnOnce(&'a Queue, &mut Messages<'a>) -> usize,
+    ) -> Self {
+        let mut payload = 0;
+        let held = Held::new(queue, |queue| {
+            let mut messages = Messages::new();
+            payload = take(queue, &mut messages);
+            messages
+        });
+        Self::with(Content::Held(held), payload, Some(tether))
+    }
 
-    /// With room for so many bytes and records, which others like it have had.
-    pub(super) fn with_capacity(bytes: usize, records: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), index: Vec::with_capacity(records), ..Self::default() }
+    /// Of a copy of one message.
+    pub(super) fn copied(message: &BorrowedMessage<'_>) -> Self {
+        Self::with(Content::Copied(Box::new(message.detach())), payload(message), None)
+    }
+
+    fn with(content: Content, payload: usize, tether: Option<Tether>) -> Self {
+        let (headers, is_damage_told) = (Mutex::new(()), AtomicBool::new(false));
+        Self { content, payload, headers, is_damage_told, counts: Vec::new(), loan: None, _tether: tether }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Bytes of keys, values and headers.
-    pub(super) fn payload(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Bytes of memory that it uses.
-    pub(super) fn used(&self) -> usize {
-        self.bytes.len() + self.index.len() * Self::ENTRY
+        match &self.content {
+            Content::Held(held) => held.borrow_dependent().len(),
+            Content::Copied(_) => 1,
+        }
     }
 
     /// Bytes of memory that it holds.
     pub(super) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.index.capacity() * Self::ENTRY
+        self.payload + self.len() * MESSAGE
     }
 
     /// The last record's offset.
     pub(super) fn last(&self) -> Option<Offset> {
-        self.index.last().map(|entry| entry.offset)
-    }
-
-    /// How much it grows by a message, but for its headers.
-    pub(super) fn size(message: &BorrowedMessage<'_>) -> usize {
-        message.key_len() + message.payload_len() + Self::ENTRY
-    }
-
-    /// Takes a message in, whose offset is above the last one's.
-    pub(super) fn push(&mut self, offset: Offset, message: &BorrowedMessage<'_>) {
-        let start = self.bytes.len();
-        let (key, value) = (message.key(), message.payload());
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        let headers = self.bytes.len();
-        if let Some(list) = message.headers() {
-            for index in 0..list.count() {
-                // The crate panics at a name that is not UTF-8, and the record has to be delivered all the same.
-                match catch_unwind(AssertUnwindSafe(|| list.try_get(index))) {
-                    Ok(Some(header)) => Headers::append(&mut self.bytes, header.key, header.value),
-                    Ok(None) => {}
-                    Err(_) => {
-                        Headers::append(&mut self.bytes, UNREADABLE, None);
-                        self.damaged_headers = true;
-                    }
-                }
-            }
-        }
-        // A batch is closed long before it has 4 GiB, and one record has less than 2.
-        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(NULL - 1);
-        self.index.push(Entry {
-            offset,
-            timestamp: message.timestamp().to_millis().unwrap_or(i64::MIN),
-            start: length(start),
-            key: key.map_or(NULL, |key| length(key.len())),
-            value: value.map_or(NULL, |value| length(value.len())),
-            headers: length(self.bytes.len() - headers),
-        });
+        let last = self.len().checked_sub(1)?;
+        Some(self.record(last).offset)
     }
 
     /// From now on it counts, until the last of its records is done; what the loan pays for counts in no share.
-    pub(super) fn count(&mut self, held: Vec<Arc<Answer>>, loan: Option<Loan>) -> usize {
+    pub(super) fn count(&mut self, counts: Vec<Arc<Answer>>, loan: Option<Loan>) -> usize {
         let memory = self.memory();
         let bytes = memory - loan.as_ref().map_or(0, Loan::bytes).min(memory);
-        held.iter().for_each(|answer| answer.add(bytes));
-        (self.held, self.loan) = (held, loan);
+        counts.iter().for_each(|answer| answer.add(bytes));
+        (self.counts, self.loan) = (counts, loan);
         bytes
     }
+
+    fn header_of<'a, M: Message>(&self, message: &'a M, number: usize) -> Option<Header<'a>>
+    where
+        M::Headers: 'a,
+    {
+        let headers = {
+            // Nothing that is done under the lock panics; what it guards is librdkafka's.
+            let _reading = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+            message.headers()?
+        };
+        // The crate panics at a name that is not UTF-8, and the record has to be delivered all the same.
+        if let Ok(header) = catch_unwind(AssertUnwindSafe(|| headers.try_get(number))) {
+            return header.map(|header| (header.key, header.value));
+        }
+        if !self.is_damage_told.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "a header's name is no UTF-8 topic={} partition={} offset={} meaning=\"the record is delivered, with the header's name and value replaced\"",
+                message.topic(),
+                message.partition(),
+                message.offset()
+            );
+        }
+        Some((UNREADABLE, None))
+    }
+
+    fn record_of<'a>(&'a self, message: &'a impl Message, index: usize) -> Record<'a> {
+        Record {
+            // It was looked at when the message was taken.
+            offset: Offset::new(message.offset()).unwrap_or_default(),
+            timestamp_ms: message.timestamp().to_millis(),
+            key: message.key(),
+            value: message.payload(),
+            headers: Headers::of(self, index),
+        }
+    }
+}
+
+/// Bytes of its key and value.
+pub(super) fn payload(message: &BorrowedMessage<'_>) -> usize {
+    message.key_len() + message.payload_len()
 }
 
 impl Arena for Batch {
     fn record(&self, index: usize) -> Record<'_> {
-        let Some(entry) = self.index.get(index) else { return Record::default() };
-        let mut rest = self.bytes.get(entry.start as usize..).unwrap_or_default();
-        let mut take = |length: u32| {
-            let (part, behind) = rest.split_at_checked(length as usize).unwrap_or((rest, &[]));
-            rest = behind;
-            part
-        };
-        let mut nullable = |length: u32| (length != NULL).then(|| take(length));
-        let (key, value) = (nullable(entry.key), nullable(entry.value));
-        let headers = Headers::new(take(entry.headers));
-        let timestamp_ms = (entry.timestamp != i64::MIN).then_some(entry.timestamp);
-        Record { offset: entry.offset, timestamp_ms, key, value, headers }
+        match &self.content {
+            Content::Held(held) => match held.borrow_dependent().get(index) {
+                Some(message) => self.record_of(message, index),
+                None => Record::default(),
+            },
+            Content::Copied(message) => self.record_of(&**message, index),
+        }
+    }
+
+    fn header(&self, index: usize, number: usize) -> Option<Header<'_>> {
+        match &self.content {
+            Content::Held(held) => self.header_of(held.borrow_dependent().get(index)?, number),
+            Content::Copied(message) => self.header_of(&**message, number),
+        }
     }
 }

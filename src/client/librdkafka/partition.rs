@@ -7,6 +7,7 @@
 //!   one. After an error the partition is assigned anew at its position.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Queue;
@@ -54,14 +55,12 @@ pub(super) struct Partition {
     pub(super) step: Step,
     /// librdkafka has it.
     pub(super) is_assigned: bool,
-    pub(super) queue: Option<Queue>,
+    pub(super) queue: Option<Arc<Queue>>,
     pub(super) pending: Option<Pending>,
     /// `host:port`, as the metadata had it last.
     pub(super) leader: Option<String>,
     /// The metadata has no leader for it.
     pub(super) is_leaderless: bool,
-    /// What its last batch had: bytes and records.
-    pub(super) usual: (usize, usize),
     was_read: bool,
     log_end: Option<Offset>,
     /// Where a batch could not be read, and how often.
@@ -85,7 +84,6 @@ impl Partition {
             pending: None,
             leader: None,
             is_leaderless: false,
-            usual: (0, 0),
             was_read: false,
             log_end: None,
             damaged: None,

@@ -1,7 +1,7 @@
 //! From the worker's settings to the properties of librdkafka. Pure.
 //!
 //! What a consumer's memory may be (`FetchSettings::memory`, its share) is divided: a quarter for what librdkafka has
-//! fetched ahead, a quarter for the fetch under way, half for the arenas that the worker has taken. librdkafka's
+//! fetched ahead, a quarter for the fetch under way, half for the messages that the worker has taken. librdkafka's
 //! own accounting is per partition as soon as partitions have queues of their own, and counts keys and values only:
 //! so both its limits, of bytes and of messages, are divided by the number of partitions.
 
@@ -15,7 +15,7 @@ use super::membership::Joining;
 use crate::client::{Connection, FetchSettings, Isolation};
 
 /// What librdkafka keeps in memory for each message beside its key and value, in bytes, rounded up: its `rd_kafka_op_t`.
-const MESSAGE: usize = 512;
+pub(super) const MESSAGE: usize = 512;
 /// librdkafka's own default for one partition's part of a fetch. Larger ones bring nothing.
 const PARTITION_FETCH: usize = 1 << 20;
 /// A fetch of less is not worth a request.
@@ -43,8 +43,8 @@ pub(super) fn largest_batch(settings: &FetchSettings) -> (usize, &'static str) {
     smallest.unwrap_or((settings.max_bytes, "fetch_max_bytes"))
 }
 
-/// How much of the share the arenas may have that the worker has taken.
-pub(super) fn arenas(settings: &FetchSettings) -> usize {
+/// How much of the share the messages may have that the worker has taken.
+pub(super) fn taken(settings: &FetchSettings) -> usize {
     settings.memory / 2
 }
 

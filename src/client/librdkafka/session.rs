@@ -1,7 +1,7 @@
 //! The consumer of librdkafka with its threads: made, asked what it has to tell, and let go in the right order.
 //!
-//! The queues of partitions hold the consumer, and it ends with the last of them: whoever lets it go has dropped
-//! the queues before.
+//! Messages that were taken hold their queue, and queues hold the consumer: it ends, on a thread of its own, when the
+//! last message is done. Until then what is closed reads nothing, and is no member of its group any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,9 @@ const LOOKS: usize = 1_000;
 /// waits for its threads, and they for that.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
+/// How often a consumer that only waits for its messages to be done asks what the group wants of it.
+const LET_GO_AGAIN: Duration = Duration::from_millis(100);
+
 /// Called by librdkafka's threads under a lock of a queue: brief, and it never waits.
 fn wake(ready: &Sender<()>) {
     // Full means that a wake-up is already on its way.
@@ -41,9 +44,17 @@ fn listed(offsets: &[(TopicPartition, Offset)]) -> KafkaResult<TopicPartitionLis
     Ok(list)
 }
 
+/// What the messages that were taken hold, so that it is known when all are done.
+pub(super) type Tether = Arc<Sender<()>>;
+
 /// See the module's text.
 pub(super) struct Session {
     consumer: Arc<BaseConsumer<Context>>,
+    tether: Tether,
+    /// Disconnected when nobody has the tether.
+    all_done: Receiver<()>,
+    /// Queues that were let go while messages of theirs are not done.
+    retired: Vec<(TopicPartition, Arc<Queue>)>,
     pub(super) notebook: Notebook,
     /// For how many partitions its memory was divided.
     pub(super) partitions: usize,
@@ -82,7 +93,14 @@ impl Session {
             let topics: Vec<&str> = joining.topics.iter().map(|topic| &**topic).collect();
             consumer.subscribe(&topics).map_err(|error| reason(&error))?;
         }
-        Ok(Self { consumer: Arc::new(consumer), notebook, partitions, ready, closing })
+        let (tether, all_done) = bounded(0);
+        let (consumer, tether) = (Arc::new(consumer), Arc::new(tether));
+        Ok(Self { consumer, tether, all_done, retired: Vec::new(), notebook, partitions, ready, closing })
+    }
+
+    /// For what holds messages.
+    pub(super) fn tether(&self) -> Tether {
+        Arc::clone(&self.tether)
     }
 
     /// Takes out what librdkafka has to tell. Returns the partitions whose records came here and not in their own
@@ -106,13 +124,22 @@ impl Session {
     }
 
     /// The partition's own queue. To be taken before the partition is assigned: a queue that the application has
-    /// taken is left alone by the start of fetching (`RD_KAFKA_Q_F_FWD_APP`). An earlier one of the same
-    /// partition has to be dropped before, as it would take the callback away.
-    pub(super) fn queue(&self, partition: &TopicPartition) -> Option<Queue> {
+    /// taken is left alone by the start of fetching (`RD_KAFKA_Q_F_FWD_APP`).
+    pub(super) fn queue(&mut self, partition: &TopicPartition) -> Option<Arc<Queue>> {
+        // It may be the same queue of librdkafka's, and the end of an earlier handle takes the callback away: so it
+        // ends before there is another, or stays until there is one more.
+        self.retired.retain(|(name, queue)| name != partition || Arc::strong_count(queue) > 1);
         let mut queue = self.consumer.split_partition_queue(&partition.topic, partition.partition)?;
         let signal = self.ready.clone();
         queue.set_nonempty_callback(move || wake(&signal));
-        Some(queue)
+        Some(Arc::new(queue))
+    }
+
+    /// Takes back a queue that is not read any more.
+    pub(super) fn retire(&mut self, partition: &TopicPartition, queue: Arc<Queue>) {
+        if Arc::strong_count(&queue) > 1 {
+            self.retired.push((partition.clone(), queue));
+        }
     }
 
     /// Lets partitions go. When it returns, nothing that was fetched for them before is given out any more: the
@@ -149,21 +176,35 @@ impl Session {
         move || consumer.commit(&listed(&offsets)?, CommitMode::Sync)
     }
 
-    /// Ends it on a thread of its own, as its end can't be interrupted. The receiver is disconnected when all its threads are gone.
+    /// Ends it on a thread of its own, as its end can't be interrupted. The receiver is disconnected when all its
+    /// threads are gone; or, if messages are held, when it reads nothing more.
     pub(super) fn close(self, name: &str) -> Receiver<()> {
         let (done, gone) = bounded::<()>(0);
-        // The end asks once more for what the group has given: it is let go at once.
-        self.closing.store(true, Ordering::Relaxed);
-        let consumer = self.consumer;
-        let end = move || {
-            drop(consumer);
-            drop(done);
-        };
+        let end = move || self.end(done);
         // Without a thread it ends here and now, as the closure is dropped.
         if let Err(why) = thread::Builder::new().name(format!("close:{name}")).spawn(end) {
             log::debug!("no thread for the end of librdkafka consumer={name} error=\"{why}\"");
         }
         gone
+    }
+
+    fn end(self, done: Sender<()>) {
+        // What the group gives from now on is let go at once, see `Context::rebalance`.
+        self.closing.store(true, Ordering::Relaxed);
+        drop(self.tether);
+        let all_done = || self.all_done.recv_timeout(LET_GO_AGAIN).is_err_and(|error| error.is_disconnected());
+        if self.all_done.try_recv().is_err_and(|error| error.is_empty()) {
+            self.consumer.unsubscribe();
+            if let Err(why) = self.consumer.unassign() {
+                log::debug!("librdkafka does not let go error=\"{why}\"");
+            }
+            drop(done);
+            while !all_done() {
+                drop(self.consumer.poll(Duration::ZERO));
+            }
+        }
+        // The last one of them ends the consumer, and waits for that.
+        drop((self.retired, self.consumer));
     }
 
     /// Ends it, and waits for that, though not for ever.

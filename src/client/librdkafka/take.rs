@@ -4,9 +4,10 @@
 //! partition waits for another longer than one batch takes.
 
 use super::*;
-use crate::client::librdkafka::batch::Batch;
+use crate::client::librdkafka::batch::{Batch, payload};
 use crate::client::librdkafka::context::End;
 use crate::client::librdkafka::partition::Pending;
+use crate::client::librdkafka::properties::MESSAGE;
 
 /// Bytes of a batch. Larger ones bring nothing, and stay as a whole until their last record is done.
 const BATCH_BYTES: usize = 1 << 20;
@@ -31,7 +32,7 @@ impl LibrdkafkaReader {
         let queued = queued_bytes(&self.told.events);
         let waiting: usize =
             self.parts.iter().filter_map(|part| part.pending.as_ref()).map(|pending| pending.batch.memory()).sum();
-        let own = properties::arenas(&self.settings).saturating_sub(self.taken.bytes());
+        let own = properties::taken(&self.settings).saturating_sub(self.taken.bytes());
         let free = room.bytes.saturating_sub(queued + waiting);
         self.take_pending(room.bytes.saturating_sub(queued), now);
         let mut free = free.min(own);
@@ -59,45 +60,43 @@ impl LibrdkafkaReader {
             return 0;
         };
         let (Some(queue), Some(session)) = (&part.queue, &self.session) else { return 0 };
-        let (bytes, records) = part.usual;
-        // What a batch holds may be twice what it uses, as it grows by doubling.
-        let limit = BATCH_BYTES.min(free / 2).max(1);
-        let mut batch = Batch::with_capacity(bytes.min(limit), records.min(limit / Batch::ENTRY + 1));
+        let limit = BATCH_BYTES.min(free);
         let mut pending = None;
+        let mut found = Found::Full;
         let mut expected = position;
-        let found = loop {
-            if batch.len() >= BATCH_RECORDS || batch.used() >= limit {
-                break Found::Full;
-            }
-            match queue.poll(Duration::ZERO) {
-                None => break Found::Empty,
-                Some(Ok(message)) => {
-                    let Some(offset) = Offset::new(message.offset()).filter(|offset| *offset >= expected) else {
-                        continue;
-                    };
-                    expected = offset.next();
-                    if Batch::size(&message) > free.saturating_sub(batch.used()) {
-                        // It has left librdkafka's queue, so it waits here until there is room for it.
-                        let mut large = Batch::default();
-                        large.push(offset, &message);
-                        pending = Some(Pending { batch: large });
-                        break Found::Full;
+        let batch = Batch::new(Arc::clone(queue), session.tether(), |queue, messages| {
+            let mut bytes = 0;
+            found = loop {
+                if messages.len() >= BATCH_RECORDS || bytes + messages.len() * MESSAGE >= limit {
+                    break Found::Full;
+                }
+                match queue.poll(Duration::ZERO) {
+                    None => break Found::Empty,
+                    Some(Ok(message)) => {
+                        let Some(offset) = Offset::new(message.offset()).filter(|offset| *offset >= expected) else {
+                            continue;
+                        };
+                        expected = offset.next();
+                        if bytes + payload(&message) + (messages.len() + 1) * MESSAGE > free {
+                            // It has left librdkafka's queue, so it waits by itself until there is room for it.
+                            pending = Some(Pending { batch: Batch::copied(&message) });
+                            break Found::Full;
+                        }
+                        bytes += payload(&message);
+                        messages.push(message);
                     }
-                    batch.push(offset, &message);
+                    Some(Err(error)) => {
+                        let told = session.notebook.last_error();
+                        let text = told.map(|trouble| trouble.text).unwrap_or_default();
+                        break match error {
+                            KafkaError::PartitionEOF(_) => Found::Ended(End::parse(&text)),
+                            error => Found::Failed(error.rdkafka_error_code().unwrap_or(Code::Unknown), text),
+                        };
+                    }
                 }
-                Some(Err(error)) => {
-                    let told = session.notebook.last_error();
-                    let text = told.map(|trouble| trouble.text).unwrap_or_default();
-                    break match error {
-                        KafkaError::PartitionEOF(_) => Found::Ended(End::parse(&text)),
-                        error => Found::Failed(error.rdkafka_error_code().unwrap_or(Code::Unknown), text),
-                    };
-                }
-            }
-        };
-        if batch.len() > 0 {
-            part.usual = (batch.payload(), batch.len());
-        }
+            };
+            bytes
+        });
         part.pending = pending;
         let taken = self.deliver(index, batch, None);
         match found {
@@ -120,12 +119,6 @@ impl LibrdkafkaReader {
     /// Gives a batch on. Returns its bytes.
     fn deliver(&mut self, index: usize, mut batch: Batch, loan: Option<crate::memory::Loan>) -> usize {
         let (Some(part), Some(last)) = (self.parts.get_mut(index), batch.last()) else { return 0 };
-        if batch.damaged_headers {
-            log::warn!(
-                "a header's name is no UTF-8 {} up_to_offset={last} meaning=\"the record is delivered, with the header's name and value replaced\"",
-                part.name
-            );
-        }
         let count = batch.len();
         let bytes = batch.count(vec![self.taken.answer(), self.held.answer()], loan);
         part.deliver(Records::new(Arc::new(batch), 0..count), last, bytes, &mut self.told.events);
@@ -142,7 +135,7 @@ impl LibrdkafkaReader {
                 continue;
             };
             let memory = batch.memory();
-            let own = properties::arenas(&self.settings);
+            let own = properties::taken(&self.settings);
             let loan = if memory <= own {
                 if memory > free || memory > own.saturating_sub(self.taken.bytes()) {
                     continue;
