@@ -3,13 +3,26 @@
 
 use broker::log::{Emptied, Marker};
 use broker::{Codec, NewRecord};
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::{Bed, noise, numbered};
 use crate::support::worker::PATIENCE;
 
-#[test]
-fn a_topic_is_delivered_and_committed_to_its_end() {
-    let bed = Bed::new(&["t"]);
+for_clients!(
+    a_topic_is_delivered_and_committed_to_its_end,
+    plain_gzip_and_snappy_batches_in_turn,
+    the_position_moves_over_transaction_markers_to_the_end,
+    a_log_of_markers_alone_is_read_to_its_end,
+    what_compaction_left_is_delivered_and_its_holes_are_passed,
+    offsets_that_never_were_at_the_end_of_the_log,
+    a_start_in_the_middle_of_a_compressed_batch,
+    a_batch_larger_than_the_first_fetch,
+    a_partition_with_questions_of_its_own_does_not_wait_for_fifty_idle_ones,
+);
+
+fn a_topic_is_delivered_and_committed_to_its_end(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     bed.fill("t", 3);
     let worker = bed.started(&bed.config(&["t"]));
     bed.await_all("t", 0);
@@ -17,9 +30,8 @@ fn a_topic_is_delivered_and_committed_to_its_end() {
     assert_eq!(ended.sums("t"), "delivered=3 committed=3 in_flight=0 expired=0 reset=0");
 }
 
-#[test]
-fn plain_gzip_and_snappy_batches_in_turn() {
-    let bed = Bed::new(&[]);
+fn plain_gzip_and_snappy_batches_in_turn(client: Library) {
+    let bed = Bed::new(&[]).by(client);
     bed.server.create_topic("t", 2).unwrap();
     for partition in 0..2 {
         let append = |log: &mut broker::Log| {
@@ -46,9 +58,8 @@ fn plain_gzip_and_snappy_batches_in_turn() {
     bed.assert_all("t", 1);
 }
 
-#[test]
-fn the_position_moves_over_transaction_markers_to_the_end() {
-    let bed = Bed::new(&["t"]);
+fn the_position_moves_over_transaction_markers_to_the_end(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     let write = |from: i64, codec, marker| {
         let append = move |log: &mut broker::Log| {
             log.append_transactional((from..from + 5).map(numbered), codec);
@@ -70,9 +81,8 @@ fn the_position_moves_over_transaction_markers_to_the_end() {
     bed.assert_all("t", 0);
 }
 
-#[test]
-fn a_log_of_markers_alone_is_read_to_its_end() {
-    let bed = Bed::new(&["t"]);
+fn a_log_of_markers_alone_is_read_to_its_end(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     for _ in 0..50 {
         bed.server.with_log("t", 0, |log| log.append_control(Marker::Abort, 0)).unwrap();
     }
@@ -82,8 +92,7 @@ fn a_log_of_markers_alone_is_read_to_its_end() {
     assert_eq!(ended.sums("t"), "delivered=0 committed=50 in_flight=0 expired=0 reset=0");
 }
 
-#[test]
-fn what_compaction_left_is_delivered_and_its_holes_are_passed() {
+fn what_compaction_left_is_delivered_and_its_holes_are_passed(client: Library) {
     let cases = [
         ("plain-dropped", Codec::None, Emptied::Dropped),
         ("plain-kept", Codec::None, Emptied::Kept),
@@ -93,7 +102,7 @@ fn what_compaction_left_is_delivered_and_its_holes_are_passed() {
         ("snappy-kept", Codec::Snappy, Emptied::Kept),
     ];
     let names = cases.map(|(name, ..)| name);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     for (name, codec, emptied) in cases {
         (0..12).for_each(|_| bed.fill_as(name, 0, 10, codec));
         // The first batch; a batch's beginning, middle and tail; two batches side by side; the last one's tail.
@@ -119,9 +128,8 @@ fn what_compaction_left_is_delivered_and_its_holes_are_passed() {
     assert_eq!(ended.lines_with(&["WARN"]), [""; 0]);
 }
 
-#[test]
-fn offsets_that_never_were_at_the_end_of_the_log() {
-    let bed = Bed::new(&["t"]);
+fn offsets_that_never_were_at_the_end_of_the_log(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     bed.fill_as("t", 0, 10, Codec::Gzip);
     bed.server.with_log("t", 0, |log| log.skip(1_000)).unwrap();
     bed.fill_as("t", 0, 10, Codec::Gzip);
@@ -133,9 +141,8 @@ fn offsets_that_never_were_at_the_end_of_the_log() {
     assert_eq!(bed.arrived("t", 0).len(), 15);
 }
 
-#[test]
-fn a_start_in_the_middle_of_a_compressed_batch() {
-    let bed = Bed::new(&["gzip", "snappy", "plain"]);
+fn a_start_in_the_middle_of_a_compressed_batch(client: Library) {
+    let bed = Bed::new(&["gzip", "snappy", "plain"]).by(client);
     for (topic, codec) in [("gzip", Codec::Gzip), ("snappy", Codec::Snappy), ("plain", Codec::None)] {
         bed.fill_as(topic, 0, 100, codec);
         bed.fill_as(topic, 0, 100, codec);
@@ -149,9 +156,8 @@ fn a_start_in_the_middle_of_a_compressed_batch() {
     bed.stop(worker);
 }
 
-#[test]
-fn a_batch_larger_than_the_first_fetch() {
-    let bed = Bed::new(&["plain", "gzip", "snappy"]);
+fn a_batch_larger_than_the_first_fetch(client: Library) {
+    let bed = Bed::new(&["plain", "gzip", "snappy"]).by(client);
     for (topic, codec) in [("plain", Codec::None), ("gzip", Codec::Gzip), ("snappy", Codec::Snappy)] {
         bed.fill_as(topic, 0, 3, codec);
         let large = (0..6).map(|n| NewRecord { value: Some(noise(60_000, n)), ..numbered(n as i64) });
@@ -166,6 +172,33 @@ fn a_batch_larger_than_the_first_fetch() {
     }
     let ended = bed.stop(worker);
     assert_eq!(ended.lines_with(&["WARN"]), [""; 0]);
+}
+
+/// What only librdkafka can: lz4 and zstd, and to leave out what was aborted.
+#[cfg(feature = "librdkafka")]
+#[test]
+fn every_codec_and_nothing_that_was_aborted() {
+    let bed = Bed::new(&["t"]).by(Library::Librdkafka);
+    let append = |log: &mut broker::Log| {
+        let mut committed = Vec::new();
+        for codec in [Codec::Zstd, Codec::None, Codec::Lz4, Codec::Gzip, Codec::Snappy] {
+            for marker in [Marker::Abort, Marker::Commit] {
+                let from = log.end();
+                let range = log.append_transactional((from..from + 5).map(numbered), codec);
+                log.append_control(marker, 0);
+                committed.extend(range.filter(|_| marker == Marker::Commit));
+            }
+            let from = log.end();
+            committed.extend(log.append((from..from + 5).map(numbered), codec));
+        }
+        committed
+    };
+    let committed = bed.server.with_log("t", 0, append).unwrap();
+    let worker = bed.started(&bed.config(&["t"]));
+    let end = bed.server.bounds("t", 0).unwrap().1;
+    bed.await_committed("t", 0, end);
+    assert_eq!(bed.arrived_offsets("t", 0), committed);
+    bed.stop(worker);
 }
 
 /// What this client can't read stops its own partition with a line that says why, and nothing else;
@@ -223,9 +256,8 @@ fn what_cannot_be_read_stops_its_own_partition_alone() {
 
 /// Each transaction marker, and each change from plain to compressed, needs a question that concerns one
 /// partition alone. They must not wait for the long polls of the idle partitions.
-#[test]
-fn a_partition_with_questions_of_its_own_does_not_wait_for_fifty_idle_ones() {
-    let bed = Bed::new(&[]);
+fn a_partition_with_questions_of_its_own_does_not_wait_for_fifty_idle_ones(client: Library) {
+    let bed = Bed::new(&[]).by(client);
     bed.server.create_topic("t", 50).unwrap();
     let append = |log: &mut broker::Log| {
         for _ in 0..8 {

@@ -4,10 +4,14 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use broker::{Api, Fault, Order};
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::{Bed, SHORT};
 use crate::support::eventually;
 use crate::support::worker::{Config, Ended, Worker};
+
+for_clients!(row_9_lengths_that_no_answer_can_have, row_9_arrays_of_two_billion,);
 
 /// Far below the 2 GB that the answers claim, far above what a worker needs for ten records; a process
 /// that aborts may need some 70 MB for the symbols of its backtrace.
@@ -59,8 +63,8 @@ fn assert_aborted(ended: &Ended) {
 
 /// Lets the fault strike an answer of a start, and, if `running`, one of a worker that runs.
 #[track_caller]
-fn survives(api: Api, fault: &Fault, running: bool) {
-    let bed = Bed::new(&["t"]);
+fn survives(client: Library, api: Api, fault: &Fault, running: bool) {
+    let bed = Bed::new(&["t"]).by(client);
     let config = bed.config(&["t"]).set("kafka", "request_timeout_ms", SHORT.as_millis());
     bed.fill("t", 10);
     let order = bed.server.order(Order::new(api, fault.clone()));
@@ -83,22 +87,20 @@ fn survives(api: Api, fault: &Fault, running: bool) {
     assert_eq!(arrived, bed.held("t", 0), "{api:?} {fault:?}");
 }
 
-#[test]
-fn row_9_lengths_that_no_answer_can_have() {
+fn row_9_lengths_that_no_answer_can_have(client: Library) {
     for api in [Api::Fetch, Api::Metadata, Api::OffsetCommit] {
-        survives(api, &Fault::Length(i32::MAX), true);
+        survives(client, api, &Fault::Length(i32::MAX), true);
     }
     for api in [Api::ListOffsets, Api::OffsetFetch, Api::FindCoordinator, Api::ApiVersions] {
-        survives(api, &Fault::Length(i32::MAX), false);
+        survives(client, api, &Fault::Length(i32::MAX), false);
     }
 }
 
-#[test]
-fn row_9_arrays_of_two_billion() {
+fn row_9_arrays_of_two_billion(client: Library) {
     for api in [Api::Fetch, Api::Metadata, Api::OffsetCommit] {
-        survives(api, &Fault::Count(i32::MAX), true);
+        survives(client, api, &Fault::Count(i32::MAX), true);
     }
     for api in [Api::ListOffsets, Api::OffsetFetch, Api::ApiVersions] {
-        survives(api, &Fault::Count(i32::MAX), false);
+        survives(client, api, &Fault::Count(i32::MAX), false);
     }
 }

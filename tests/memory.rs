@@ -7,10 +7,19 @@ use std::thread;
 use std::time::Duration;
 
 use broker::{Api, Codec, Fault, NewRecord, Options, Order};
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::Bed;
 use crate::support::eventually_within;
 use crate::support::worker::{Config, Worker};
+
+for_clients!(
+    a_slow_sink_fills_its_own_shares_and_stops_its_own_topics,
+    records_of_20_mb_in_several_of_200_topics_arrive,
+    a_record_larger_than_the_reserve_stops_its_partition_alone,
+    a_fetch_that_fails_gives_the_reserve_back,
+);
 
 /// Far above what it takes, for busy machines.
 const LONG: Duration = Duration::from_secs(60);
@@ -63,12 +72,11 @@ fn await_end(bed: &Bed, topic: &str) {
 
 /// 198 topics fill all of their shares, because nobody reads their sink. The two others go on, with
 /// a record of 20 MB each; and when somebody reads, everything arrives.
-#[test]
-fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics() {
+fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics(client: Library) {
     let topics = topics(200);
     let names = names(&topics);
     let (others, slow) = names.split_at(2);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     // More than a share, which is 983 KB.
     slow.iter().for_each(|topic| append(&bed, topic, [10_000; 120]));
     let config = to_stdout(bed.config(&names), slow).set("consumer", "fetch_max_wait_ms", 500);
@@ -87,16 +95,17 @@ fn a_slow_sink_fills_its_own_shares_and_stops_its_own_topics() {
     slow.iter().for_each(|topic| await_end(&bed, topic));
     let peak = worker.peak_rss();
     println!("200 topics, 198 of them with full shares, and records of 20 MB: at most {} MiB resident", peak / MIB);
-    assert!(peak < (256 + 64) * MIB, "{} MiB with memory.limit = 256MiB", peak / MIB);
+    // librdkafka counts keys and values only, and each of its 200 consumers has threads and buffers of its own.
+    let beside = if client == Library::Kafka { 64 } else { 192 };
+    assert!(peak < (256 + beside) * MIB, "{} MiB with memory.limit = 256MiB", peak / MIB);
     bed.stop(worker);
     assert_eq!(drain.join().unwrap(), 198 * 120 * 10_001, "each record once");
 }
 
-#[test]
-fn records_of_20_mb_in_several_of_200_topics_arrive() {
+fn records_of_20_mb_in_several_of_200_topics_arrive(client: Library) {
     let topics = topics(200);
     let names = names(&topics);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     let (large, busy) = names.split_at(4);
     large.iter().for_each(|topic| append(&bed, topic, [1_000, 20_000_000, 1_000]));
     busy.iter().for_each(|topic| bed.fill(topic, 500));
@@ -118,6 +127,7 @@ fn small(bed: &Bed, names: &[&str]) -> Config {
 
 /// `holder` has borrowed the reserve, and its sink stands still. `waiter` waits for it without asking
 /// again and again, goes on with its other partition, and has its turn as soon as the sink goes on.
+/// With librdkafka the other partition waits, too: what has left librdkafka's queue is in memory, and counts.
 #[test]
 fn two_oversized_records_take_turns_and_who_waits_goes_on_otherwise() {
     let topics: Vec<String> = ["holder", "waiter"].map(str::to_owned).into_iter().chain(topics(6)).collect();
@@ -148,11 +158,10 @@ fn two_oversized_records_take_turns_and_who_waits_goes_on_otherwise() {
     assert_eq!(drain.join().unwrap(), 3_000_000, "without the first byte, with the line's end");
 }
 
-#[test]
-fn a_record_larger_than_the_reserve_stops_its_partition_alone() {
+fn a_record_larger_than_the_reserve_stops_its_partition_alone(client: Library) {
     let topics = topics(8);
     let names = names(&topics);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     append(&bed, "t0", [100, 5_000_000, 100]);
     append(&bed, "t1", [100, 4_000_000, 100]);
     let worker = bed.start(&small(&bed, &names));
@@ -168,18 +177,19 @@ fn a_record_larger_than_the_reserve_stops_its_partition_alone() {
 }
 
 /// The loan comes back when its fetch is cut off in the middle, and when nobody waits for it any more.
-#[test]
-fn a_fetch_that_fails_gives_the_reserve_back() {
+fn a_fetch_that_fails_gives_the_reserve_back(client: Library) {
     let topics = topics(8);
     let names = names(&topics);
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     // Those that have such a record fail in all their fetches for a while.
     let cut = bed.server.order(Order::new(Api::Fetch, Fault::Truncate(100_000)).topic("t0").after(2).times(3));
     bed.server.order(Order::new(Api::Fetch, Fault::Hang).topic("t1").after(2));
     ["t0", "t1", "t2"].iter().for_each(|topic| append(&bed, topic, [3_000_000, 100, 3_000_000]));
     let config = small(&bed, &names).set("kafka", "request_timeout_ms", 500);
     let worker = bed.start(&config);
-    worker.wait_words(&["WARN", "did not answer Fetch within 500 ms"]);
+    if client == Library::Kafka {
+        worker.wait_words(&["WARN", "did not answer Fetch within 500 ms"]);
+    }
     // The thread that nobody waits for keeps what was borrowed until its socket ends.
     bed.server.disconnect(0);
     ["t0", "t1", "t2"].iter().for_each(|topic| await_end(&bed, topic));

@@ -1,7 +1,16 @@
 //! Given a position outside the log, the worker goes on where `on_out_of_range` says, and says so.
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::Bed;
 use crate::support::worker::{Config, PATIENCE};
+
+for_clients!(
+    a_committed_offset_that_the_log_no_longer_has,
+    a_position_that_is_lost_in_the_middle_of_a_run,
+    a_topic_that_stops_says_so_and_commits_nothing,
+    a_lost_position_is_left_only_when_its_records_are_delivered,
+);
 
 /// The policies, as the configuration has them, and where each goes on: at the log start (`true`) or
 /// at its end, from below the log start and from beyond the log end.
@@ -23,12 +32,11 @@ fn config(bed: &Bed, names: &[&str]) -> Config {
 }
 
 /// Below the log start and beyond the log end, at the start of the worker.
-#[test]
-fn a_committed_offset_that_the_log_no_longer_has() {
+fn a_committed_offset_that_the_log_no_longer_has(client: Library) {
     let names: Vec<String> =
         POLICIES.iter().flat_map(|(name, ..)| [format!("{name}-below"), format!("{name}-beyond")]).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     for name in &names {
         bed.fill(name, 30);
         bed.server.with_log(name, 0, |log| log.delete_records(20)).unwrap();
@@ -67,12 +75,11 @@ fn a_committed_offset_that_the_log_no_longer_has() {
 }
 
 /// The log is cut while the worker runs: retention overtakes it, or an unclean election takes its end.
-#[test]
-fn a_position_that_is_lost_in_the_middle_of_a_run() {
+fn a_position_that_is_lost_in_the_middle_of_a_run(client: Library) {
     let names: Vec<String> =
         POLICIES.iter().flat_map(|(name, ..)| [format!("{name}-below"), format!("{name}-beyond")]).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let bed = Bed::new(&names);
+    let bed = Bed::new(&names).by(client);
     for name in &names {
         bed.fill(name, 10);
         bed.server.set_committed(&format!("g-{name}"), name, 0, Some(0));
@@ -112,9 +119,8 @@ fn a_position_that_is_lost_in_the_middle_of_a_run() {
     bed.stop(worker);
 }
 
-#[test]
-fn a_topic_that_stops_says_so_and_commits_nothing() {
-    let bed = Bed::new(&["stop", "other"]);
+fn a_topic_that_stops_says_so_and_commits_nothing(client: Library) {
+    let bed = Bed::new(&["stop", "other"]).by(client);
     bed.fill("stop", 30);
     bed.server.with_log("stop", 0, |log| log.delete_records(20)).unwrap();
     bed.server.set_committed("g-stop", "stop", 0, Some(5));
@@ -131,9 +137,8 @@ fn a_topic_that_stops_says_so_and_commits_nothing() {
 }
 
 /// A commit behind the jump would pass over records that the sink has not taken yet.
-#[test]
-fn a_lost_position_is_left_only_when_its_records_are_delivered() {
-    let bed = Bed::new(&["t", "other"]);
+fn a_lost_position_is_left_only_when_its_records_are_delivered(client: Library) {
+    let bed = Bed::new(&["t", "other"]).by(client);
     let config = bed
         .config(&["t", "other"])
         .set("sink.full", "type", "'file'")

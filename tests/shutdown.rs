@@ -5,17 +5,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use broker::{Api, Fault, Order};
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::Bed;
 use crate::support::worker::{Config, PATIENCE, Site, Worker};
+
+for_clients!(
+    a_signal_drains_and_commits,
+    a_signal_in_the_middle_of_a_stream,
+    the_broker_is_gone_at_the_end,
+    a_long_poll_does_not_delay_the_end,
+);
 
 /// How much later than its deadline a process may be gone, on a busy machine.
 const LATE: Duration = Duration::from_secs(4);
 
-#[test]
-fn a_signal_drains_and_commits() {
+fn a_signal_drains_and_commits(client: Library) {
     for (name, signal) in [("TERM", "SIGTERM"), ("INT", "SIGINT")] {
-        let bed = Bed::new(&["a", "b"]);
+        let bed = Bed::new(&["a", "b"]).by(client);
         // Nothing is committed before the end, but the first positions.
         let config =
             bed.config(&["a", "b"]).set("commit", "interval_ms", 60_000).set("commit", "batch_size", 1_000_000);
@@ -36,9 +44,8 @@ fn a_signal_drains_and_commits() {
 }
 
 /// The stop comes in the middle of a stream: what is in the sink is what is committed.
-#[test]
-fn a_signal_in_the_middle_of_a_stream() {
-    let bed = Bed::new(&["t"]);
+fn a_signal_in_the_middle_of_a_stream(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     for _ in 0..300 {
         bed.fill("t", 1_000);
     }
@@ -107,9 +114,8 @@ fn the_same_signal_twice_in_a_moment_is_one() {
 }
 
 /// What was delivered and could not be committed any more is delivered again after the restart.
-#[test]
-fn the_broker_is_gone_at_the_end() {
-    let bed = Bed::new(&["t"]);
+fn the_broker_is_gone_at_the_end(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     let config = bed.config(&["t"]).set("commit", "interval_ms", 60_000).set("commit", "batch_size", 1_000_000).set(
         "shutdown",
         "drain_timeout_ms",
@@ -169,9 +175,8 @@ fn a_worker_that_never_reached_a_broker_ends_at_once() {
 }
 
 /// A fetch that the broker holds does not hold the end up.
-#[test]
-fn a_long_poll_does_not_delay_the_end() {
-    let bed = Bed::new(&["t"]);
+fn a_long_poll_does_not_delay_the_end(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     let config = bed.config(&["t"]).set("consumer", "fetch_max_wait_ms", 20_000);
     let worker = bed.started(&config);
     assert!(bed.server.await_requests(Api::Fetch, 1, PATIENCE));

@@ -4,9 +4,17 @@ use std::process::Command;
 
 use broker::fault::code;
 use broker::{Api, Fault, Order};
+use worker::client::reading::Library;
 
+use crate::for_clients;
 use crate::support::bed::Bed;
 use crate::support::worker::{PATIENCE, Worker};
+
+for_clients!(
+    a_restart_goes_on_exactly_where_the_last_run_ended,
+    after_kill_9_nothing_is_missing_and_what_was_not_committed_comes_again,
+    what_another_client_committed_is_continued,
+);
 
 #[test]
 fn a_first_start_at_latest_commits_the_end_and_reads_what_comes_later() {
@@ -39,9 +47,8 @@ fn nothing_is_delivered_before_the_first_position_is_committed() {
     bed.stop(worker);
 }
 
-#[test]
-fn a_restart_goes_on_exactly_where_the_last_run_ended() {
-    let bed = Bed::new(&["t"]);
+fn a_restart_goes_on_exactly_where_the_last_run_ended(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     let config =
         bed.config(&["t"]).set("consumer", "auto_offset_reset", "'latest'").set("consumer", "max_poll_records", 7);
     for round in 1..=4_i64 {
@@ -59,9 +66,8 @@ fn a_restart_goes_on_exactly_where_the_last_run_ended() {
     bed.assert_all("t", 0);
 }
 
-#[test]
-fn after_kill_9_nothing_is_missing_and_what_was_not_committed_comes_again() {
-    let bed = Bed::new(&["t"]);
+fn after_kill_9_nothing_is_missing_and_what_was_not_committed_comes_again(client: Library) {
+    let bed = Bed::new(&["t"]).by(client);
     let config = bed.config(&["t"]).set("consumer", "max_poll_records", 10).set("commit", "interval_ms", 300);
     for round in 1..=3 {
         bed.fill("t", 2_000);
@@ -81,9 +87,8 @@ fn after_kill_9_nothing_is_missing_and_what_was_not_committed_comes_again() {
     assert_eq!(once, bed.held("t", 0));
 }
 
-#[test]
-fn what_another_client_committed_is_continued() {
-    let bed = Bed::new(&["middle", "start", "end"]);
+fn what_another_client_committed_is_continued(client: Library) {
+    let bed = Bed::new(&["middle", "start", "end"]).by(client);
     for (topic, committed) in [("middle", 7), ("start", 4), ("end", 10)] {
         bed.fill(topic, 10);
         bed.server.with_log(topic, 0, |log| log.delete_records(4)).unwrap();

@@ -90,6 +90,8 @@ pub struct LibrdkafkaReader {
     place: Option<Place>,
     /// What librdkafka said last of a broker, until all is well.
     last_trouble: Option<String>,
+    /// How each broker (`host:port`) answers.
+    answers: HashMap<String, trouble::Answers>,
     /// With what the group is joined; `None`: it is not.
     joining: Option<Joining>,
     /// The group takes partitions away, and waits for them.
@@ -133,6 +135,7 @@ impl LibrdkafkaReader {
             queued: None,
             place: None,
             last_trouble: None,
+            answers: HashMap::new(),
             joining: None,
             frozen: false,
             dropped: None,
@@ -201,6 +204,8 @@ impl LibrdkafkaReader {
             }
         }
         self.queued = None;
+        // The next consumer counts from zero.
+        self.answers.clear();
     }
 
     /// Assigns what is to be fetched from another place than it is.

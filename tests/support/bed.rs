@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use broker::{Codec, NewRecord, Options, Server};
+use worker::client::reading::Library;
 
 use super::worker::{Config, Ended, PATIENCE, Rec, Site, Worker};
 
-/// Offset, key, value. Empty is null, because the old protocol's client cannot tell them apart.
+/// Offset, key, value. For the crate `kafka` empty is null, because it cannot tell them apart.
 pub type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// A broker and a site.
+/// A broker and a site, and the library that its workers read with.
 pub struct Bed {
     pub server: Server,
     pub site: Site,
+    client: Library,
 }
 
 impl Bed {
@@ -26,12 +28,18 @@ impl Bed {
         for topic in topics {
             server.create_topic(topic, 1).unwrap();
         }
-        Self { server, site: Site::new() }
+        Self { server, site: Site::new(), client: Library::Kafka }
+    }
+
+    /// The same, read with this library.
+    #[must_use]
+    pub fn by(self, client: Library) -> Self {
+        Self { client, ..self }
     }
 
     /// A configuration for these topics of this broker.
     pub fn config(&self, topics: &[&str]) -> Config {
-        Config::new(&self.server.bootstrap(), topics)
+        Config::new(&self.server.bootstrap(), topics).set("kafka", "client", format!("'{}'", self.client))
     }
 
     pub fn start(&self, config: &Config) -> Worker {
@@ -61,7 +69,8 @@ impl Bed {
 
     /// What the log holds, control records left out.
     pub fn held(&self, topic: &str, partition: i32) -> Vec<Entry> {
-        let full = |bytes: &Option<Vec<u8>>| bytes.clone().filter(|bytes| !bytes.is_empty());
+        let can_tell = self.client == Library::Librdkafka;
+        let full = |bytes: &Option<Vec<u8>>| bytes.clone().filter(|bytes| can_tell || !bytes.is_empty());
         let read = |log: &mut broker::Log| log.records().map(|r| (r.offset, full(&r.key), full(&r.value))).collect();
         self.server.with_log(topic, partition, read).unwrap()
     }

@@ -3,7 +3,8 @@
 //! A test that is written as `fn name(on: On)` and listed in [`on_each!`](crate::on_each) runs as
 //! `kafka_3_9::name`, `librdkafka_3_9::name` and `librdkafka_4_1::name`; one that is written as
 //! `fn name(version: Version)` and listed in [`on_brokers!`](crate::on_brokers) as `broker_3_9::name` and
-//! `broker_4_1::name`. A test that is not listed is dead code, which the compiler reports.
+//! `broker_4_1::name`. On the embedded broker, one that is written as `fn name(client: Library)` and listed in
+//! [`for_clients!`](crate::for_clients) runs as `kafka::name` and `librdkafka::name`. A test that is not listed is dead code, which the compiler reports.
 
 use std::ops::Deref;
 
@@ -126,6 +127,20 @@ macro_rules! on_brokers {
             let version = $crate::support::kafka::install::Version::$version;
             $crate::kafka_or_skip!(version, ());
             super::$name(version);
+        }
+    };
+}
+
+/// See the module's text.
+#[macro_export]
+macro_rules! for_clients {
+    ($($name:ident),+ $(,)?) => {
+        mod kafka {
+            $(#[test] fn $name() { super::$name(worker::client::reading::Library::Kafka); })+
+        }
+        #[cfg(feature = "librdkafka")]
+        mod librdkafka {
+            $(#[test] fn $name() { super::$name(worker::client::reading::Library::Librdkafka); })+
         }
     };
 }

@@ -65,6 +65,15 @@ struct Broker {
     nodeid: i32,
     nodename: String,
     state: String,
+    /// `logical`: a second connection to one of the brokers, to it as the group's coordinator.
+    #[serde(default)]
+    source: String,
+    /// How many requests were not answered in their time.
+    #[serde(default)]
+    req_timeouts: u64,
+    /// How many requests of each kind were sent.
+    #[serde(default)]
+    req: HashMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,11 +90,19 @@ struct Partition {
     fetchq_cnt: usize,
 }
 
+/// How many fetches a broker was sent, and how many requests it has not answered in their time. librdkafka sends it one
+/// fetch at a time, so that while none is answered both rise alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fetches {
+    pub(super) sent: u64,
+    pub(super) timeouts: u64,
+}
+
 /// How it stands with the broker that a partition is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// It is connected.
-    Up,
+    /// It is connected: its address, and how it answers.
+    Up { broker: String, fetches: Fetches },
     /// It is not, or not yet: its address, and librdkafka's word for what it does.
     Down { broker: String, state: String },
 }
@@ -94,11 +111,14 @@ impl Statistics {
     /// How it stands with the broker of a partition; `None` while librdkafka knows none.
     pub(super) fn link(&self, topic: &str, partition: i32) -> Option<Link> {
         let partition = self.partition(topic, partition)?;
-        let broker = self.brokers.values().find(|b| b.nodeid == partition.broker && b.nodeid >= 0)?;
-        Some(if broker.state == "UP" {
-            Link::Up
+        let leads = |b: &&Broker| b.nodeid == partition.broker && b.nodeid >= 0 && b.source != "logical";
+        let found = self.brokers.values().find(leads)?;
+        let broker = found.nodename.clone();
+        Some(if found.state == "UP" {
+            let sent = found.req.get("Fetch").copied().unwrap_or(0);
+            Link::Up { broker, fetches: Fetches { sent, timeouts: found.req_timeouts } }
         } else {
-            Link::Down { broker: broker.nodename.clone(), state: broker.state.clone() }
+            Link::Down { broker, state: found.state.clone() }
         })
     }
 
@@ -270,9 +290,10 @@ mod tests {
     #[test]
     fn a_partitions_broker_is_found_in_the_statistics() {
         let text = r#"{"ts":1,"brokers":{
-              "a:1/1":{"nodeid":1,"nodename":"a:1","state":"UP","rtt":{}},
+              "a:1/1":{"nodeid":1,"nodename":"a:1","state":"UP","rtt":{},"source":"learned","req_timeouts":2,
+                "req":{"Fetch":7,"Metadata":3}},
               "b:1/2":{"nodeid":2,"nodename":"b:1","state":"CONNECT"},
-              "GroupCoordinator":{"nodeid":1,"nodename":"a:1","state":"UP"},
+              "GroupCoordinator":{"nodeid":1,"nodename":"a:1","state":"DOWN","source":"logical"},
               "c:1/bootstrap":{"nodeid":-1,"nodename":"c:1","state":"DOWN"}},
             "topics":{"t":{"topic":"t","partitions":{
               "0":{"partition":0,"broker":1,"fetchq_size":100,"fetchq_cnt":2},
@@ -280,7 +301,8 @@ mod tests {
               "2":{"partition":2,"broker":-1,"fetchq_size":0,"fetchq_cnt":0},
               "-1":{"partition":-1,"broker":-1,"fetchq_size":0,"fetchq_cnt":0}}}}}"#;
         let statistics: Statistics = serde_json::from_str(text).unwrap();
-        assert_eq!(statistics.link("t", 0), Some(Link::Up));
+        let up = Link::Up { broker: "a:1".to_owned(), fetches: Fetches { sent: 7, timeouts: 2 } };
+        assert_eq!(statistics.link("t", 0), Some(up));
         let down = Link::Down { broker: "b:1".to_owned(), state: "CONNECT".to_owned() };
         assert_eq!(statistics.link("t", 1), Some(down));
         assert_eq!((statistics.link("t", 2), statistics.link("t", 3), statistics.link("u", 0)), (None, None, None));

@@ -23,6 +23,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
 pub(super) const TELL_AFTER: Duration = Duration::from_secs(2);
 
+/// A batch is believed to be damaged when it was so in this many answers, one after the other.
+const DAMAGED: u32 = 3;
+
 /// What to do with a partition next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -60,6 +63,8 @@ pub(super) struct Partition {
     pub(super) is_leaderless: bool,
     was_read: bool,
     log_end: Option<Offset>,
+    /// Where a batch could not be read, and how often.
+    damaged: Option<(Offset, u32)>,
     /// What was told.
     failing: Option<Fault>,
     /// Since when it fails, told or not.
@@ -81,6 +86,7 @@ impl Partition {
             is_leaderless: false,
             was_read: false,
             log_end: None,
+            damaged: None,
             failing: None,
             failing_since: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
@@ -146,6 +152,17 @@ impl Partition {
             self.seek(None);
             events.push_back(Event::OutOfRange { partition: self.name.clone(), at: position, bounds });
         }
+    }
+
+    /// The batch at its position could not be read. Whether that is tried again soon, before it is a fault.
+    pub(super) fn is_tried_again(&mut self, now: Instant) -> bool {
+        let Some(position) = self.position else { return false };
+        let times = self.damaged.filter(|(at, _)| *at == position).map_or(1, |(_, times)| times + 1);
+        self.damaged = Some((position, times.min(DAMAGED)));
+        if times < DAMAGED {
+            self.step = Step::Wait(now + self.backoff.next_wait());
+        }
+        times < DAMAGED
     }
 
     /// It can't be read, and is assigned again at its position after a while that fits the fault.

@@ -1,6 +1,6 @@
 //! What librdkafka's errors and statistics mean for partitions.
 
-use super::context::{Link as Broker, Statistics, Trouble};
+use super::context::{Fetches, Link as Broker, Statistics, Trouble};
 use super::*;
 
 /// What librdkafka keeps for each message in a queue, in bytes, beside its key and value.
@@ -9,6 +9,29 @@ const PER_MESSAGE: usize = 512;
 const FENCED_RETRY: Duration = Duration::from_secs(300);
 /// librdkafka's words for an answer that is larger than it may be; the connection is closed then.
 const TOO_LARGE: &str = "increase receive.message.max.bytes";
+
+/// How a broker answers fetches, from one look at the statistics to the next. librdkafka tells nobody of requests that are
+/// not answered: it closes the connection, opens another and asks again.
+#[derive(Default)]
+pub(super) struct Answers {
+    last: Fetches,
+    /// What had been sent and was not given up, when it fell silent.
+    silent: Option<u64>,
+}
+
+impl Answers {
+    /// Whether the broker answers no fetch: since the last look, or an earlier one, each was given up. One may be under
+    /// way at each look.
+    fn is_silent(&mut self, now: Fetches) -> bool {
+        let answered = |fetches: Fetches| fetches.sent.saturating_sub(fetches.timeouts);
+        let before = self.silent.unwrap_or(answered(self.last));
+        let gave_up = now.timeouts > self.last.timeouts;
+        let goes_on = answered(now) > before + 1;
+        self.last = now;
+        self.silent = ((gave_up || self.silent.is_some()) && !goes_on).then_some(before);
+        self.silent.is_some()
+    }
+}
 
 /// The group among what is in trouble.
 pub(super) const GROUP: &str = "group";
@@ -98,6 +121,8 @@ impl LibrdkafkaReader {
                 part.step = Step::Ask(Question::Batch { fault: Some(Fault::Broken { call: "Fetch", why }) });
                 return;
             }
+            // It may have been damaged on the way, or on a disk that is not the leader's a moment later.
+            Code::BadMessage | Code::InvalidMessage | Code::BadCompression if part.is_tried_again(now) => return,
             Code::BadMessage | Code::InvalidMessage | Code::BadCompression => Fault::Corrupt { offset },
             Code::TopicAuthorizationFailed => {
                 let what = format!("topic {}", part.name.topic);
@@ -122,13 +147,20 @@ impl LibrdkafkaReader {
         account.add(statistics.queued(PER_MESSAGE));
         self.queued = Some(account);
         let mut well = true;
+        let mut silent: HashMap<String, bool> = HashMap::new();
         for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
             let link = statistics.link(&part.name.topic, part.name.partition);
             let last = || self.last_trouble.as_deref().unwrap_or("no reason given");
             let fault = match link {
-                Some(Broker::Up) => {
-                    part.connected(&mut self.told.events);
-                    continue;
+                Some(Broker::Up { broker, fetches }) => {
+                    let answers = self.answers.entry(broker.clone()).or_default();
+                    if !*silent.entry(broker.clone()).or_insert_with(|| answers.is_silent(fetches)) {
+                        part.connected(&mut self.told.events);
+                        continue;
+                    }
+                    let time = self.connection.request_timeout + self.settings.max_wait;
+                    let after_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    Fault::Silent { broker, call: "Fetch", after_ms }
                 }
                 Some(Broker::Down { broker, state }) => {
                     let why = format!("librdkafka is not connected to it ({state}): {}", last());
@@ -148,5 +180,26 @@ impl LibrdkafkaReader {
         } else {
             self.told.survey_soon = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_silent_from_the_first_fetch_given_up_until_some_are_answered() {
+        let mut answers = Answers::default();
+        let mut looks = |sent, timeouts| answers.is_silent(Fetches { sent, timeouts });
+        assert!(!looks(20, 0));
+        // A request of another kind was given up.
+        assert!(!looks(40, 1));
+        assert!(looks(44, 5));
+        // One takes longer than from one look to the next.
+        assert!(looks(44, 5));
+        assert!(looks(45, 5));
+        assert!(looks(45, 6));
+        assert!(!looks(48, 6));
+        assert!(!looks(60, 6));
     }
 }

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+/// The highest version of Produce that is offered. Only 0 is served; a higher one closes the connection.
+/// librdkafka believes that a broker has record batches (magic 2) only if Produce 3 is offered beside
+/// Fetch 4, and asks with Fetch 0 otherwise (`rdkafka_feature.c`, `RD_KAFKA_FEATURE_MSGVER2`).
+pub const OFFERED_PRODUCE: i16 = 3;
+
 /// A kind of request. The number is Kafka's *api key*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Api {
@@ -67,10 +72,10 @@ pub struct Versions(BTreeMap<Api, (i16, i16)>);
 
 impl Versions {
     /// A broker that still serves old clients. The lowest versions are those of Kafka 3.9, the
-    /// highest ones those of this crate.
+    /// highest ones those of this crate, but for Produce: see [`OFFERED_PRODUCE`].
     pub fn kafka_3_9() -> Self {
         Self(BTreeMap::from([
-            (Api::Produce, (0, 0)),
+            (Api::Produce, (0, OFFERED_PRODUCE)),
             (Api::Fetch, (0, 4)),
             (Api::ListOffsets, (0, 1)),
             (Api::Metadata, (0, 12)),

@@ -15,6 +15,7 @@ mod encode;
 mod tests;
 
 pub use convert::{Malformed, UnsupportedCompression, read_message_set};
+pub(crate) use encode::PRODUCER_ID;
 
 /// How the records of a batch are compressed. The number is Kafka's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +123,12 @@ impl Batch {
         &self.records
     }
 
+    /// How the transaction ended, if this batch says so.
+    fn marker(&self) -> Option<Marker> {
+        let key = self.records.first().filter(|_| self.kind.control)?.key.as_deref()?;
+        [Marker::Abort, Marker::Commit].into_iter().find(|marker| encode::marker(*marker).0 == key)
+    }
+
     /// Its encoding, as it lies on a real broker's disk.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
@@ -162,6 +169,11 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// The offset behind its last batch; `None`: it has none.
+    pub fn end(&self) -> Option<i64> {
+        self.batches.last().map(|batch| batch.last + 1)
+    }
+
     /// Bytes of the log, an incomplete last batch included.
     pub fn size(&self) -> usize {
         self.size
@@ -283,7 +295,9 @@ impl Log {
                 if records.is_empty() && emptied == Emptied::Dropped {
                     return None;
                 }
-                Some(Arc::new(Batch::new(batch.base, batch.last, batch.kind, records)))
+                // Of an emptied one Kafka writes the header anew, without a codec (`DefaultRecordBatch.writeEmptyHeader`).
+                let codec = if records.is_empty() { Codec::None } else { batch.kind.codec };
+                Some(Arc::new(Batch::new(batch.base, batch.last, Kind { codec, ..batch.kind }, records)))
             })
             .collect();
     }
@@ -305,6 +319,23 @@ impl Log {
             self.end = to;
             self.start = self.start.min(to);
         }
+    }
+
+    /// The aborted transactions that reach into `range`: the first offset of each.
+    pub fn aborted(&self, range: Range<i64>) -> Vec<i64> {
+        let (mut found, mut first) = (Vec::new(), None);
+        for batch in self.batches.iter().filter(|batch| batch.kind.transactional) {
+            if !batch.kind.control {
+                first.get_or_insert(batch.base);
+            } else if let Some(first) = first.take()
+                && batch.marker() == Some(Marker::Abort)
+                && first < range.end
+                && batch.last >= range.start
+            {
+                found.push(first);
+            }
+        }
+        found
     }
 
     /// The first record with this timestamp or a later one (ListOffsets by time).

@@ -31,6 +31,8 @@ pub(crate) struct Fetch {
     pub(crate) min_bytes: i32,
     /// `None` before version 3.
     pub(crate) max_bytes: Option<i32>,
+    /// Of transactions, only what was committed (the isolation level 1, from version 4 on).
+    pub(crate) committed_only: bool,
     pub(crate) topics: Topics<FetchPartition>,
 }
 
@@ -158,13 +160,15 @@ fn fetch(version: i16, reader: &mut Reader<'_>) -> Result<Fetch, Malformed> {
     reader.i32()?; // replica
     let (max_wait_ms, min_bytes) = (reader.i32()?, reader.i32()?);
     let max_bytes = if version >= 3 { Some(reader.i32()?) } else { None };
-    if version >= 4 {
-        reader.i8()?; // isolation level
-    }
+    let committed_only = match if version >= 4 { reader.i8()? } else { 0 } {
+        0 => false,
+        1 => true,
+        _ => return Err(Malformed),
+    };
     let topics = topics(reader, |reader| {
         Ok(FetchPartition { partition: reader.i32()?, position: reader.i64()?, max_bytes: reader.i32()? })
     })?;
-    Ok(Fetch { max_wait_ms, min_bytes, max_bytes, topics })
+    Ok(Fetch { max_wait_ms, min_bytes, max_bytes, committed_only, topics })
 }
 
 fn list_partition(version: i16, reader: &mut Reader<'_>) -> Result<ListPartition, Malformed> {

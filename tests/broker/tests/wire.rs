@@ -136,7 +136,7 @@ fn a_version_that_is_not_offered_closes_the_connection() {
 
     server.set_versions(Versions::kafka_4());
     assert_eq!(range(&mut wire, Api::Fetch), (4, 4));
-    assert_eq!(range(&mut wire, Api::Produce), (0, 0));
+    assert_eq!(range(&mut wire, Api::Produce), (0, broker::api::OFFERED_PRODUCE));
     assert!(matches!(fetch(&mut old, 0, ALL), Err(kafka::Error::Io(_))));
     assert_eq!(batch_at(&mut wire, 0, 1).len(), server.with_log("t", 0, |log| log.batches()[0].size()).unwrap());
 

@@ -18,7 +18,7 @@ impl Config {
         let config = Self { values: Vec::new(), more: String::new() };
         config
             .set("kafka", "bootstrap_servers", format!("{bootstrap:?}"))
-            // The embedded broker serves no other; a real one's configurations say what they want.
+            // Where the library makes no difference; see `for_clients!` and `on_each!` for where it does.
             .set("kafka", "client", "'kafka'")
             .set("kafka", "connect_timeout_ms", 1_000)
             .set("kafka", "request_timeout_ms", 5_000)

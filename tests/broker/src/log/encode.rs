@@ -12,7 +12,7 @@ const CHECKSUMMED: usize = 21;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 /// The producer id of transactional batches; that of others is -1.
-const PRODUCER_ID: i64 = 1000;
+pub(crate) const PRODUCER_ID: i64 = 1000;
 
 /// Encodes a batch.
 pub(super) fn batch(base: i64, last: i64, kind: Kind, records: &[Record]) -> Vec<u8> {

@@ -219,3 +219,21 @@ fn a_damaged_message_set_is_refused_wherever_it_is_cut() {
         assert!(read_message_set(&damaged, 0).is_err(), "damaged at {at}");
     }
 }
+
+#[test]
+fn aborted_transactions_are_told_as_far_as_they_were_read() {
+    let mut log = Log::default();
+    log.append_transactional(records(3), Codec::None); // 0 to 2
+    log.append_transactional(records(2), Codec::None); // 3 and 4
+    log.append_control(Marker::Abort, 0); // 5
+    log.append(records(4), Codec::None); // 6 to 9
+    log.append_transactional(records(2), Codec::None); // 10 and 11
+    log.append_control(Marker::Commit, 0); // 12
+    log.append_transactional(records(1), Codec::None); // 13
+    log.append_control(Marker::Abort, 0); // 14
+    assert_eq!(log.aborted(0..15), [0, 13]);
+    // One that was begun before, and is not over yet; and one that is behind.
+    assert_eq!(log.aborted(4..13), [0]);
+    assert_eq!(log.aborted(5..14), [0, 13]);
+    assert_eq!(log.aborted(6..13), NONE);
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::answer::{Asked, Interrupted, led};
 use super::state::State;
 use crate::fault::{Fault, code};
-use crate::log::{Least, Slice};
+use crate::log::{Least, PRODUCER_ID, Slice};
 use crate::request::{Fetch, FetchPartition};
 use crate::wire::Writer;
 
@@ -20,6 +20,8 @@ const BATCH_CHECKSUM: usize = 17;
 struct Read {
     result: Result<Slice, i16>,
     high_watermark: i64,
+    /// The first offset of each aborted transaction that was read; `None`: not asked for.
+    aborted: Option<Vec<i64>>,
     down_conversion: bool,
 }
 
@@ -102,11 +104,18 @@ fn look(asked: &Asked<'_>, state: &State, request: &Fetch) -> Look {
             interesting |= !unknown;
             look.at_once |= result.is_err() && !unknown;
             let down_conversion = !old || state.topic(topic).is_none_or(|topic| topic.down_conversion);
-            look.reads.push(Read { result, high_watermark, down_conversion });
+            let aborted = request.committed_only.then(|| aborted(state, topic, wanted, &result));
+            look.reads.push(Read { result, high_watermark, aborted, down_conversion });
         }
     }
     look.at_once |= !interesting;
     look
+}
+
+fn aborted(state: &State, topic: &str, wanted: &FetchPartition, read: &Result<Slice, i16>) -> Vec<i64> {
+    let end = read.as_ref().ok().and_then(Slice::end);
+    let log = state.partition(topic, wanted.partition).map(|partition| &partition.log);
+    end.zip(log).map_or_else(Vec::new, |(end, log)| log.aborted(wanted.position..end))
 }
 
 fn read(
@@ -156,7 +165,17 @@ fn partition(asked: &Asked<'_>, topic: &str, wanted: &FetchPartition, read: Read
     if !old {
         out.i64(high_watermark); // last stable offset: no transaction is ever open here
         // Aborted transactions: null but for committed readers, and for what does not exist.
-        if unknown { out.array(0) } else { out.null_array() }
+        match read.aborted {
+            Some(firsts) => {
+                out.array(firsts.len());
+                for first in firsts {
+                    out.i64(PRODUCER_ID);
+                    out.i64(first);
+                }
+            }
+            None if unknown => out.array(0),
+            None => out.null_array(),
+        }
     }
     out.nullable_bytes((!unconverted).then_some(&bytes));
 }
