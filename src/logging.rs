@@ -6,12 +6,13 @@
 //! - either of them to the journal of systemd: each line begins with its priority, `<3>` to `<7>`
 //!   (sd-daemon(3)), which the journal takes off; text has no time then, because the journal has its own.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::panic::{self, Location};
+use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::{env, thread};
 
@@ -103,9 +104,27 @@ fn build(filter: &str, format: LogFormat, journal: bool) -> env_logger::Logger {
     builder.build()
 }
 
+thread_local! {
+    /// A panic of this thread would be nothing new.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The result of `run`, or nothing if it panics, of which no line is made: for a library that panics where it
+/// should fail, and where what follows is dealt with.
+pub(crate) fn without_panic<T>(run: impl FnOnce() -> T) -> Option<T> {
+    EXPECTED.set(true);
+    // What it was called with is looked at no more.
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    EXPECTED.set(false);
+    result.ok()
+}
+
 fn tell_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
+        if EXPECTED.get() {
+            return;
+        }
         if log::log_enabled!(Level::Warn) {
             let thread = thread::current();
             log::warn!("{}", panic_line(thread.name(), info.location(), &panic_text(info.payload())));

@@ -110,8 +110,8 @@ pub fn is_new_protocol(value: &str) -> bool {
 }
 
 /// How long librdkafka waits after a failed connection, at first and at last, in milliseconds: a broker that comes back
-/// is read again within two seconds. May be overridden.
-pub const RECONNECT_MS: (u32, u32) = (100, 1_000);
+/// is read again within two seconds, the time in which others take its partitions over included. May be overridden.
+pub const RECONNECT_MS: (u32, u32) = (100, 500);
 
 /// Pairs of which the first may not be above the second, each with the value that it has if nobody writes one. The first
 /// pair is of a group's old protocol.

@@ -5,7 +5,6 @@
 //! messages were when the first of them is done, and only the first and the last answer that it reaches into may
 //! hold more than that.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +14,7 @@ use self_cell::self_cell;
 use super::properties::MESSAGE;
 use super::session::Tether;
 use crate::client::librdkafka::Queue;
+use crate::logging::without_panic;
 use crate::memory::{Answer, Loan};
 use crate::record::{Arena, Header, Headers, Offset, Record};
 
@@ -115,7 +115,7 @@ impl Batch {
             message.headers()?
         };
         // The crate panics at a name that is not UTF-8, and the record has to be delivered all the same.
-        if let Ok(header) = catch_unwind(AssertUnwindSafe(|| headers.try_get(number))) {
+        if let Some(header) = without_panic(|| headers.try_get(number)) {
             return header.map(|header| (header.key, header.value));
         }
         if !self.is_damage_told.swap(true, Ordering::Relaxed) {

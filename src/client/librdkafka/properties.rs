@@ -303,8 +303,8 @@ mod tests {
             "session.timeout.ms=300001 max.poll.interval.ms=300001",
             "max.poll.interval.ms=44999",
             "group.protocol=consumer max.poll.interval.ms=44999",
-            "reconnect.backoff.ms=1000",
-            "reconnect.backoff.ms=1001",
+            "reconnect.backoff.ms=500",
+            "reconnect.backoff.ms=501",
             "reconnect.backoff.ms=5000 reconnect.backoff.max.ms=10000",
             "reconnect.backoff.max.ms=99",
         ] {
