@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use rdkafka::Message as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -36,6 +36,7 @@ mod session;
 mod take;
 mod trouble;
 
+use batch::Taken;
 use inquiry::{Answer, Inquiry, Question};
 use membership::{Joining, Rebalance};
 use partition::{Partition, Step};
@@ -48,6 +49,9 @@ type Queue = PartitionQueue<context::Context>;
 
 /// The name of this reader among the links that are in trouble.
 const LINK: &str = "librdkafka";
+
+/// Batches that are done and wait to be freed. More of them are freed where they are done.
+const DONE: usize = 512;
 
 /// The partition that a question is about.
 struct Asked {
@@ -82,6 +86,8 @@ pub struct LibrdkafkaReader {
     more: bool,
     /// The batches that were taken.
     taken: Held,
+    /// The messages of those that are done, to be freed by this thread.
+    done: (Sender<Taken>, Receiver<Taken>),
     /// The same, and what librdkafka holds.
     held: Held,
     /// What librdkafka held when it last told.
@@ -131,6 +137,7 @@ impl LibrdkafkaReader {
             polled: Instant::now(),
             more: false,
             taken: Held::default(),
+            done: bounded(DONE),
             held,
             queued: None,
             place: None,
@@ -393,6 +400,7 @@ impl Reader for LibrdkafkaReader {
     fn poll(&mut self, room: Room, now: Instant) {
         self.polled = now;
         self.more = false;
+        self.free();
         self.collect(now);
         self.listen(now);
         for part in &mut self.parts {
@@ -433,6 +441,11 @@ impl Reader for LibrdkafkaReader {
 }
 
 impl LibrdkafkaReader {
+    /// Frees the messages that are done.
+    fn free(&self) {
+        self.done.1.try_iter().for_each(drop);
+    }
+
     fn drop_spans(&mut self, of: &TopicPartition) {
         drop_spans(&mut self.told.events, |name| name == of);
     }
@@ -440,6 +453,7 @@ impl LibrdkafkaReader {
 
 impl Drop for LibrdkafkaReader {
     fn drop(&mut self) {
+        self.free();
         self.part_with();
         if let Some(session) = self.session.take() {
             session.close_and_wait(&self.name);

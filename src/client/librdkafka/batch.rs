@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crossbeam_channel::Sender;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message, OwnedMessage};
 use self_cell::self_cell;
 
@@ -31,8 +32,36 @@ self_cell!(
     }
 );
 
+/// Messages that were taken.
+pub(super) struct Taken {
+    messages: Held,
+    /// Goes behind the messages: the consumer ends when there is none of them left.
+    _tether: Tether,
+}
+
+/// Messages that are given back to the thread that took them: what one thread takes from the allocator and another one
+/// gives back costs a fifth of the throughput.
+struct Lent {
+    taken: Option<Taken>,
+    back: Sender<Taken>,
+}
+
+impl Lent {
+    fn messages(&self) -> &[BorrowedMessage<'_>] {
+        // They are there until it is dropped.
+        self.taken.as_ref().map_or(&[], |taken| taken.messages.borrow_dependent())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // If nobody wants them, they end here.
+        let _ = self.taken.take().map(|taken| self.back.try_send(taken));
+    }
+}
+
 enum Content {
-    Held(Held),
+    Held(Lent),
     /// One record that there was no room for when it was taken: a copy holds no more than itself while it waits.
     Copied(Box<OwnedMessage>),
 }
@@ -48,39 +77,41 @@ pub(super) struct Batch {
     /// What it counts in, once it is complete.
     counts: Vec<Arc<Answer>>,
     loan: Option<Loan>,
-    /// Goes behind the messages: the consumer ends when there is none of them left.
-    _tether: Option<Tether>,
 }
 
 impl Batch {
-    /// Of what `take` takes from the queue; it gives back the bytes of keys and values.
+    /// Of what `take` takes from the queue, `usual` messages or so; it returns the bytes of keys and values. When they
+    /// are done, they come `back`.
     pub(super) fn new(
         queue: Arc<Queue>,
         tether: Tether,
+        usual: usize,
+        back: Sender<Taken>,
         take: impl for<'a> FnOnce(&'a Queue, &mut Messages<'a>) -> usize,
     ) -> Self {
         let mut payload = 0;
         let held = Held::new(queue, |queue| {
-            let mut messages = Messages::new();
+            let mut messages = Messages::with_capacity(usual);
             payload = take(queue, &mut messages);
             messages
         });
-        Self::with(Content::Held(held), payload, Some(tether))
+        let taken = Some(Taken { messages: held, _tether: tether });
+        Self::with(Content::Held(Lent { taken, back }), payload)
     }
 
     /// Of a copy of one message.
     pub(super) fn copied(message: &BorrowedMessage<'_>) -> Self {
-        Self::with(Content::Copied(Box::new(message.detach())), payload(message), None)
+        Self::with(Content::Copied(Box::new(message.detach())), payload(message))
     }
 
-    fn with(content: Content, payload: usize, tether: Option<Tether>) -> Self {
+    fn with(content: Content, payload: usize) -> Self {
         let (headers, is_damage_told) = (Mutex::new(()), AtomicBool::new(false));
-        Self { content, payload, headers, is_damage_told, counts: Vec::new(), loan: None, _tether: tether }
+        Self { content, payload, headers, is_damage_told, counts: Vec::new(), loan: None }
     }
 
     pub(super) fn len(&self) -> usize {
         match &self.content {
-            Content::Held(held) => held.borrow_dependent().len(),
+            Content::Held(lent) => lent.messages().len(),
             Content::Copied(_) => 1,
         }
     }
@@ -149,7 +180,7 @@ pub(super) fn payload(message: &BorrowedMessage<'_>) -> usize {
 impl Arena for Batch {
     fn record(&self, index: usize) -> Record<'_> {
         match &self.content {
-            Content::Held(held) => match held.borrow_dependent().get(index) {
+            Content::Held(lent) => match lent.messages().get(index) {
                 Some(message) => self.record_of(message, index),
                 None => Record::default(),
             },
@@ -159,7 +190,7 @@ impl Arena for Batch {
 
     fn header(&self, index: usize, number: usize) -> Option<Header<'_>> {
         match &self.content {
-            Content::Held(held) => self.header_of(held.borrow_dependent().get(index)?, number),
+            Content::Held(lent) => self.header_of(lent.messages().get(index)?, number),
             Content::Copied(message) => self.header_of(&**message, number),
         }
     }

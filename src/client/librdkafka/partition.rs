@@ -61,6 +61,8 @@ pub(super) struct Partition {
     pub(super) leader: Option<String>,
     /// The metadata has no leader for it.
     pub(super) is_leaderless: bool,
+    /// How many messages its last batch had.
+    pub(super) usual: usize,
     was_read: bool,
     log_end: Option<Offset>,
     /// Where a batch could not be read, and how often.
@@ -84,6 +86,7 @@ impl Partition {
             pending: None,
             leader: None,
             is_leaderless: false,
+            usual: 0,
             was_read: false,
             log_end: None,
             damaged: None,

@@ -12,7 +12,7 @@ use crate::client::librdkafka::properties::MESSAGE;
 /// Bytes of a batch. Larger ones bring nothing, and stay as a whole until their last record is done.
 const BATCH_BYTES: usize = 1 << 20;
 /// Records of a batch.
-const BATCH_RECORDS: usize = 8_192;
+const BATCH_RECORDS: usize = 1_024;
 
 /// What came out of a partition's queue.
 enum Found {
@@ -64,7 +64,8 @@ impl LibrdkafkaReader {
         let mut pending = None;
         let mut found = Found::Full;
         let mut expected = position;
-        let batch = Batch::new(Arc::clone(queue), session.tether(), |queue, messages| {
+        let back = self.done.0.clone();
+        let batch = Batch::new(Arc::clone(queue), session.tether(), part.usual, back, |queue, messages| {
             let mut bytes = 0;
             found = loop {
                 if messages.len() >= BATCH_RECORDS || bytes + messages.len() * MESSAGE >= limit {
@@ -97,6 +98,7 @@ impl LibrdkafkaReader {
             };
             bytes
         });
+        part.usual = batch.len();
         part.pending = pending;
         let taken = self.deliver(index, batch, None);
         match found {
