@@ -24,6 +24,33 @@ const PARTITIONS: u32 = 12;
 /// A group that is made, or loses a member, takes some sessions on a busy machine.
 const SHARED_WITHIN: Duration = Duration::from_secs(60);
 
+#[test]
+fn a_topic_that_was_made_anew_is_read_whatever_its_leaders_epoch_was() {
+    let kafka = crate::kafka_or_skip!(Version::V4, Kafka::node_of(Version::V4, &[]));
+    let (topic, other) = (Kafka::name("anew"), Kafka::name("other"));
+    for name in [&topic, &other] {
+        kafka.tool().create(name, "1", "");
+        kafka.tool().produce(&Produce::new(name, 100));
+    }
+    // The epoch of a leader rises with its start; that of a topic made anew begins at 0.
+    kafka.stop(0);
+    kafka.start(0);
+    let look_often = |config: Config| config.set("kafka", "metadata_max_age_ms", 500);
+    let alone = look_often(kafka.config(&Kafka::name("g"), &[&topic, &other]).set("kafka", "client", "'librdkafka'"));
+    let alone = alone.set("consumer", "multi_consumer_mode", false);
+    let sites = [Site::new(), Site::new()];
+    let _members = sites[0].start(&look_often(member(&kafka, &Kafka::name("g"), &topic)).to_string());
+    let _alone = sites[1].start(&alone.to_string());
+    sites[0].wait_records(100, PATIENCE);
+    sites[1].wait_records(200, PATIENCE);
+    kafka.tool().delete(&topic);
+    eventually_within(PATIENCE, "the topic is gone", || !kafka.tool().topics().contains(&topic));
+    kafka.tool().create(&topic, "1", "");
+    kafka.tool().produce(&Produce { first: 100, ..Produce::new(&topic, 100) });
+    sites[0].wait_records(200, SHARED_WITHIN);
+    sites[1].wait_records(300, SHARED_WITHIN);
+}
+
 fn member(kafka: &Kafka, group: &str, topic: &str) -> Config {
     kafka
         .config(group, &[topic])

@@ -8,7 +8,7 @@
 //!   it wants to come again;
 //! - messages hold their queue, queues hold the consumer, and the consumer ends on a thread of its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,8 @@ pub struct LibrdkafkaReader {
     not_before: Option<Instant>,
     backoff: Backoff,
     parts: Vec<Partition>,
+    /// Topics of which partitions were let go since the consumer was made.
+    left: BTreeSet<Arc<str>>,
     /// The partition whose turn it is to give records.
     turn: usize,
     link: Link<Inquiry, Answer>,
@@ -131,6 +133,7 @@ impl LibrdkafkaReader {
             not_before: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             parts: Vec::new(),
+            left: BTreeSet::new(),
             turn: 0,
             asked: None,
             told: Told::default(),
@@ -192,6 +195,7 @@ impl LibrdkafkaReader {
 
     /// Lets the consumer go; all positions are kept, and are read from by the next one.
     fn remake(&mut self) {
+        self.left.clear();
         self.drop_membership();
         self.part_with();
         if let Some(session) = self.session.take() {
@@ -202,9 +206,7 @@ impl LibrdkafkaReader {
     /// Forgets what was assigned.
     fn part_with(&mut self) {
         for part in &mut self.parts {
-            if let (Some(queue), Some(session)) = (part.queue.take(), &mut self.session) {
-                session.retire(&part.name, queue);
-            }
+            part.queue = None;
             part.is_assigned = false;
             if part.step == Step::Run {
                 part.step = Step::Start;
@@ -227,10 +229,7 @@ impl LibrdkafkaReader {
         let left: Vec<&mut Partition> = left.collect();
         let mut result = session.unassign(left.iter().map(|part| &part.name));
         for part in left {
-            part.is_assigned = false;
-            if let Some(queue) = part.queue.take() {
-                session.retire(&part.name, queue);
-            }
+            (part.is_assigned, part.queue) = (false, None);
         }
         let mut at = Vec::new();
         for part in self.parts.iter_mut().filter(|part| part.step == Step::Start && !part.is_assigned) {
@@ -359,21 +358,26 @@ fn is_looked_at(step: &Step) -> bool {
 
 impl Reader for LibrdkafkaReader {
     fn add(&mut self, partition: &TopicPartition) {
-        if self.part(partition).is_none() {
-            self.parts.push(Partition::new(partition.clone()));
+        if self.part(partition).is_some() {
+            return;
         }
+        // A topic that was made anew begins with a lower leader epoch, and librdkafka believes no leader of it
+        // whose epoch is lower than the last one it knew of that name (`rd_kafka_toppar_leader_update`).
+        if self.left.contains(&partition.topic) {
+            self.remake();
+        }
+        self.parts.push(Partition::new(partition.clone()));
     }
 
     fn remove(&mut self, partition: &TopicPartition) {
         let Some(index) = self.parts.iter().position(|part| part.name == *partition) else { return };
         let part = self.parts.remove(index);
         self.drop_spans(partition);
-        let Some(session) = &mut self.session else { return };
-        let unassigned = if part.is_assigned { session.unassign([partition].into_iter()) } else { Ok(()) };
-        if let Some(queue) = part.queue {
-            session.retire(partition, queue);
-        }
-        if let Err(why) = unassigned {
+        let Some(session) = &self.session else { return };
+        self.left.insert(Arc::clone(&partition.topic));
+        if part.is_assigned
+            && let Err(why) = session.unassign([partition].into_iter())
+        {
             log::debug!("not unassigned {partition} error=\"{why}\"");
             self.remake();
         }

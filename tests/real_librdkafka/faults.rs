@@ -37,6 +37,33 @@ fn seeks_back_and_forth_under_load_bring_nothing_of_the_place_that_was_left() {
 }
 
 #[test]
+fn what_comes_is_told_also_when_batches_of_an_earlier_seek_are_done_late() {
+    let kafka = kafka_or_skip!();
+    let topic = Kafka::name("late");
+    kafka.tool().create(&topic, "1", PLAIN);
+    kafka.tool().produce(&Produce::new(&topic, 10));
+    let mut harness = Harness::new(&kafka.bootstrap, Settings::default());
+    harness.held = Some(Vec::new());
+    let part = harness.seek(&topic, 0, 0);
+    harness.until("all are read", |h| h.position(&part) == 10);
+    let earlier = harness.held.take();
+    harness.seek(&topic, 0, 0);
+    harness.until("all are read again", |h| h.position(&part) == 10);
+    drop(earlier);
+    // Back to the thread that took them.
+    harness.turn();
+    let mut waited = Duration::ZERO;
+    for next in 10..15 {
+        kafka.tool().produce(&Produce { first: next, ..Produce::new(&topic, 1) });
+        let written = Instant::now();
+        harness.when_ready(&part, next as i64 + 1);
+        waited += written.elapsed();
+    }
+    // Without a signal each waits for the next statistics, five seconds.
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
+}
+
+#[test]
 fn without_room_nothing_is_taken_and_with_room_all_of_it() {
     let kafka = kafka_or_skip!();
     let topic = Kafka::name("no-room");

@@ -9,7 +9,7 @@ use worker::client::librdkafka::LibrdkafkaReader;
 use worker::client::reader::Reader;
 use worker::client::{Bounds, Connection, Event, Fault, FetchSettings, Isolation, Room, Security};
 use worker::memory::{Held, Reserve};
-use worker::record::{Offset, TopicPartition};
+use worker::record::{Offset, Span, TopicPartition};
 
 /// Longer than any test needs that does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +56,8 @@ pub struct Harness {
     /// How many records came in all; each is looked at and copied if `keep`.
     pub count: u64,
     pub keep: bool,
+    /// Spans that nobody is done with.
+    pub held: Option<Vec<Span>>,
 }
 
 pub fn connection(bootstrap: &str) -> Connection {
@@ -101,6 +103,7 @@ impl Harness {
             events: Vec::new(),
             count: 0,
             keep: true,
+            held: None,
         }
     }
 
@@ -163,6 +166,9 @@ impl Harness {
                 assert!(last.is_none_or(|last| last.offset < span.offsets.end), "{span:?}");
                 part.position = Some(span.offsets.end);
                 self.count += span.records.len() as u64;
+                if let Some(held) = &mut self.held {
+                    held.push(span.clone());
+                }
                 if !self.keep {
                     return;
                 }
@@ -193,6 +199,16 @@ impl Harness {
             _ => {}
         }
         self.events.push(event);
+    }
+
+    /// Polls only when the reader has asked for it, until a partition is read up to there.
+    pub fn when_ready(&mut self, part: &TopicPartition, to: i64) {
+        while self.position(part) < to {
+            self.ready.recv_timeout(PATIENCE).expect("the reader asks to be polled");
+            self.reader.poll(Room { bytes: self.room }, Instant::now());
+            let events: Vec<Event> = self.reader.told().events.drain(..).collect();
+            events.into_iter().for_each(|event| self.hear(event));
+        }
     }
 
     #[track_caller]

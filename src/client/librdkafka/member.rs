@@ -292,6 +292,7 @@ impl GroupClient {
                 self.events.push_back(Event::Lost(held, Loss::TopicDeleted));
                 self.look_due = now;
             }
+            self.reader.renew();
         }
     }
 
@@ -354,9 +355,12 @@ impl GroupClient {
                 self.unstarted.retain(|name| !gone.contains(name));
                 self.revoked.retain(|name| !gone.contains(name));
                 self.released.clear();
-                let gone: Vec<TopicPartition> = gone.into_iter().collect();
+                // What was made anew is gone already.
+                let gone: Vec<TopicPartition> = gone.into_iter().filter(|name| !self.anew.contains(name)).collect();
                 self.drop_spans(&gone);
-                self.events.push_back(Event::Lost(gone, Loss::LeftGroup));
+                if !gone.is_empty() {
+                    self.events.push_back(Event::Lost(gone, Loss::LeftGroup));
+                }
             }
         }
     }

@@ -53,8 +53,8 @@ pub(super) struct Session {
     tether: Tether,
     /// Disconnected when nobody has the tether.
     all_done: Receiver<()>,
-    /// Queues that were let go while messages of theirs are not done.
-    retired: Vec<(TopicPartition, Arc<Queue>)>,
+    /// A handle of each queue that was made.
+    queues: Vec<(TopicPartition, Arc<Queue>)>,
     pub(super) notebook: Notebook,
     /// For how many partitions its memory was divided.
     pub(super) partitions: usize,
@@ -95,7 +95,7 @@ impl Session {
         }
         let (tether, all_done) = bounded(0);
         let (consumer, tether) = (Arc::new(consumer), Arc::new(tether));
-        Ok(Self { consumer, tether, all_done, retired: Vec::new(), notebook, partitions, ready, closing })
+        Ok(Self { consumer, tether, all_done, queues: Vec::new(), notebook, partitions, ready, closing })
     }
 
     /// For what holds messages.
@@ -126,20 +126,15 @@ impl Session {
     /// The partition's own queue. To be taken before the partition is assigned: a queue that the application has
     /// taken is left alone by the start of fetching (`RD_KAFKA_Q_F_FWD_APP`).
     pub(super) fn queue(&mut self, partition: &TopicPartition) -> Option<Arc<Queue>> {
-        // It may be the same queue of librdkafka's, and the end of an earlier handle takes the callback away: so it
-        // ends before there is another, or stays until there is one more.
-        self.retired.retain(|(name, queue)| name != partition || Arc::strong_count(queue) > 1);
+        // It may be the same queue of librdkafka's, and the end of a handle takes the callback away. So none ends
+        // while there may be a newer one: an earlier one ends here, or is kept for as long as messages hold it.
+        self.queues.retain(|(name, queue)| name != partition || Arc::strong_count(queue) > 1);
         let mut queue = self.consumer.split_partition_queue(&partition.topic, partition.partition)?;
         let signal = self.ready.clone();
         queue.set_nonempty_callback(move || wake(&signal));
-        Some(Arc::new(queue))
-    }
-
-    /// Takes back a queue that is not read any more.
-    pub(super) fn retire(&mut self, partition: &TopicPartition, queue: Arc<Queue>) {
-        if Arc::strong_count(&queue) > 1 {
-            self.retired.push((partition.clone(), queue));
-        }
+        let queue = Arc::new(queue);
+        self.queues.push((partition.clone(), Arc::clone(&queue)));
+        Some(queue)
     }
 
     /// Lets partitions go. When it returns, nothing that was fetched for them before is given out any more: the
@@ -204,7 +199,7 @@ impl Session {
             }
         }
         // The last one of them ends the consumer, and waits for that.
-        drop((self.retired, self.consumer));
+        drop((self.queues, self.consumer));
     }
 
     /// Ends it, and waits for that, though not for ever.

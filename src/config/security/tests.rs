@@ -138,7 +138,7 @@ fn properties_are_passed_through_but_for_the_workers_own() {
         ),
         (
             "reconnect.backoff.ms = 2000",
-            "reconnect.backoff.ms: can't be: reconnect.backoff.ms would be 2000, and reconnect.backoff.max.ms 1000; write both",
+            "reconnect.backoff.ms: can't be: reconnect.backoff.ms would be 2000, and reconnect.backoff.max.ms 500; write both",
         ),
         ("soket.keepalive.enable = true", "kafka.librdkafka.soket.keepalive.enable: is refused by librdkafka"),
         ("socket.keepalive.enable = 'tr0ub4dor'", "is refused by librdkafka"),
