@@ -215,6 +215,14 @@ pub trait Cluster: Send {
     /// while it has no leader.
     fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault>;
 
+    /// The last stable offset of each partition, as far as it is known: before it no transaction is open.
+    ///
+    /// # Errors
+    /// No broker could be asked.
+    fn last_stable(&mut self, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+        Ok(vec![None; of.len()])
+    }
+
     /// The group's committed offset of each partition.
     ///
     /// # Errors

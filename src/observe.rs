@@ -216,7 +216,12 @@ mod tests {
     fn partitions_of_other_workers_are_left_out() {
         let left = |membership: Membership| {
             let (board, counts) = (Board::default(), Arc::default());
-            let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "log".to_owned())], membership };
+            let watched = Watched {
+                group: "g".to_owned(),
+                topics: vec![("t".into(), "log".to_owned())],
+                membership,
+                committed_only: false,
+            };
             board.add(0, watched, Phase::Waiting, &counts);
             let sampled = |number| (TopicPartition::new("t", number), Err(Fault::NoLeader));
             let seen = TopicRound { topic: "t".into(), partitions: Ok((0..4).map(sampled).collect()) };

@@ -3,12 +3,12 @@
 //! Owns the order of the questions and nothing else. Whoever wants to know how topics are doing asks this
 //! way, so that all judge by the same numbers: the observer of a running worker, `worker lag`,
 //! `worker diagnose`. A round costs one question for all topics, two for each broker that leads one of
-//! their partitions, and one for each group.
+//! their partitions, one more if something of it is behind, and one for each group.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use crate::client::{Cluster, Fault, Membership, Portion};
+use crate::client::{Cluster, Fault, Isolation, Membership, Portion};
 use crate::plan::{ConsumerPlan, Paused, Plan};
 use crate::record::TopicPartition;
 use crate::verdict::Seen;
@@ -22,6 +22,8 @@ pub struct Watched {
     pub topics: Vec<(Arc<str>, String)>,
     /// Who shares their partitions.
     pub membership: Membership,
+    /// It is not given what waits for an open transaction.
+    pub committed_only: bool,
 }
 
 impl Watched {
@@ -29,13 +31,16 @@ impl Watched {
     pub fn new(plan: &ConsumerPlan) -> Self {
         let sink = |topic: &Arc<str>| plan.sinks.get(topic).cloned().unwrap_or_default();
         let topics = plan.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect();
-        Self { group: plan.settings.group.clone(), topics, membership: plan.reading.membership.clone() }
+        let committed_only = plan.fetch.isolation == Isolation::ReadCommitted && plan.reading.may_use_librdkafka();
+        let membership = plan.reading.membership.clone();
+        Self { group: plan.settings.group.clone(), topics, membership, committed_only }
     }
 
     /// A topic that is not read at present.
     pub fn paused(paused: &Paused) -> Self {
         let topics = vec![(Arc::clone(&paused.topic), paused.sink.clone())];
-        Self { group: paused.group.clone(), topics, membership: Membership::None(Portion::All) }
+        let membership = Membership::None(Portion::All);
+        Self { group: paused.group.clone(), topics, membership, committed_only: false }
     }
 
     /// Whether the partition is this worker's. `held`: whether the worker holds it, by its own account, which
@@ -98,7 +103,7 @@ pub fn round(cluster: &mut dyn Cluster, watched: &[impl Borrow<Watched>]) -> Res
             let bounds = bounds.next().unwrap_or(Err(Fault::NoLeader));
             // The group's answer is taken up partition by partition, be the bounds known or not.
             let committed = committed.as_mut().map(|answers| answers.next().flatten()).map_err(|fault| fault.clone());
-            let seen = committed.and_then(|committed| Ok(Seen { bounds: bounds?, committed }));
+            let seen = committed.and_then(|committed| Ok(Seen { bounds: bounds?, committed, last_stable: None }));
             (partition, seen)
         };
         let sampled = |(topic, found): Found| TopicRound {
@@ -107,7 +112,24 @@ pub fn round(cluster: &mut dyn Cluster, watched: &[impl Borrow<Watched>]) -> Res
         };
         round.push(topics.into_iter().map(sampled).collect());
     }
+    ask_for_stable(cluster, &watched, &mut round);
     Ok(round)
+}
+
+/// Asks for the last stable offsets of what seems to be behind. Without an answer they are not known.
+fn ask_for_stable(cluster: &mut dyn Cluster, watched: &[&Watched], round: &mut Round) {
+    let of_committed = watched.iter().zip(round).filter(|(watched, _)| watched.committed_only);
+    let sampled = of_committed.flat_map(|(_, topics)| topics).flat_map(|topic| topic.partitions.iter_mut().flatten());
+    let behind = sampled.filter_map(|(name, seen)| Some((name, seen.as_mut().ok()?)));
+    let (names, mut behind): (Vec<TopicPartition>, Vec<&mut Seen>) =
+        behind.filter(|(_, seen)| seen.readable() > 0).map(|(name, seen)| (name.clone(), seen)).unzip();
+    if names.is_empty() {
+        return;
+    }
+    match cluster.last_stable(&names) {
+        Ok(stable) => behind.iter_mut().zip(stable).for_each(|(seen, stable)| seen.last_stable = stable),
+        Err(fault) => log::debug!("last stable offsets are not known error=\"{fault}\""),
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +183,7 @@ mod tests {
             group: group.to_owned(),
             topics: topics.iter().map(|name| (Arc::from(*name), "log".to_owned())).collect(),
             membership: Membership::None(Portion::All),
+            committed_only: false,
         };
         let watched = [watch("g", &["gone", "two", "later"]), watch("away", &["one"]), watch("last", &["fourth"])];
         let round = round(&mut Scripted, &watched).unwrap();

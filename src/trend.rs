@@ -220,7 +220,7 @@ mod tests {
 
     fn sample(at_time: Instant, committed: i64, end: i64) -> Sample {
         let bounds = Bounds { log_start: Offset::ZERO, log_end: at(end) };
-        Sample { at: at_time, seen: Ok(Seen { bounds, committed: Offset::new(committed) }) }
+        Sample { at: at_time, seen: Ok(Seen { bounds, committed: Offset::new(committed), last_stable: None }) }
     }
 
     #[test]

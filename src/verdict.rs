@@ -33,6 +33,9 @@ pub struct Seen {
     pub bounds: Bounds,
     /// The group's committed offset, if it has one.
     pub committed: Option<Offset>,
+    /// The last stable offset, where it is known: what lies behind it waits for a transaction that is open, and who reads
+    /// only what is committed is not given it (Kafka's KIP-98).
+    pub last_stable: Option<Offset>,
 }
 
 impl Seen {
@@ -41,7 +44,8 @@ impl Seen {
         Some(self.bounds.log_end.get().saturating_sub(self.committed?.get()))
     }
 
-    /// READABLE, in offsets. A group without a committed offset has all of the log before it.
+    /// READABLE, in offsets. A group without a committed offset has all of the log before it; what waits for an open
+    /// transaction is not readable for who reads only what is committed.
     pub fn readable(&self) -> u64 {
         self.left_from(self.committed.unwrap_or(self.bounds.log_start))
     }
@@ -52,7 +56,8 @@ impl Seen {
     }
 
     fn left_from(&self, offset: Offset) -> u64 {
-        self.bounds.log_end.since(offset.max(self.bounds.log_start))
+        let end = self.last_stable.map_or(self.bounds.log_end, |stable| stable.min(self.bounds.log_end));
+        end.since(offset.max(self.bounds.log_start))
     }
 }
 

@@ -18,7 +18,14 @@ fn offset(number: i64) -> Offset {
 
 fn seen(log_start: i64, log_end: i64, committed: Option<i64>) -> Seen {
     let bounds = Bounds { log_start: offset(log_start), log_end: offset(log_end) };
-    Seen { bounds, committed: committed.map(offset) }
+    Seen { bounds, committed: committed.map(offset), last_stable: None }
+}
+
+#[test]
+fn what_waits_for_an_open_transaction_counts_as_lag_and_is_not_readable() {
+    let open = |stable| Seen { last_stable: Some(offset(stable)), ..seen(2, 20, Some(10)) };
+    let told = [5, 10, 15, 20, 25].map(|stable| (open(stable).lag(), open(stable).readable()));
+    assert_eq!(told, [0, 0, 5, 10, 10].map(|readable| (Some(10), readable)));
 }
 
 /// Two samples, the second one now, and a consumer that waits with nothing to tell.

@@ -13,13 +13,44 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use crate::on_brokers;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::install::Version;
-use crate::support::kafka::tool::{End, Message};
-use crate::support::worker::Site;
+use crate::support::kafka::tool::{End, Message, Produce};
+use crate::support::worker::{PATIENCE, Site, Worker};
 
 on_brokers!(
     json_lines_tell_null_from_empty_and_have_headers_and_timestamps,
     a_header_whose_name_is_no_text_does_not_hold_its_record_back,
+    what_waits_for_an_open_transaction_is_not_readable,
 );
+
+fn what_waits_for_an_open_transaction_is_not_readable(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let topic = Kafka::name("open");
+    kafka.tool().create(&topic, "1", "");
+    kafka.tool().produce(&Produce::new(&topic, 10));
+    let mut config = ClientConfig::new();
+    let config = config.set("bootstrap.servers", &kafka.bootstrap).set("transactional.id", &topic);
+    let producer: BaseProducer = config.create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    for _ in 0..5 {
+        producer.send(BaseRecord::<str, str>::to(&topic).payload("open")).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let (site, group) = (Site::new(), Kafka::name("g"));
+    let config = kafka.config(&group, &[&topic]).set("kafka", "client", "'librdkafka'");
+    let _worker = site.start(&config.to_string());
+    kafka.await_committed(&format!("{group}-{topic}"), &topic, 0, 10);
+    let file = site.path("consumer.toml").display().to_string();
+    let lag = || {
+        let ended = Worker::run(&["lag", "-c", &file, "--json"]);
+        let round: serde_json::Value = serde_json::from_str(&ended.stdout[0]).unwrap();
+        let line = &round["partitions"][0];
+        (line["lag"].as_i64(), line["readable"].as_i64(), line["verdict"].as_str().map(str::to_owned))
+    };
+    assert_eq!(lag(), (Some(5), Some(0), Some("idle".to_owned())));
+    producer.commit_transaction(PATIENCE).unwrap();
+    assert_eq!(site.wait_records(15, PATIENCE).len(), 15);
+}
 
 fn json_lines_tell_null_from_empty_and_have_headers_and_timestamps(version: Version) {
     let kafka = Kafka::shared_of(version);

@@ -341,6 +341,11 @@ impl Cluster for Control {
         self.ask_leaders(of, |wire, asked| wire.bounds(asked))
     }
 
+    fn last_stable(&mut self, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
+        let found = self.ask_leaders(of, |wire, asked| wire.last_stable(asked))?;
+        Ok(found.into_iter().map(|stable| stable.ok().flatten()).collect())
+    }
+
     fn committed(&mut self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Offset>>, Fault> {
         let found = self.ask_coordinator(group, |wire| wire.committed(group, of))?;
         Ok(found.into_iter().map(|committed| committed.map(|committed| committed.offset)).collect())

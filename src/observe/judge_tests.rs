@@ -27,7 +27,12 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let membership = crate::client::Membership::None(crate::client::Portion::All);
-        let watched = Watched { group: "g".to_owned(), topics: vec![("t".into(), "out".to_owned())], membership };
+        let watched = Watched {
+            group: "g".to_owned(),
+            topics: vec![("t".into(), "out".to_owned())],
+            membership,
+            committed_only: false,
+        };
         let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
         progress.enter(Phase::Waiting);
         let entry = Entry { consumer: 7, watched: Arc::new(watched), progress };
@@ -40,7 +45,7 @@ impl Scene {
         let seen = |answer: &Result<(i64, i64), Fault>| {
             let (end, committed) = answer.clone()?;
             let bounds = Bounds { log_start: offset(0), log_end: offset(end) };
-            Ok(Seen { bounds, committed: Some(offset(committed)) })
+            Ok(Seen { bounds, committed: Some(offset(committed)), last_stable: None })
         };
         let named = |(number, answer)| (TopicPartition::new("t", number), seen(answer));
         let partitions = Ok((0..).zip(partitions).map(named).collect());

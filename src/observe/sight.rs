@@ -239,6 +239,7 @@ mod tests {
         let seen = |(end, committed): (i64, i64)| Seen {
             bounds: Bounds { log_start: offset(0), log_end: offset(end) },
             committed: Some(offset(committed)),
+            last_stable: None,
         };
         let named = |(number, &ends): (i32, &(i64, i64))| (TopicPartition::new("t", number), Ok(seen(ends)));
         let partitions = Ok((0..).zip(partitions).map(named).collect());

@@ -12,12 +12,17 @@ use super::{Wire, refused};
 use crate::client::{Bounds, Fault};
 use crate::record::Offset;
 
-/// Kafka 0.10.1 to 4.x serve one of these; later versions are of the flexible form. The isolation level, from 2 on, is
-/// read_uncommitted: the end is the high watermark.
+/// Kafka 0.10.1 to 4.x serve one of these; later versions are of the flexible form. From 2 on there is an isolation level.
 const VERSIONS: (i16, i16) = (1, 5);
+/// The same, of those with an isolation level: Kafka 0.11 and later.
+const ISOLATED: (i16, i16) = (2, 5);
+/// The end is the high watermark.
+const READ_UNCOMMITTED: i8 = 0;
+/// The end is the last stable offset.
+const READ_COMMITTED: i8 = 1;
 /// Instead of a time: the log start offset.
 const EARLIEST: i64 = -2;
-/// Instead of a time: the high watermark.
+/// Instead of a time: the end.
 const LATEST: i64 = -1;
 
 impl Wire {
@@ -29,13 +34,21 @@ impl Wire {
     /// Outside: the broker did not answer. Inside, for one partition: [`Fault::Refused`] with
     /// Kafka's reason, for instance `NotLeaderOrFollower`.
     pub fn bounds(&mut self, partitions: &[(Arc<str>, i32)]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {
-        let starts = self.list_offsets(partitions, EARLIEST)?;
-        let ends = self.list_offsets(partitions, LATEST)?;
+        let starts = self.list_offsets(partitions, EARLIEST, READ_UNCOMMITTED)?;
+        let ends = self.list_offsets(partitions, LATEST, READ_UNCOMMITTED)?;
         let bounds = starts.into_iter().zip(ends).map(|(start, end)| match (start?, end?) {
             (Some(log_start), Some(log_end)) => Ok(Bounds { log_start, log_end }),
             _ => Err(Fault::Broken { call: "ListOffsets", why: "a log without start or end".to_owned() }),
         });
         Ok(bounds.collect())
+    }
+
+    /// The last stable offset of partitions that this broker leads, in the order of the question.
+    ///
+    /// # Errors
+    /// As for [`Wire::bounds`]; [`Fault::TooOld`] from a broker before 0.11.
+    pub fn last_stable(&mut self, partitions: &[(Arc<str>, i32)]) -> Result<Vec<Result<Option<Offset>, Fault>>, Fault> {
+        self.list_offsets(partitions, LATEST, READ_COMMITTED)
     }
 
     /// For each partition the offset of the first record whose timestamp is `time_ms` (milliseconds
@@ -48,15 +61,19 @@ impl Wire {
         partitions: &[(Arc<str>, i32)],
         time_ms: u64,
     ) -> Result<Vec<Result<Option<Offset>, Fault>>, Fault> {
-        self.list_offsets(partitions, i64::try_from(time_ms).unwrap_or(i64::MAX))
+        self.list_offsets(partitions, i64::try_from(time_ms).unwrap_or(i64::MAX), READ_UNCOMMITTED)
     }
 
     fn list_offsets(
         &mut self,
         partitions: &[(Arc<str>, i32)],
         time: i64,
+        isolation: i8,
     ) -> Result<Vec<Result<Option<Offset>, Fault>>, Fault> {
-        let version = self.choose(ApiKey::ListOffsets, VERSIONS, "ListOffsets 1")?;
+        let version = match isolation {
+            READ_UNCOMMITTED => self.choose(ApiKey::ListOffsets, VERSIONS, "ListOffsets 1")?,
+            _ => self.choose(ApiKey::ListOffsets, ISOLATED, "ListOffsets 2")?,
+        };
         // A partition that is asked twice in one request is refused by the broker.
         let mut asked: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
         for (topic, partition) in partitions {
@@ -71,7 +88,10 @@ impl Wire {
                 .with_partitions(partitions.collect())
         });
         // A consumer has the replica id -1.
-        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_isolation_level(isolation)
+            .with_topics(topics.collect());
         // throttle time (from 2 on); topics: name; partitions: index, error, timestamp, offset, leader epoch (from 4 on)
         let from = |first: i16, size: usize| Shape::Fixed(if version >= first { size } else { 0 });
         let partition = vec![Shape::Fixed(22), from(4, 4)];

@@ -12,7 +12,11 @@ fn at(number: i64) -> Offset {
 }
 
 fn seen(start: i64, end: i64, committed: i64) -> Seen {
-    Seen { bounds: Bounds { log_start: at(start), log_end: at(end) }, committed: Offset::new(committed) }
+    Seen {
+        bounds: Bounds { log_start: at(start), log_end: at(end) },
+        committed: Offset::new(committed),
+        last_stable: None,
+    }
 }
 
 /// Topic `t` in group `g-t`, of one partition that was seen twice; the worker runs.

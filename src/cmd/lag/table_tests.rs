@@ -13,7 +13,7 @@ fn row(topic: &str, committed: i64, end: i64, verdict: Verdict) -> Row {
         group: format!("g-{topic}"),
         topic: topic.into(),
         partition: Some(0),
-        seen: Ok(Seen { bounds, committed: Offset::new(committed) }),
+        seen: Ok(Seen { bounds, committed: Offset::new(committed), last_stable: None }),
         verdict,
         rates: Some(Rates { consumed: Offset::new(committed).map(|_| 3.0), produced: 1.0, over: OVER }),
     }
