@@ -155,7 +155,7 @@ pub struct CallStatus {
 pub struct PartitionStatus {
     /// Its number.
     pub partition: i32,
-    /// `held`, `reading`, `stopped`, `gone`; `None`: its consumer does not know it yet.
+    /// `held`, `reading`, `stopped`, `not-held` (another member has it, or it does not exist any more); `None`: its consumer does not know it yet.
     pub state: Option<String>,
     /// The next offset to be delivered, while it is read.
     pub position: Option<i64>,

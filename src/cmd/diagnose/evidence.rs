@@ -198,7 +198,7 @@ fn own_state(facts: &Facts<'_>, lines: &mut Vec<String>) {
         if let Some(trouble) = &part.trouble {
             say(format!("partition {} can't be read for {} ms: {}", part.partition, trouble.age_ms, trouble.error));
         }
-        if let Some(state) = part.state.as_ref().filter(|state| *state != "reading") {
+        if let Some(state) = part.state.as_ref().filter(|state| !matches!(state.as_str(), "reading" | "not-held")) {
             say(format!("partition {} is {state}", part.partition));
         }
         if part.in_flight > 0 {

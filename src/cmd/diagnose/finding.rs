@@ -95,6 +95,8 @@ pub(super) enum Kind {
     NotStarted,
     FallingBack,
     OutOfRange,
+    /// There is nothing to read, or it is read, and the running worker says that its client is in trouble.
+    InTrouble,
     Stalled,
     SinkFailing,
     Shared,
@@ -118,6 +120,7 @@ impl Kind {
             Self::NotStarted => "not-started",
             Self::FallingBack => "falling-back",
             Self::OutOfRange => "out-of-range",
+            Self::InTrouble => "in-trouble",
             Self::Stalled => "stalled",
             Self::SinkFailing => "sink-failing",
             Self::Shared => "shared-group",
@@ -140,6 +143,7 @@ impl Kind {
             Self::NotStarted => "not started: the group has no committed offset for a partition",
             Self::FallingBack => "behind and falling back",
             Self::OutOfRange => "out of range at next start",
+            Self::InTrouble => "the running worker's client is in trouble",
             Self::Stalled => "stalled",
             Self::SinkFailing => "sink failing",
             Self::Shared => "group also used by someone else",
@@ -175,6 +179,7 @@ pub(super) fn finding(facts: &Facts<'_>) -> Finding {
         (Some(_), _) => (Kind::Unknown, None),
         (None, worst) => {
             let (kind, part) = worst.map_or((Kind::Unknown, None), |(kind, part)| (kind, Some(part)));
+            let kind = if facts.is_in_trouble() && !kind.needs_attention() { Kind::InTrouble } else { kind };
             (if foreign.is_empty() { kind } else { kind.max(Kind::Shared) }, part)
         }
     };
@@ -240,6 +245,12 @@ impl Facts<'_> {
     pub(super) fn transactional(&self, part: &Part) -> Option<Ahead> {
         let old = !self.settings.reading.may_use_librdkafka();
         part.ahead.as_ref()?.as_ref().ok()?.filter(|ahead| old && ahead.transactional)
+    }
+
+    /// Whether the running worker says so, and said so before it was looked.
+    fn is_in_trouble(&self) -> bool {
+        let trouble = self.status.and_then(|status| status.consumer.trouble.as_ref());
+        trouble.is_some_and(|trouble| u128::from(trouble.age_ms) >= self.looked.as_millis())
     }
 
     /// What is wrong with the sink, if that is known: the running worker's own word goes before a look at the file.

@@ -193,6 +193,21 @@ fn a_topic_stands_still_where_no_worker_runs() {
 }
 
 #[test]
+fn a_client_in_trouble_needs_attention_where_nothing_is_to_be_read() {
+    let troubled = |age_ms| {
+        let trouble = Some(TroubleStatus { error: "shut out".to_owned(), age_ms });
+        let consumer = ConsumerStatus { trouble, ..ConsumerStatus::default() };
+        let status = Some(TopicStatus { consumer, ..TopicStatus::default() });
+        Case::new(seen(0, 100, 100), seen(0, 100, 100), Verdict::Idle).with(|case| case.status = status).told()
+    };
+    let (kind, evidence, remedy) = troubled(600_000);
+    assert_eq!(kind, Kind::InTrouble);
+    has(&evidence, &["its client is in trouble for 600000 ms: shut out"]);
+    has(&remedy, &["do what the error above says"]);
+    assert_eq!(troubled(100).0, Kind::Idle, "it may have begun and ended while it was looked");
+}
+
+#[test]
 fn the_running_workers_own_state_explains_a_stall() {
     let trouble = |error: &str| Some(TroubleStatus { error: error.to_owned(), age_ms: 1_500 });
     let consumer = ConsumerStatus {

@@ -30,6 +30,9 @@ fn of_kind(facts: &Facts<'_>, kind: Kind, part: Option<&Part>) -> Vec<String> {
         Kind::NotStarted => not_started(facts),
         Kind::FallingBack => falling_back(facts),
         Kind::OutOfRange => out_of_range(facts, part),
+        Kind::InTrouble => vec![
+            "do what the error above says; the worker goes on by itself when its client works again".to_owned(),
+        ],
         Kind::Stalled => stalled(facts),
         Kind::SinkFailing => sink_failing(facts),
         Kind::Shared => shared(facts),
