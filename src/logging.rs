@@ -86,7 +86,8 @@ impl log::Log for Logger {
 
 fn build(filter: &str, format: LogFormat, journal: bool) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
-    builder.parse_filters(filter);
+    // What that crate has to say of itself is told by whoever calls it, in the worker's words.
+    builder.filter_module("rdkafka", log::LevelFilter::Off).parse_filters(filter);
     match (format, journal) {
         (LogFormat::Text, false) => builder.format(|out, record| {
             let style = out.default_level_style(record.level());
@@ -236,6 +237,17 @@ mod tests {
             ),
             "{line}"
         );
+    }
+
+    #[test]
+    fn the_crate_rdkafka_is_heard_only_when_it_is_asked_for() {
+        use log::Log as _;
+        let heard = |filter: &str, target: &str| {
+            let metadata = log::Metadata::builder().level(Level::Error).target(target).build();
+            build(filter, LogFormat::Text, false).enabled(&metadata)
+        };
+        assert!(heard("debug", "worker::lane") && !heard("debug", "rdkafka::consumer::base_consumer"));
+        assert!(heard("warn,rdkafka=warn", "rdkafka::consumer::base_consumer"));
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Session {
         let gone = self.close(name);
         if gone.recv_timeout(CLOSE_WITHIN).is_err_and(|error| error.is_timeout()) {
             log::warn!(
-                "librdkafka has not ended consumer={name} within_ms={} meaning=\"one of its threads waits for a name server or the network; it is left behind\"",
+                "librdkafka has not ended consumer={name} within_ms={} meaning=\"one of its threads waits for a name server, the network or its group; it is left behind\"",
                 CLOSE_WITHIN.as_millis()
             );
         }
