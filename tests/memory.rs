@@ -171,7 +171,7 @@ fn a_record_larger_than_the_reserve_stops_its_partition_alone(client: Library) {
     await_end(&bed, "t1");
     bed.fill("t7", 100);
     bed.await_all("t7", 0);
-    assert_eq!(bed.committed("t0"), Some(1));
+    bed.await_committed("t0", 0, 1);
     bed.assert_all("t1", 0);
     bed.stop(worker);
 }
