@@ -103,8 +103,8 @@ pub(super) struct Fetches {
 pub(super) enum Link {
     /// It is connected: its address, and how it answers.
     Up { broker: String, fetches: Fetches },
-    /// It is not, or not yet: its address, and librdkafka's word for what it does.
-    Down { broker: String, state: String },
+    /// It is not, or not yet: the same, and librdkafka's word for what it does.
+    Down { broker: String, fetches: Fetches, state: String },
 }
 
 impl Statistics {
@@ -114,11 +114,12 @@ impl Statistics {
         let leads = |b: &&Broker| b.nodeid == partition.broker && b.nodeid >= 0 && b.source != "logical";
         let found = self.brokers.values().find(leads)?;
         let broker = found.nodename.clone();
+        let sent = found.req.get("Fetch").copied().unwrap_or(0);
+        let fetches = Fetches { sent, timeouts: found.req_timeouts };
         Some(if found.state == "UP" {
-            let sent = found.req.get("Fetch").copied().unwrap_or(0);
-            Link::Up { broker, fetches: Fetches { sent, timeouts: found.req_timeouts } }
+            Link::Up { broker, fetches }
         } else {
-            Link::Down { broker, state: found.state.clone() }
+            Link::Down { broker, fetches, state: found.state.clone() }
         })
     }
 
@@ -303,7 +304,7 @@ mod tests {
         let statistics: Statistics = serde_json::from_str(text).unwrap();
         let up = Link::Up { broker: "a:1".to_owned(), fetches: Fetches { sent: 7, timeouts: 2 } };
         assert_eq!(statistics.link("t", 0), Some(up));
-        let down = Link::Down { broker: "b:1".to_owned(), state: "CONNECT".to_owned() };
+        let down = Link::Down { broker: "b:1".to_owned(), fetches: Fetches::default(), state: "CONNECT".to_owned() };
         assert_eq!(statistics.link("t", 1), Some(down));
         assert_eq!((statistics.link("t", 2), statistics.link("t", 3), statistics.link("u", 0)), (None, None, None));
         assert_eq!(statistics.queued(10), 180);

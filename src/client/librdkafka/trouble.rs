@@ -151,20 +151,27 @@ impl LibrdkafkaReader {
         for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
             let link = statistics.link(&part.name.topic, part.name.partition);
             let last = || self.last_trouble.as_deref().unwrap_or("no reason given");
-            let fault = match link {
-                Some(Broker::Up { broker, fetches }) => {
+            let is_silent = match &link {
+                Some(Broker::Up { broker, fetches } | Broker::Down { broker, fetches, .. }) => {
                     let answers = self.answers.entry(broker.clone()).or_default();
-                    if !*silent.entry(broker.clone()).or_insert_with(|| answers.is_silent(fetches)) {
-                        part.connected(&mut self.told.events);
-                        continue;
-                    }
+                    *silent.entry(broker.clone()).or_insert_with(|| answers.is_silent(*fetches))
+                }
+                None => false,
+            };
+            let fault = match link {
+                Some(Broker::Up { .. }) if !is_silent => {
+                    part.connected(&mut self.told.events);
+                    continue;
+                }
+                Some(Broker::Down { broker, state, .. }) if !is_silent || self.last_trouble.is_some() => {
+                    let why = format!("librdkafka is not connected to it ({state}): {}", last());
+                    Fault::Unreachable { broker, why, advertised: true }
+                }
+                // Between two fetches that are given up it closes the connection, and opens another.
+                Some(Broker::Up { broker, .. } | Broker::Down { broker, .. }) => {
                     let time = self.connection.request_timeout + self.settings.max_wait;
                     let after_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
                     Fault::Silent { broker, call: "Fetch", after_ms }
-                }
-                Some(Broker::Down { broker, state }) => {
-                    let why = format!("librdkafka is not connected to it ({state}): {}", last());
-                    Fault::Unreachable { broker, why, advertised: true }
                 }
                 // It has not found out who leads it. The survey says so of a partition without leader.
                 None => {
