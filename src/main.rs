@@ -1,7 +1,6 @@
 //! `worker`: arguments, command, exit code.
 
-use std::io::{self, IsTerminal as _};
-use std::process::ExitCode;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::Parser;
 use worker::cli::{Arguments, Command};
@@ -9,7 +8,7 @@ use worker::cmd;
 use worker::cmd::diagnose;
 use worker::cmd::lag::{self, Output};
 
-fn main() -> ExitCode {
+fn main() {
     let arguments = Arguments::parse();
     let code = match (arguments.command, arguments.run) {
         (Some(Command::Check { config }), _) => cmd::check::check(&config, &mut io::stdout(), &mut io::stderr()),
@@ -26,5 +25,14 @@ fn main() -> ExitCode {
         (None, Some(run)) => cmd::run::run(&run, &mut io::stderr()),
         (None, None) => cmd::USAGE,
     };
-    ExitCode::from(code)
+    leave(code)
+}
+
+/// Ends the process without the exit handlers of C libraries: they take apart what a thread of librdkafka or OpenSSL
+/// that could not be waited for (a broker or a name server does not answer) still uses, and that is a crash in place
+/// of an exit code.
+fn leave(code: u8) -> ! {
+    // Nobody is there to be told that it can't be written.
+    let _ = (io::stdout().flush(), io::stderr().flush());
+    signal_hook::low_level::exit(code.into())
 }

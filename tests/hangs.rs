@@ -92,7 +92,7 @@ fn reading_back_hangs_for_long() {
     bed.stop(worker);
 }
 
-/// However long a broker was away, the waits between two tries to connect do not grow beyond a second. With
+/// However long a broker was away, the waits between two tries to connect do not grow beyond half a second. With
 /// librdkafka's own longest wait, 10 s, it took 0.9 to 3.7 s here instead of 0.1 to 0.9 s.
 #[cfg(feature = "librdkafka")]
 #[test]

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crc32c::crc32c;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -101,13 +102,6 @@ fn varint(into: &mut Vec<u8>, number: usize) {
 fn with_length(into: &mut Vec<u8>, bytes: &[u8]) {
     varint(into, bytes.len());
     into.extend_from_slice(bytes);
-}
-
-/// CRC-32C (Castagnoli), bit by bit.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
-    })
 }
 
 #[test]

@@ -274,10 +274,10 @@ fn topic(name: &Arc<str>, snapshot: &Snapshot, seen: Option<&TopicSight>, now: I
     let moved = parts.iter().filter_map(|part| part.moved).max();
     let rates = seen.and_then(|seen| seen.rates);
     // Before the first look its consumer may know already why there will be none.
-    let unknown = snapshot.trouble.as_ref().map(|trouble| Verdict::Unknown(trouble.what.clone()));
+    let unknown = || judged(Some(&Verdict::Unknown(snapshot.trouble.as_ref()?.what.clone())));
     TopicStatus {
         topic: name.to_string(),
-        verdict: judged(seen.and_then(|seen| seen.verdict.as_ref()).or(unknown.as_ref())),
+        verdict: judged(seen.and_then(|seen| seen.verdict.as_ref())).or_else(unknown),
         stalled: seen.is_some_and(|seen| seen.stalled),
         lag: seen.and_then(TopicSight::lag),
         readable: seen.and_then(TopicSight::readable),

@@ -88,10 +88,10 @@ pub struct LibrdkafkaReader {
     more: bool,
     /// The batches that were taken.
     taken: Held,
-    /// The messages of those that are done, to be freed by this thread.
-    done: (Sender<Taken>, Receiver<Taken>),
     /// The same, and what librdkafka holds.
     held: Held,
+    /// The messages of batches that are done, to be freed by this thread.
+    done: (Sender<Taken>, Receiver<Taken>),
     /// What librdkafka held when it last told.
     queued: Option<Arc<Account>>,
     /// It waits for the reserve.
@@ -140,8 +140,8 @@ impl LibrdkafkaReader {
             polled: Instant::now(),
             more: false,
             taken: Held::default(),
-            done: bounded(DONE),
             held,
+            done: bounded(DONE),
             queued: None,
             place: None,
             last_trouble: None,
@@ -457,6 +457,8 @@ impl LibrdkafkaReader {
 
 impl Drop for LibrdkafkaReader {
     fn drop(&mut self) {
+        // The consumer's end is waited for only if nothing holds messages.
+        self.told.events.clear();
         self.free();
         self.part_with();
         if let Some(session) = self.session.take() {

@@ -16,6 +16,8 @@ use crate::record::{Offset, TopicPartition};
 
 /// How long it is waited after a failure, at first.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// The same of one partition, where the next try costs others nothing.
+pub(super) const FIRST_PARTITION_RETRY: Duration = Duration::from_millis(50);
 /// A broker that comes back is found again within this and the time of a connect.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// A broker that does not answer a wire socket is named by that socket's own timeout, which comes first.

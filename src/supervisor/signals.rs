@@ -7,7 +7,6 @@
 //! instance because the log goes to a pipe that nobody reads.
 
 use std::io;
-use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,8 +93,8 @@ fn tell(to: &Sender<Stop>, first: &Mutex<Option<Instant>>, stop: Stop, hard_dead
     }
 }
 
-/// Ends the process, unless it has ended by itself before.
+/// Ends the process, unless it has ended by itself before; without exit handlers, as `main` does: all threads run.
 fn exit_after(time: Duration, code: u8) {
     let _ = never::<()>().recv_timeout(time);
-    process::exit(i32::from(code));
+    signal_hook::low_level::exit(code.into());
 }

@@ -133,18 +133,21 @@ impl Harness {
         self.reader.leaders(&self.leaders, Instant::now());
     }
 
+    /// Polls once, and hears what is told. Whether there was something.
+    fn look(&mut self) -> bool {
+        self.reader.poll(Room { bytes: self.room }, Instant::now());
+        let events: Vec<Event> = self.reader.told().events.drain(..).collect();
+        self.reader.told().survey_soon = false;
+        let something = !events.is_empty();
+        events.into_iter().for_each(|event| self.hear(event));
+        something
+    }
+
     /// One round: polls until nothing is told, and waits for a little if nothing was.
     pub fn turn(&mut self) {
         let mut idle = true;
-        loop {
-            self.reader.poll(Room { bytes: self.room }, Instant::now());
-            let events: Vec<Event> = self.reader.told().events.drain(..).collect();
-            self.reader.told().survey_soon = false;
-            if events.is_empty() {
-                break;
-            }
+        while self.look() {
             idle = false;
-            events.into_iter().for_each(|event| self.hear(event));
         }
         if idle {
             let soon = self
@@ -205,9 +208,7 @@ impl Harness {
     pub fn when_ready(&mut self, part: &TopicPartition, to: i64) {
         while self.position(part) < to {
             self.ready.recv_timeout(PATIENCE).expect("the reader asks to be polled");
-            self.reader.poll(Room { bytes: self.room }, Instant::now());
-            let events: Vec<Event> = self.reader.told().events.drain(..).collect();
-            events.into_iter().for_each(|event| self.hear(event));
+            self.look();
         }
     }
 

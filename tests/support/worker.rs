@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -161,8 +162,10 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The exit code; `None` if a signal ended it.
+    /// The exit code. That a signal ended it is told with its log: what crashes says why there, or not at all.
+    #[track_caller]
     pub fn code(&self) -> Option<i32> {
+        assert!(self.status.signal().is_none(), "ended by {}; its log:\n{}", self.status, self.log.join("\n"));
         self.status.code()
     }
 

@@ -13,13 +13,11 @@ use super::answer::Run;
 use super::fault::{in_transaction, unreadable};
 use super::fetch_size::FetchSize;
 use crate::backoff::Backoff;
-use crate::client::reader::{PartState, slow_retry};
+use crate::client::reader::{FIRST_PARTITION_RETRY, LONGEST_RETRY, PartState, slow_retry};
 use crate::client::{Bounds, Event, Fault};
 use crate::record::{Offset, Records, Span, TopicPartition};
 use crate::wire::{Batch, Codec};
 
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
 const TELL_AFTER: Duration = Duration::from_secs(2);
 
@@ -105,7 +103,7 @@ impl Partition {
             failing: None,
             failing_since: None,
             unanswered: None,
-            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            backoff: Backoff::new(FIRST_PARTITION_RETRY, LONGEST_RETRY),
             told_transactions: false,
             may_hand_over,
             looked: false,

@@ -100,11 +100,13 @@ pub(super) struct Fetches {
 
 /// How it stands with the broker that a partition is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Link {
-    /// It is connected: its address, and how it answers.
-    Up { broker: String, fetches: Fetches },
-    /// It is not, or not yet: the same, and librdkafka's word for what it does.
-    Down { broker: String, fetches: Fetches, state: String },
+pub(super) struct Link {
+    /// Its address.
+    pub(super) broker: String,
+    /// How it answers.
+    pub(super) fetches: Fetches,
+    /// librdkafka's word for what it does while it is not connected, or not yet.
+    pub(super) down: Option<String>,
 }
 
 impl Statistics {
@@ -113,13 +115,11 @@ impl Statistics {
         let partition = self.partition(topic, partition)?;
         let leads = |b: &&Broker| b.nodeid == partition.broker && b.nodeid >= 0 && b.source != "logical";
         let found = self.brokers.values().find(leads)?;
-        let broker = found.nodename.clone();
         let sent = found.req.get("Fetch").copied().unwrap_or(0);
-        let fetches = Fetches { sent, timeouts: found.req_timeouts };
-        Some(if found.state == "UP" {
-            Link::Up { broker, fetches }
-        } else {
-            Link::Down { broker, fetches, state: found.state.clone() }
+        Some(Link {
+            broker: found.nodename.clone(),
+            fetches: Fetches { sent, timeouts: found.req_timeouts },
+            down: (found.state != "UP").then(|| found.state.clone()),
         })
     }
 
@@ -302,9 +302,10 @@ mod tests {
               "2":{"partition":2,"broker":-1,"fetchq_size":0,"fetchq_cnt":0},
               "-1":{"partition":-1,"broker":-1,"fetchq_size":0,"fetchq_cnt":0}}}}}"#;
         let statistics: Statistics = serde_json::from_str(text).unwrap();
-        let up = Link::Up { broker: "a:1".to_owned(), fetches: Fetches { sent: 7, timeouts: 2 } };
+        let up = Link { broker: "a:1".to_owned(), fetches: Fetches { sent: 7, timeouts: 2 }, down: None };
         assert_eq!(statistics.link("t", 0), Some(up));
-        let down = Link::Down { broker: "b:1".to_owned(), fetches: Fetches::default(), state: "CONNECT".to_owned() };
+        let down = Some("CONNECT".to_owned());
+        let down = Link { broker: "b:1".to_owned(), fetches: Fetches::default(), down };
         assert_eq!(statistics.link("t", 1), Some(down));
         assert_eq!((statistics.link("t", 2), statistics.link("t", 3), statistics.link("u", 0)), (None, None, None));
         assert_eq!(statistics.queued(10), 180);

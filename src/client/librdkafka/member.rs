@@ -292,7 +292,8 @@ impl GroupClient {
                 self.events.push_back(Event::Lost(held, Loss::TopicDeleted));
                 self.look_due = now;
             }
-            self.reader.renew();
+            // The group is joined again with another consumer, for the reason that stands in the reader's `add`.
+            self.reader.remake();
         }
     }
 

@@ -68,11 +68,6 @@ impl LibrdkafkaReader {
         }
     }
 
-    /// A topic was made anew: the group is joined again with another consumer, see [`Reader::add`] of this one.
-    pub(super) fn renew(&mut self) {
-        self.remake();
-    }
-
     /// Reads a partition no more until the next seek.
     pub(super) fn rest(&mut self, name: &TopicPartition) {
         self.drop_spans(name);

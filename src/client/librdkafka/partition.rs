@@ -14,12 +14,10 @@ use super::Queue;
 use super::batch::Batch;
 use super::inquiry::Question;
 use crate::backoff::Backoff;
-use crate::client::reader::{PartState, slow_retry};
+use crate::client::reader::{FIRST_PARTITION_RETRY, LONGEST_RETRY, PartState, slow_retry};
 use crate::client::{Bounds, Event, Fault, Retry};
 use crate::record::{Offset, Records, Span, TopicPartition};
 
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// What passes by itself is a trouble to be told when it has lasted for so long; less is a leader that moves.
 pub(super) const TELL_AFTER: Duration = Duration::from_secs(2);
 
@@ -92,7 +90,7 @@ impl Partition {
             damaged: None,
             failing: None,
             failing_since: None,
-            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            backoff: Backoff::new(FIRST_PARTITION_RETRY, LONGEST_RETRY),
         }
     }
 

@@ -187,14 +187,13 @@ impl Session {
         // What the group gives from now on is let go at once, see `Context::rebalance`.
         self.closing.store(true, Ordering::Relaxed);
         drop(self.tether);
-        let all_done = || self.all_done.recv_timeout(LET_GO_AGAIN).is_err_and(|error| error.is_disconnected());
         if self.all_done.try_recv().is_err_and(|error| error.is_empty()) {
             self.consumer.unsubscribe();
             if let Err(why) = self.consumer.unassign() {
                 log::debug!("librdkafka does not let go error=\"{why}\"");
             }
             drop(done);
-            while !all_done() {
+            while self.all_done.recv_timeout(LET_GO_AGAIN).is_err_and(|error| error.is_timeout()) {
                 drop(self.consumer.poll(Duration::ZERO));
             }
         }

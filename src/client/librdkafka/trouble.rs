@@ -1,10 +1,9 @@
 //! What librdkafka's errors and statistics mean for partitions.
 
-use super::context::{Fetches, Link as Broker, Statistics, Trouble};
+use super::context::{Fetches, Statistics, Trouble};
+use super::properties::MESSAGE;
 use super::*;
 
-/// What librdkafka keeps for each message in a queue, in bytes, beside its key and value.
-const PER_MESSAGE: usize = 512;
 /// A member whose place another one has taken tries to take it back this often: not so often that both do nothing else.
 const FENCED_RETRY: Duration = Duration::from_secs(300);
 /// librdkafka's words for an answer that is larger than it may be; the connection is closed then.
@@ -21,7 +20,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Whether the broker answers no fetch: since the last look, or an earlier one, each was given up. One may be under
-    /// way at each look.
+    /// way at each look. Asked again with the same numbers, for another partition of the broker, it says the same.
     fn is_silent(&mut self, now: Fetches) -> bool {
         let answered = |fetches: Fetches| fetches.sent.saturating_sub(fetches.timeouts);
         let before = self.silent.unwrap_or(answered(self.last));
@@ -144,34 +143,31 @@ impl LibrdkafkaReader {
     /// What librdkafka holds, and which brokers it is connected to.
     pub(super) fn observe(&mut self, statistics: &Statistics, now: Instant) {
         let account = self.held.answer();
-        account.add(statistics.queued(PER_MESSAGE));
+        account.add(statistics.queued(MESSAGE));
         self.queued = Some(account);
         let mut well = true;
-        let mut silent: HashMap<String, bool> = HashMap::new();
         for part in self.parts.iter_mut().filter(|part| part.step == Step::Run) {
             let link = statistics.link(&part.name.topic, part.name.partition);
             let last = || self.last_trouble.as_deref().unwrap_or("no reason given");
-            let is_silent = match &link {
-                Some(Broker::Up { broker, fetches } | Broker::Down { broker, fetches, .. }) => {
-                    let answers = self.answers.entry(broker.clone()).or_default();
-                    *silent.entry(broker.clone()).or_insert_with(|| answers.is_silent(*fetches))
-                }
-                None => false,
-            };
             let fault = match link {
-                Some(Broker::Up { .. }) if !is_silent => {
-                    part.connected(&mut self.told.events);
-                    continue;
-                }
-                Some(Broker::Down { broker, state, .. }) if !is_silent || self.last_trouble.is_some() => {
-                    let why = format!("librdkafka is not connected to it ({state}): {}", last());
-                    Fault::Unreachable { broker, why, advertised: true }
-                }
-                // Between two fetches that are given up it closes the connection, and opens another.
-                Some(Broker::Up { broker, .. } | Broker::Down { broker, .. }) => {
-                    let time = self.connection.request_timeout + self.settings.max_wait;
-                    let after_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                    Fault::Silent { broker, call: "Fetch", after_ms }
+                Some(link) => {
+                    let is_silent = self.answers.entry(link.broker.clone()).or_default().is_silent(link.fetches);
+                    match link.down {
+                        None if !is_silent => {
+                            part.connected(&mut self.told.events);
+                            continue;
+                        }
+                        Some(state) if !is_silent || self.last_trouble.is_some() => {
+                            let why = format!("librdkafka is not connected to it ({state}): {}", last());
+                            Fault::Unreachable { broker: link.broker, why, advertised: true }
+                        }
+                        // Between two fetches that are given up it closes the connection, and opens another.
+                        _ => {
+                            let time = self.connection.request_timeout + self.settings.max_wait;
+                            let after_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                            Fault::Silent { broker: link.broker, call: "Fetch", after_ms }
+                        }
+                    }
                 }
                 // It has not found out who leads it. The survey says so of a partition without leader.
                 None => {
@@ -206,6 +202,8 @@ mod tests {
         assert!(looks(44, 5));
         assert!(looks(45, 5));
         assert!(looks(45, 6));
+        assert!(looks(45, 6));
+        assert!(!looks(48, 6));
         assert!(!looks(48, 6));
         assert!(!looks(60, 6));
     }
