@@ -28,6 +28,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::client::{Connection, FetchSettings, Isolation, KnownHosts, Reading, Security};
+use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
 
@@ -93,6 +94,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The sinks that are used or have a table, by name.
     pub sinks: BTreeMap<String, SinkSettings>,
+    /// `dead_letter.path`: the file for the records that are given up with `on_failure = "dead_letter"`.
+    pub dead_letter: Option<PathBuf>,
     /// What is probably not meant, in words for the log; nothing that keeps the worker from running.
     pub warnings: Vec<String>,
     /// Every value with its source: the tables, then the topics.
@@ -198,6 +201,8 @@ pub struct TopicSettings {
     pub isolation: Isolation,
     /// The name of the sink, a key of [`Config::sinks`].
     pub sink: String,
+    /// What becomes of records that the sink does not take.
+    pub failure: Policy,
     /// It is not read for the time being; its group keeps its offset.
     pub paused: bool,
 }

@@ -282,6 +282,7 @@ impl Supervisor {
                 }
                 if self.reload_again {
                     self.reload();
+                    self.lanes.reopen();
                 }
             }
             // The worker's work does not depend on it; why it ended, it has said.

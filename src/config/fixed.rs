@@ -39,6 +39,7 @@ impl Config {
             self.mode = running.mode;
             self.topics.clone_from(&running.topics);
             self.sinks.clone_from(&running.sinks);
+            self.dead_letter.clone_from(&running.dead_letter);
             self.gate.clone_from(&running.gate);
         }
         if self.memory_limit != running.memory_limit {

@@ -4,7 +4,7 @@
 //! in the file changes their settings, not their type.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
@@ -43,14 +43,45 @@ pub(super) fn names<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> BTree
     BUILT_IN.into_iter().chain(table.into_iter().flat_map(entries).map(|(_, name, _)| name)).collect()
 }
 
-/// Reads the sinks of the file, and the built-in ones that are used.
+/// Reads the sinks of the file, and the built-in ones that are used; and the file for dead letters, which no sink
+/// may write to.
 pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
     used: &BTreeSet<&str>,
+) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
+    let mut paths = HashMap::new();
+    let sinks = read_sinks(tables, context, used, &mut paths);
+    (sinks, dead_letter(tables, context, &mut paths))
+}
+
+/// `[dead_letter]`
+fn dead_letter<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    paths: &mut HashMap<PathBuf, &'a str>,
+) -> Option<PathBuf> {
+    let (at, table) = tables.in_file(context, "dead_letter")?;
+    let layer = Layer { origin: Origin::File { inherited: None }, table };
+    let mut reader = Reader::new(context, TableName::new("dead_letter"), at, vec![layer]);
+    let path = reader.text("path", file_path);
+    let path = reader.required("path", path, "\"/var/lib/worker/dead.jsonl\"").map(|path| plain(&path));
+    if let Some(other) = path.as_ref().and_then(|path| paths.get(path)) {
+        let text = format!("is the file that [sink.{other}] writes to; give the dead letters their own file");
+        reader.wrong("path", text);
+    }
+    let (context, scope) = reader.finish("[dead_letter]".to_owned());
+    context.report.push(scope);
+    path
+}
+
+fn read_sinks<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    used: &BTreeSet<&str>,
+    paths: &mut HashMap<PathBuf, &'a str>,
 ) -> Option<BTreeMap<String, SinkSettings>> {
     let mut sinks = BTreeMap::new();
-    let mut paths: HashMap<PathBuf, &str> = HashMap::new();
     let mut good = true;
     let table = tables.file.get("sink").and_then(|sink| sink.get_ref().as_table());
     for (at, name, value) in table.into_iter().flat_map(entries) {
@@ -66,7 +97,7 @@ pub(super) fn read<'a>(
             continue;
         };
         let file = Layer { origin: Origin::File { inherited: None }, table };
-        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), &mut paths) else {
+        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), paths) else {
             good = false;
             continue;
         };
@@ -80,7 +111,7 @@ pub(super) fn read<'a>(
     }
     for name in BUILT_IN {
         if used.contains(name) && !sinks.contains_key(name) {
-            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, &mut paths)?);
+            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, paths)?);
         }
     }
     good.then_some(sinks)
@@ -156,8 +187,7 @@ fn file_sink<'a>(
         let text = "does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"";
         sink.wrong("rotate_keep", text.to_owned());
     }
-    // Compared part by part, so that "a//b" and "a/./b" are "a/b".
-    let path: PathBuf = path.map(PathBuf::from)?.components().filter(|part| *part != Component::CurDir).collect();
+    let path = plain(&path?);
     if let Some(other) = paths.insert(path.clone(), name) {
         let text = format!(
             "is \"{}\", to which [sink.{other}] writes already; give each its own file, or use one sink for both",
@@ -166,6 +196,11 @@ fn file_sink<'a>(
         sink.wrong("path", text);
     }
     Some(SinkSettings::File { path, format: format?, rotate_size, rotate_keep })
+}
+
+/// To be compared part by part, so that "a//b" and "a/./b" are "a/b".
+fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
 }
 
 fn file_path(path: &str) -> Result<(), String> {

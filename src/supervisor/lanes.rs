@@ -17,6 +17,7 @@ use super::threads::{End, Exit, Role, spawn};
 use super::watch::Watch;
 use crate::consumer::{Batch, Never};
 use crate::dispatch::Change;
+use crate::failure::Failures;
 use crate::lane;
 use crate::progress::Board;
 use crate::sink::Sink;
@@ -46,7 +47,9 @@ struct Lane {
 
 /// See the module's text.
 pub(super) struct Lanes {
+    stop: Receiver<Never>,
     abort: Receiver<Never>,
+    failures: Arc<Failures>,
     exits: Sender<Exit>,
     board: Arc<Board>,
     changes: Sender<Change>,
@@ -56,9 +59,19 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(abort: Receiver<Never>, exits: Sender<Exit>, board: Arc<Board>, changes: Sender<Change>) -> Self {
+    pub(super) fn new(
+        (stop, abort): (Receiver<Never>, Receiver<Never>),
+        exits: Sender<Exit>,
+        board: Arc<Board>,
+        changes: Sender<Change>,
+    ) -> Self {
         let (watch, all, told) = (Watch::default(), BTreeMap::new(), Routing::default());
-        Self { abort, exits, board, changes, watch, all, told }
+        Self { stop, abort, failures: Arc::default(), exits, board, changes, watch, all, told }
+    }
+
+    /// What becomes of what the sinks do not take.
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// Whether there is a lane of this name that is not about to end.
@@ -78,7 +91,9 @@ impl Lanes {
         let busy = Arc::new(lane::Busy::new(Instant::now()));
         let ends = lane::Ends {
             queues,
+            stop: self.stop.clone(),
             abort: self.abort.clone(),
+            failures: Arc::clone(&self.failures),
             reopen,
             busy: Arc::clone(&busy),
             progress: self.board.add_lane(name),
@@ -129,6 +144,9 @@ impl Lanes {
 
     /// Asks every lane to open its files anew.
     pub(super) fn reopen(&self) {
+        if let Err(why) = self.failures.reopen() {
+            log::warn!("dead letters not reopened, going on with what is open error=\"{why}\"");
+        }
         for lane in self.all.values() {
             // Full: a request is already waiting, and serves for this one too.
             let _ = lane.reopen.try_send(());

@@ -20,7 +20,9 @@ use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
 use crate::admin::{self, Life};
 use crate::config::{Config, Mode, SinkSettings};
+use crate::dead_letter::LetterFile;
 use crate::dispatch::{self, gate::Gate};
+use crate::failure::Policy;
 use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
 use crate::plan::Plan;
@@ -46,6 +48,11 @@ pub enum StartError {
     File {
         /// Its name in the configuration.
         sink: String,
+        /// What is wrong.
+        error: OpenError,
+    },
+    /// The file for dead letters.
+    DeadLetter {
         /// What is wrong.
         error: OpenError,
     },
@@ -79,6 +86,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
@@ -119,6 +127,17 @@ pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a St
         sinks.insert(name.clone(), sink);
     }
     Ok(sinks)
+}
+
+/// Opens the file for dead letters, if there is to be one.
+pub(super) fn open_letters(config: &Config) -> Result<Option<LetterFile>, StartError> {
+    let open = |path| LetterFile::open(path).map_err(|error| StartError::DeadLetter { error });
+    config.dead_letter.as_deref().map(open).transpose()
+}
+
+/// The policy of each topic.
+pub(super) fn policies(config: &Config) -> impl Iterator<Item = (Arc<str>, Policy)> {
+    config.topics.iter().map(|topic| (Arc::clone(&topic.name), topic.failure))
 }
 
 /// Opens the state directory: the one that is configured, and if that can't be used the one beside the
@@ -187,6 +206,7 @@ impl Supervisor {
         let (state, ledger) = open_state(&config, beside)?;
         let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
         let sinks = open_sinks(&config, used.into_iter())?;
+        let letters = open_letters(&config)?;
         let admin = open_admin(&config)?;
         let (exits_tx, exits) = bounded(EVENTS);
         let (notices_tx, notices) = bounded(EVENTS);
@@ -208,7 +228,7 @@ impl Supervisor {
         let mut consumers = Consumers::new(Common {
             library,
             deliveries: deliveries_tx,
-            stop: stop_rx,
+            stop: stop_rx.clone(),
             notices: notices_tx,
             ledger: Arc::clone(&ledger),
             exits: exits_tx.clone(),
@@ -230,7 +250,7 @@ impl Supervisor {
             demands,
             consumers: Some(consumers),
             draining: Vec::new(),
-            lanes: Lanes::new(abort_rx, exits_tx.clone(), board, changes_tx),
+            lanes: Lanes::new((stop_rx, abort_rx), exits_tx.clone(), board, changes_tx),
             observer: None,
             observers,
             admin: None,
@@ -251,6 +271,8 @@ impl Supervisor {
             code: CLEAN,
             deadline: None,
         };
+        supervisor.lanes.failures().set_policies(policies(&supervisor.config));
+        supervisor.lanes.failures().set_letters(letters);
         for (name, sink) in sinks {
             supervisor.running.insert(supervisor.lanes.start(&name, sink)?);
         }

@@ -73,7 +73,17 @@ pub struct Produce<'a> {
 impl<'a> Produce<'a> {
     /// `count` records of 100 bytes without key to partition 0 of a topic.
     pub fn new(topic: &'a str, count: u64) -> Self {
-        Self { topic, partition: Some(0), count, size: 100, mixed: false, first: 0, keys: "-", configs: "", end: End::Plain }
+        Self {
+            topic,
+            partition: Some(0),
+            count,
+            size: 100,
+            mixed: false,
+            first: 0,
+            keys: "-",
+            configs: "",
+            end: End::Plain,
+        }
     }
 }
 
