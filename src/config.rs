@@ -28,6 +28,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::client::{Connection, FetchSettings, Isolation, KnownHosts, Reading, Security};
+use crate::dispatch::Order;
 use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
@@ -94,6 +95,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The sinks that are used or have a table, by name.
     pub sinks: BTreeMap<String, SinkSettings>,
+    /// How many lanes these sinks have. One that is not here has one.
+    pub spreads: BTreeMap<String, Spread>,
     /// `dead_letter.path`: the file for the records that are given up with `on_failure = "dead_letter"`.
     pub dead_letter: Option<PathBuf>,
     /// What is probably not meant, in words for the log; nothing that keeps the worker from running.
@@ -242,6 +245,21 @@ pub struct GateSettings {
     pub timeout: Duration,
     /// What to do when they are over.
     pub on_timeout: OnTimeout,
+}
+
+/// How the records of a sink are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// So many lanes: threads, each with a sink of its own.
+    pub lanes: usize,
+    /// What stays in its order.
+    pub order: Order,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { lanes: 1, order: Order::Partition }
+    }
 }
 
 /// One destination of records.

@@ -370,6 +370,30 @@ pub struct LaneState {
     pub given_up: BTreeMap<Arc<str>, (u64, u64)>,
 }
 
+impl LaneState {
+    /// Together with another lane of the same sink: what began first counts.
+    fn join(&mut self, other: Self) {
+        self.busy = [self.busy, other.busy].into_iter().flatten().min();
+        let older = |a: Since<String>, b: Since<String>| if b.since < a.since { b } else { a };
+        self.trouble = match (self.trouble.take(), other.trouble) {
+            (Some(a), Some(b)) => Some(older(a, b)),
+            (a, b) => a.or(b),
+        };
+        self.failures += other.failures;
+        for (topic, why) in other.stopped {
+            let why = match self.stopped.remove(&topic) {
+                Some(own) => older(own, why),
+                None => why,
+            };
+            self.stopped.insert(topic, why);
+        }
+        for (topic, (letters, dropped)) in other.given_up {
+            let own = self.given_up.entry(topic).or_default();
+            *own = (own.0 + letters, own.1 + dropped);
+        }
+    }
+}
+
 impl LaneProgress {
     fn state(&self) -> MutexGuard<'_, LaneState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,7 +3,7 @@
 //! Owns the order of reading, the limits of the global settings, and what has to hold between
 //! tables. Topics and sinks have modules of their own.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -215,7 +215,8 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         settings
     };
     let used: BTreeSet<&str> = consumer.topics.iter().flatten().map(|t| t.sink.as_str()).collect();
-    let (sinks, dead_letter) = sinks::read(tables, context, &used);
+    let mut spreads = BTreeMap::new();
+    let (sinks, dead_letter) = sinks::read(tables, context, &used, &mut spreads);
     if let Some(table) = tables.file.get("dead_letter")
         && !consumer.topics.iter().flatten().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
         && consumer.topics.is_some()
@@ -244,6 +245,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         log_level: log_level?,
         log_format: log_format?,
         sinks: sinks?,
+        spreads,
         dead_letter,
         warnings: vec![],
         report: vec![],

@@ -10,7 +10,8 @@ use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
 use super::resolve::{KAFKA_INT_MAX, Tables, entries};
 use super::value::{self, Choice};
-use super::{Format, SinkSettings};
+use super::{Format, SinkSettings, Spread};
+use crate::dispatch::Order;
 
 /// The sinks that exist without a table.
 const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
@@ -19,6 +20,8 @@ const SHOWN_MAX: u64 = 1 << 20;
 /// Below this a file would be begun every few records.
 const ROTATE_MIN: u64 = 1 << 10;
 const ROTATE_MAX: u64 = 1 << 50;
+/// Each is a thread, and perhaps a process.
+const LANES_MAX: u64 = 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
@@ -31,6 +34,28 @@ enum Type {
 impl Choice for Type {
     const ALL: &'static [(&'static str, Self)] =
         &[("drop", Self::Drop), ("log", Self::Log), ("stdout", Self::Stdout), ("file", Self::File)];
+}
+
+impl Type {
+    /// Whether each lane can have one of its own.
+    fn may_have_lanes(self) -> bool {
+        match self {
+            Self::Drop => true,
+            // Two that write to the same would mix their lines.
+            Self::Log | Self::Stdout | Self::File => false,
+        }
+    }
+}
+
+impl Choice for Order {
+    const ALL: &'static [(&'static str, Self)] = &[("partition", Self::Partition), ("key", Self::Key)];
+}
+
+/// What is noted of all sinks.
+struct Places<'p, 'a> {
+    /// The files that are written, and by whom.
+    paths: &'p mut HashMap<PathBuf, &'a str>,
+    spreads: &'p mut BTreeMap<String, Spread>,
 }
 
 impl Choice for Format {
@@ -49,9 +74,11 @@ pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
     used: &BTreeSet<&str>,
+    spreads: &mut BTreeMap<String, Spread>,
 ) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
     let mut paths = HashMap::new();
-    let sinks = read_sinks(tables, context, used, &mut paths);
+    let mut places = Places { paths: &mut paths, spreads };
+    let sinks = read_sinks(tables, context, used, &mut places);
     (sinks, dead_letter(tables, context, &mut paths))
 }
 
@@ -79,7 +106,7 @@ fn read_sinks<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
     used: &BTreeSet<&str>,
-    paths: &mut HashMap<PathBuf, &'a str>,
+    places: &mut Places<'_, 'a>,
 ) -> Option<BTreeMap<String, SinkSettings>> {
     let mut sinks = BTreeMap::new();
     let mut good = true;
@@ -97,7 +124,7 @@ fn read_sinks<'a>(
             continue;
         };
         let file = Layer { origin: Origin::File { inherited: None }, table };
-        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), paths) else {
+        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), places) else {
             good = false;
             continue;
         };
@@ -111,7 +138,7 @@ fn read_sinks<'a>(
     }
     for name in BUILT_IN {
         if used.contains(name) && !sinks.contains_key(name) {
-            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, paths)?);
+            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, places)?);
         }
     }
     good.then_some(sinks)
@@ -123,7 +150,7 @@ fn sink<'a>(
     name: &'a str,
     at: usize,
     file: Option<Layer<'a>>,
-    paths: &mut HashMap<PathBuf, &'a str>,
+    Places { paths, spreads }: &mut Places<'_, 'a>,
 ) -> Option<SinkSettings> {
     let built_in = BUILT_IN.contains(&name);
     let default = |name| tables.default_layer(&["sink", name]);
@@ -157,6 +184,11 @@ fn sink<'a>(
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
     };
+    if kind.may_have_lanes()
+        && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))
+    {
+        spreads.insert(name.to_owned(), Spread { lanes, order });
+    }
     let (context, scope) = sink.finish(format!("[sink.{name}]"));
     context.report.push(scope);
     settings
@@ -168,6 +200,8 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.choice::<log::Level>("level");
     let _ = sink.size::<usize>("max_value_bytes", 0..=SHOWN_MAX);
     let _ = sink.choice::<Format>("format");
+    let _ = sink.number::<usize>("lanes", 1..=LANES_MAX);
+    let _ = sink.choice::<Order>("order");
     let _ = sink.text("path", file_path);
     let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);

@@ -103,7 +103,7 @@ impl Supervisor {
         sinks: start::Sinks,
     ) -> Result<(), start::StartError> {
         for (name, sink) in sinks {
-            self.running.insert(self.lanes.start(&name, sink)?);
+            self.running.extend(self.lanes.start(&name, sink)?);
         }
         let now = Instant::now();
         let topics = |plan: &Plan| plan.routes().map(|(topic, _)| Arc::clone(topic)).collect::<BTreeSet<_>>();

@@ -19,9 +19,9 @@ use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
 use crate::admin::{self, Life};
-use crate::config::{Config, Mode, SinkSettings};
+use crate::config::{Config, Mode, SinkSettings, Spread};
 use crate::dead_letter::LetterFile;
-use crate::dispatch::{self, gate::Gate};
+use crate::dispatch::{self, Order, gate::Gate};
 use crate::failure::Policy;
 use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
@@ -103,30 +103,42 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// A sink that is open: one for each of its lanes.
+pub(super) struct SinkLanes {
+    pub(super) sinks: Vec<Box<dyn Sink>>,
+    pub(super) order: Order,
+}
+
 /// Sinks that are open, by name.
-pub(super) type Sinks = BTreeMap<String, Box<dyn Sink>>;
+pub(super) type Sinks = BTreeMap<String, SinkLanes>;
 
 /// Opens the sinks of these names.
 pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a String>) -> Result<Sinks, StartError> {
-    let mut sinks = Sinks::new();
+    let mut all = Sinks::new();
     for name in names {
         let Some(settings) = config.sinks.get(name) else { continue };
-        let sink: Box<dyn Sink> = match settings {
-            SinkSettings::Drop => Box::new(DropSink::new()),
-            SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
-            SinkSettings::Stdout { format } => {
-                Box::new(StdoutSink::stdout(*format).map_err(|error| StartError::Stdout { sink: name.clone(), error })?)
-            }
-            SinkSettings::File { path, format, rotate_size, rotate_keep } => {
-                let keep = rotate_keep.and_then(NonZeroUsize::new);
-                let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
-                let file = FileSink::open(path, *format, rotation);
-                Box::new(file.map_err(|error| StartError::File { sink: name.clone(), error })?)
-            }
-        };
-        sinks.insert(name.clone(), sink);
+        let Spread { lanes, order } = config.spreads.get(name).copied().unwrap_or_default();
+        let sinks = (0..lanes).map(|_| open_sink(name, settings)).collect::<Result<_, _>>()?;
+        all.insert(name.clone(), SinkLanes { sinks, order });
     }
-    Ok(sinks)
+    Ok(all)
+}
+
+fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn Sink>, StartError> {
+    Ok(match settings {
+        SinkSettings::Drop => Box::new(DropSink::new()),
+        SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
+        SinkSettings::Stdout { format } => {
+            let wrong = |error| StartError::Stdout { sink: name.to_owned(), error };
+            Box::new(StdoutSink::stdout(*format).map_err(wrong)?)
+        }
+        SinkSettings::File { path, format, rotate_size, rotate_keep } => {
+            let keep = rotate_keep.and_then(NonZeroUsize::new);
+            let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
+            let file = FileSink::open(path, *format, rotation);
+            Box::new(file.map_err(|error| StartError::File { sink: name.to_owned(), error })?)
+        }
+    })
 }
 
 /// Opens the file for dead letters, if there is to be one.
@@ -274,7 +286,7 @@ impl Supervisor {
         supervisor.lanes.failures().set_policies(policies(&supervisor.config));
         supervisor.lanes.failures().set_letters(letters);
         for (name, sink) in sinks {
-            supervisor.running.insert(supervisor.lanes.start(&name, sink)?);
+            supervisor.running.extend(supervisor.lanes.start(&name, sink)?);
         }
         let mut rest = dispatch::Rest { deliveries, gate };
         supervisor.spawn(Role::Dispatch, &exits_tx, move || {
