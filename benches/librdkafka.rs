@@ -65,7 +65,12 @@ fn main() {
             }
             let configs = format!("compression.type={codec};batch.size=65536;linger.ms=20");
             kafka.tool().create(&case.topic, "1", "");
-            kafka.tool().produce(&Produce { size, configs: &configs, ..Produce::new(&case.topic, case.records) });
+            kafka.tool().produce(&Produce {
+                size,
+                mixed: true,
+                configs: &configs,
+                ..Produce::new(&case.topic, case.records)
+            });
             let (mut worker, mut bare) = (Vec::new(), Vec::new());
             let (mut worker_cpu, mut bare_cpu) = (Vec::new(), Vec::new());
             run_bare(&kafka, &case);

@@ -154,6 +154,7 @@ impl Sources {
 
     pub(super) fn look(&self, now: Instant) -> Look {
         let sight = self.sights.newest();
+        let lanes: BTreeMap<String, LaneState> = self.board.lanes().into_iter().collect();
         let (mut topics, mut consumers, mut histories) = (Vec::new(), Vec::new(), Vec::new());
         for Entry { watched, progress, .. } in self.board.entries() {
             let snapshot = progress.snapshot();
@@ -165,6 +166,10 @@ impl Sources {
                 let mut told = topic(name, &snapshot, seen, now);
                 told.group.clone_from(&watched.group);
                 told.sink.clone_from(sink);
+                if let Some(lane) = lanes.get(sink) {
+                    told.stopped = trouble(lane.stopped.get(name), now);
+                    (told.dead_letters, told.dropped) = lane.given_up.get(name).copied().unwrap_or_default();
+                }
                 (told.consumer, told.last_error) = (status.clone(), last_error.clone());
                 topics.push(told);
                 histories.push(seen.map(|seen| Arc::clone(&seen.history)).unwrap_or_default());
@@ -173,7 +178,6 @@ impl Sources {
             consumers.push(Consumer { group, status, counts, topics: from..topics.len() });
         }
         let age = |at: Instant| millis(now.saturating_duration_since(at));
-        let lanes: BTreeMap<String, LaneState> = self.board.lanes().into_iter().collect();
         let sink = |(name, state): (&String, &LaneState)| {
             let trouble = state.trouble.clone().map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
             SinkStatus { sink: name.clone(), busy_for_ms: state.busy.map(age), trouble }

@@ -68,6 +68,12 @@ pub struct TopicStatus {
     pub verdict: Option<VerdictStatus>,
     /// It has stood still for longer than `watchdog.stall_timeout_ms`.
     pub stalled: bool,
+    /// A record that its sink did not take has stopped it (`on_failure = "stop"`): nothing of it is written.
+    pub stopped: Option<TroubleStatus>,
+    /// Records that became dead letters, since the sink was opened.
+    pub dead_letters: u64,
+    /// Records that were dropped by `on_failure = "drop"`, since the sink was opened.
+    pub dropped: u64,
     /// Its consumer.
     pub consumer: ConsumerStatus,
     /// LAG of all its partitions; `None` while it is not known of any.

@@ -48,6 +48,8 @@ pub(super) struct Context<'a> {
     pub(super) faults: Faults,
     pub(super) warnings: Vec<String>,
     pub(super) report: Vec<Scope>,
+    /// The file has `[dead_letter]`.
+    pub(super) has_dead_letter: bool,
 }
 
 /// Where a layer comes from.

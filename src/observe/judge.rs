@@ -204,7 +204,8 @@ impl Topic {
                 }
                 continue;
             };
-            let view = View { consumer, part: consumer.part(&partition), sink, lane };
+            let stopped = lane.stopped.get(&partition.topic);
+            let view = View { consumer, part: consumer.part(&partition), sink, lane, stopped };
             let verdict = verdict(anchor, &sample, Some(&view));
             sum.verdicts.insert(number, verdict.clone());
             match verdict {

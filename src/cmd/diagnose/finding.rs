@@ -255,6 +255,12 @@ impl Facts<'_> {
 
     /// What is wrong with the sink, if that is known: the running worker's own word goes before a look at the file.
     pub(super) fn sink_trouble(&self) -> Option<String> {
+        if let Some(stopped) = self.status.and_then(|status| status.stopped.as_ref()) {
+            return Some(format!(
+                "has not taken a record for {} ms, which stopped the topic: {}",
+                stopped.age_ms, stopped.error
+            ));
+        }
         let Some(status) = self.sink_status else { return self.sink_fails.clone() };
         let still = status.busy_for_ms.filter(|ms| u128::from(*ms) >= STANDS_STILL.as_millis());
         match (&status.trouble, still) {
