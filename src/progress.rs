@@ -129,6 +129,8 @@ pub struct Snapshot {
     pub call: Option<Call>,
     /// Its partitions, in the order in which it met them.
     pub parts: Vec<PartProgress>,
+    /// Why partitions can't be read, also of those that can't be started and so are not among its partitions.
+    pub faults: Vec<(TopicPartition, Since<Fault>)>,
 }
 
 impl Snapshot {
@@ -239,11 +241,12 @@ impl Progress {
             Event::Recovered(partition) => self.set_fault(partition, None),
             Event::Lost(partitions, _) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
             Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
+            // Also those that were never started, of which no loss is told.
+            Event::Missing(topic) => self.told().faults.retain(|(name, _)| name.topic != *topic),
             Event::Assigned(_)
             | Event::Unstarted(..)
             | Event::NoneHeld(_)
             | Event::OtherWorker(..)
-            | Event::Missing(_)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)
@@ -269,10 +272,10 @@ impl Progress {
     /// A partition can't be read, or is read again.
     pub fn set_fault(&self, partition: &TopicPartition, fault: Option<&Fault>) {
         let mut told = self.told();
-        told.faults.retain(|(name, _)| name != partition);
-        if let Some(fault) = fault {
-            told.faults.push((partition.clone(), Since { what: fault.clone(), since: Instant::now() }));
-        }
+        let earlier = told.faults.iter().position(|(name, _)| name == partition);
+        let mut since = earlier.map(|index| told.faults.swap_remove(index).1);
+        begin_or_end(&mut since, fault);
+        told.faults.extend(since.map(|since| (partition.clone(), since)));
     }
 
     /// Publishes where the partitions stand at `now`. `full`: the budget is used up. `parts` is always
@@ -317,6 +320,7 @@ impl Progress {
             full: told.full,
             call: told.call.clone(),
             parts,
+            faults: told.faults.clone(),
         }
     }
 

@@ -54,6 +54,7 @@ impl Case {
                 full: None,
                 call: None,
                 parts: Vec::new(),
+                faults: Vec::new(),
             },
             part: PartProgress {
                 report,

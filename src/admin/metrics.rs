@@ -267,7 +267,7 @@ fn consumers(look: &Look, encoder: &mut Encoder<'_>) -> fmt::Result {
         }),
         ("consumer_failing", "1 if the client as a whole is in trouble", |c| c.status.trouble.is_some().into()),
         ("commits_failing", "1 if commits fail", |c| c.status.commit_trouble.is_some().into()),
-        ("group_shared", "1 if the last look at the group found a commit that is not this worker's", |c| {
+        ("group_shared", "1 if a commit that is not this worker's was found in the group lately", |c| {
             c.status.shared_group.is_some().into()
         }),
     ];

@@ -121,7 +121,7 @@ pub struct ConsumerStatus {
     pub trouble: Option<TroubleStatus>,
     /// Its commits fail.
     pub commit_trouble: Option<TroubleStatus>,
-    /// The last look at the group found a commit that is not this worker's; since the first such look.
+    /// A commit that is not this worker's was found in the group lately; since when.
     pub shared_group: Option<TroubleStatus>,
     /// The call to a broker that has been under way for longest.
     pub call: Option<CallStatus>,

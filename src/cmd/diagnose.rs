@@ -60,20 +60,16 @@ pub fn diagnose(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> 
             return USAGE;
         }
     };
-    match report(options, &config, &watched) {
-        Ok(report) => {
-            let code = if report.needs_attention { FAILURE } else { OK };
-            let printed = if options.json { print::json(&report, out) } else { print::text(&report, out) };
-            // Who has seen enough still wants to know how it is.
-            match written(printed.and_then(|()| out.flush()).map(|()| code), err) {
-                OK => code,
-                failed => failed,
-            }
-        }
-        Err(fault) => {
-            let _ = writeln!(err, "{fault}");
-            FAILURE
-        }
+    let (report, unasked) = report(options, &config, &watched);
+    if let Some(fault) = unasked {
+        let _ = writeln!(err, "{fault}");
+    }
+    let code = if report.needs_attention { FAILURE } else { OK };
+    let printed = if options.json { print::json(&report, out) } else { print::text(&report, out) };
+    // Who has seen enough still wants to know how it is.
+    match written(printed.and_then(|()| out.flush()).map(|()| code), err) {
+        OK => code,
+        failed => failed,
     }
 }
 
@@ -106,26 +102,32 @@ impl Worker {
     }
 }
 
-fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Report, Fault> {
+/// The report; and why the cluster as a whole could not be asked, if so.
+fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, Option<Fault>) {
     let before = Worker::look(config, &options.config);
     let mut cluster = ask::cluster(config);
     // All samples are kept: the rates are those between the first and the last.
     let mut trends = Trends::new(Duration::MAX);
     let began = Instant::now();
-    ask::look(&mut *cluster, config, watched, &mut trends)?;
+    let mut last = ask::look(&mut *cluster, config, watched, &mut trends);
     let mut members: HashMap<&str, Result<Vec<Member>, Fault>> = HashMap::new();
     for group in watched.iter().map(|watched| watched.group.as_str()) {
-        members.insert(group, cluster.members(group));
+        // Who can't be asked once, is not asked for every group.
+        members.insert(group, last.as_ref().map_err(Fault::clone).and_then(|_| cluster.members(group)));
     }
     let step = (options.look_for / LOOKS).max(LEAST);
-    let rows = loop {
-        thread::sleep(options.look_for.saturating_sub(began.elapsed()).min(step));
-        let looked = ask::look(&mut *cluster, config, watched, &mut trends);
-        // A look in between may fail.
-        if began.elapsed() >= options.look_for {
-            break looked?;
+    // A look in between may fail; without the first one there is nothing to compare with.
+    if last.is_ok() {
+        loop {
+            thread::sleep(options.look_for.saturating_sub(began.elapsed()).min(step));
+            last = ask::look(&mut *cluster, config, watched, &mut trends);
+            if began.elapsed() >= options.look_for {
+                break;
+            }
         }
-    };
+    }
+    let unasked = last.as_ref().err().cloned();
+    let rows = last.unwrap_or_else(|fault| ask::unasked(watched, &fault));
     let looked = began.elapsed();
     let after = Worker::look(config, &options.config);
     let (told, admin) = own_state(config, &after.running);
@@ -165,7 +167,8 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
             topics.push(TopicReport::new(&facts, finding(&facts)));
         }
     }
-    Ok(Report::new(options, looked, WorkerReport::new(&after.dir, &after.running, &options.config, admin), topics))
+    let worker = WorkerReport::new(&after.dir, &after.running, &options.config, admin);
+    (Report::new(options, looked, worker, topics), unasked)
 }
 
 /// What the running worker says of itself, if it can be asked; and in words, how that went.

@@ -25,6 +25,8 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
     match &facts.group.members {
         Ok(members) if members.is_empty() => lines.push(format!("group {} has no members", facts.group.name)),
         Ok(_) => {}
+        // That is said already.
+        Err(fault) if facts.whole.as_ref() == Some(fault) => {}
         Err(fault) => lines.push(format!("the members of group {} are not known: {fault}", facts.group.name)),
     }
     lines.extend(facts.parts.iter().filter_map(|part| facts.unreadable(part)).map(|fault| fault.to_string()));
