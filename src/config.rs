@@ -202,8 +202,8 @@ pub struct TopicSettings {
     pub reading: Reading,
     /// Which records of transactions are delivered, where the library knows.
     pub isolation: Isolation,
-    /// The name of the sink, a key of [`Config::sinks`].
-    pub sink: String,
+    /// The names of the sinks, keys of [`Config::sinks`]: each gets every record. At least one.
+    pub sinks: Vec<String>,
     /// What becomes of records that the sink does not take.
     pub failure: Policy,
     /// It is not read for the time being; its group keeps its offset.

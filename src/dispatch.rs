@@ -25,7 +25,7 @@ use rounds::Rounds;
 #[derive(Debug, Default)]
 pub struct Change {
     /// Where each topic goes that may still come.
-    pub routes: BTreeMap<Arc<str>, Route>,
+    pub routes: BTreeMap<Arc<str>, Vec<Route>>,
     /// Queues of lanes that are new, or take the place of a smaller one: what is in that one stays there,
     /// and its lane takes it first.
     pub queues: Vec<(String, Sender<Vec<Batch>>)>,
@@ -46,7 +46,7 @@ pub enum Order {
     Key,
 }
 
-/// Where a topic's records go.
+/// One of the sinks that a topic's records go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The lanes of its sink.
@@ -65,18 +65,22 @@ struct Target {
 #[derive(Default)]
 struct Routes {
     lanes: HashMap<String, Sender<Vec<Batch>>>,
-    topics: HashMap<Arc<str>, Target>,
+    topics: HashMap<Arc<str>, Vec<Target>>,
 }
 
 impl Routes {
     fn change(&mut self, change: Change) {
         self.lanes.extend(change.queues);
         self.lanes.retain(|name, _| change.lanes.contains(name));
-        let target = |(topic, Route { lanes, order }): (Arc<str>, Route)| {
+        let target = |Route { lanes, order }: Route| {
             let lanes: Option<Vec<_>> = lanes.iter().map(|lane| self.lanes.get(lane).cloned()).collect();
-            Some((topic, Target { lanes: lanes?, order }))
+            Some(Target { lanes: lanes?, order })
         };
-        self.topics = change.routes.into_iter().filter_map(target).collect();
+        // A topic has all its sinks, or no route.
+        let of = |(topic, routes): (Arc<str>, Vec<Route>)| {
+            Some((topic, routes.into_iter().map(target).collect::<Option<_>>()?))
+        };
+        self.topics = change.routes.into_iter().filter_map(of).collect();
     }
 }
 
@@ -191,13 +195,29 @@ fn take(change: Change, routes: &mut Routes, rounds: &mut Rounds, gate: Option<&
     routes.change(change);
 }
 
+/// The same batches for another sink: each is done when all its sinks are.
+fn share(batches: &[Batch]) -> Vec<Batch> {
+    let share = |batch: &Batch| Batch {
+        partition: batch.partition.clone(),
+        records: batch.records.clone(),
+        ticket: batch.ticket.share(),
+    };
+    batches.iter().map(share).collect()
+}
+
 fn send(routes: &Routes, batches: Vec<Batch>) -> Result<(), Failure> {
     let Some(topic) = batches.first().map(|first| Arc::clone(&first.partition.topic)) else { return Ok(()) };
     match routes.topics.get(&topic) {
-        Some(target) => {
-            let parts = spread::spread(batches, target.lanes.len(), target.order);
-            let mut parts = target.lanes.iter().zip(parts).filter(|(_, part)| !part.is_empty());
-            parts.try_for_each(|(lane, part)| lane.send(part)).map_err(|_| Failure::LaneGone { topic })
+        Some(targets) => {
+            let (last, others) = targets.split_last().unzip();
+            let shares = others.into_iter().flatten().map(|target| (target, share(&batches))).collect::<Vec<_>>();
+            for (target, batches) in shares.into_iter().chain(last.map(|last| (last, batches))) {
+                let parts = spread::spread(batches, target.lanes.len(), target.order);
+                let mut parts = target.lanes.iter().zip(parts).filter(|(_, part)| !part.is_empty());
+                let sent = parts.try_for_each(|(lane, part)| lane.send(part));
+                sent.map_err(|_| Failure::LaneGone { topic: Arc::clone(&topic) })?;
+            }
+            Ok(())
         }
         // Its route is told before its consumer starts, and is kept until nothing of it is under way. Only a
         // run that hung, was given up and moves again in this moment can still bring some.

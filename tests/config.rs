@@ -197,6 +197,11 @@ fn errors_say_what_where_and_what_to_do() {
           7:20: consumer.retry_initial_ms: waits only grow: retry_initial_ms is 20000, and retry_max_ms is 10000; write a retry_initial_ms of at most that",
         ),
         (
+            "sink = ['log', 'lag', 'log']\n",
+            "6:8: consumer.sink: has \"log\" twice; write it once\n\
+          6:8: consumer.sink: is \"lag\", and there is no such sink; did you mean \"log\"?",
+        ),
+        (
             "on_failure = 'skip'\nretry_attempts = -1\n[sink.a]\ntype = 'file'\npath = '/x/y'\n[dead_letter]\npath = '/x//y'\n",
             "6:14: consumer.on_failure: is \"skip\"; did you mean \"stop\"? It is one of \"stop\", \"dead_letter\", \"drop\"\n\
           7:18: consumer.retry_attempts: is -1; write a whole number from 0 to 2147483647\n\

@@ -161,14 +161,15 @@ impl Sources {
             let status = consumer(&progress, &snapshot, now);
             let from = topics.len();
             let last_error = trouble(progress.counts().last_fault().as_ref(), now);
-            for (name, sink) in &watched.topics {
+            for (name, sinks) in &watched.topics {
                 let seen = sight.topics.get(name);
                 let mut told = topic(name, &snapshot, seen, now);
                 told.group.clone_from(&watched.group);
-                told.sink.clone_from(sink);
-                if let Some(lane) = lanes.get(sink) {
-                    told.stopped = trouble(lane.stopped.get(name), now);
-                    (told.dead_letters, told.dropped) = lane.given_up.get(name).copied().unwrap_or_default();
+                told.sink = sinks.join(", ");
+                for lane in sinks.iter().filter_map(|sink| lanes.get(sink)) {
+                    told.stopped = told.stopped.or_else(|| trouble(lane.stopped.get(name), now));
+                    let (letters, dropped) = lane.given_up.get(name).copied().unwrap_or_default();
+                    (told.dead_letters, told.dropped) = (told.dead_letters + letters, told.dropped + dropped);
                 }
                 (told.consumer, told.last_error) = (status.clone(), last_error.clone());
                 topics.push(told);

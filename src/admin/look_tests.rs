@@ -9,7 +9,7 @@ fn board(topics: &[&str]) -> Board {
     for (number, topic) in topics.iter().enumerate() {
         let watched = Watched {
             group: format!("g-{topic}"),
-            topics: vec![((*topic).into(), "log".to_owned())],
+            topics: vec![((*topic).into(), vec!["log".to_owned()])],
             membership: Membership::None(Portion::All),
             committed_only: false,
         };

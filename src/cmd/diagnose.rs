@@ -4,6 +4,7 @@
 //! members of the group, the batch that is read next, the settings, whether the worker runs and what it says of
 //! itself. It joins no group, commits nothing, and leaves nothing behind on disk.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -136,7 +137,7 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, O
     let mut topics = Vec::new();
     for one in watched {
         let limits = limits(&plan, &one.group);
-        for (topic, sink) in &one.topics {
+        for (topic, sinks) in &one.topics {
             let Some(settings) = ask::settings(config, topic) else { continue };
             let own: Vec<&Row> = rows.iter().filter(|row| row.group == one.group && row.topic == *topic).collect();
             let parts = own.iter().filter(|row| row.partition.is_some());
@@ -147,12 +148,14 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, O
                 members: members.get(one.group.as_str()).cloned().unwrap_or(Ok(Vec::new())),
                 base: base(&mut *cluster, config, settings, &own),
             };
+            let (sink_name, sink) = one_of(sinks, config, status);
             let facts = Facts {
                 file: &options.config,
                 config,
                 settings,
-                sink: &config.sinks[sink],
-                sink_fails: probe(&config.sinks[sink]),
+                sink_name,
+                sink,
+                sink_fails: probe(sink),
                 group,
                 whole: own.iter().find(|row| row.partition.is_none()).and_then(|row| row.seen.clone().err()),
                 parts,
@@ -162,13 +165,26 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, O
                 looked,
                 unknown_to_worker: status.is_some_and(|status| status.topics.iter().all(|own| own.topic != **topic)),
                 status: status.and_then(|status| status.topics.iter().find(|own| own.topic == **topic)),
-                sink_status: status.and_then(|status| status.sinks.iter().find(|own| own.sink == *sink)),
+                sink_status: status.and_then(|status| status.sinks.iter().find(|own| own.sink == sink_name)),
             };
             topics.push(TopicReport::new(&facts, finding(&facts)));
         }
     }
     let worker = WorkerReport::new(&after.dir, &after.running, &options.config, admin);
     (Report::new(options, looked, worker, topics), unasked)
+}
+
+/// The one of a topic's sinks to look at: that which fails, stands still or can't be written, or else the first.
+fn one_of<'a>(sinks: &'a [String], config: &'a Config, status: Option<&Status>) -> (&'a str, &'a SinkSettings) {
+    let known = sinks.iter().filter_map(|name| Some((name.as_str(), config.sinks.get(name)?)));
+    let worst = known.min_by_key(|(name, sink)| {
+        let status = status.and_then(|status| status.sinks.iter().find(|own| own.sink == *name));
+        let fails = status.map_or_else(|| probe(sink).is_some(), |status| status.trouble.is_some());
+        let busy = status.and_then(|status| status.busy_for_ms).unwrap_or(0);
+        (!fails, Reverse(busy))
+    });
+    // Each sink that a topic names is in the configuration, which is read as a whole or not at all.
+    worst.unwrap_or(("", &SinkSettings::Drop))
 }
 
 /// What the running worker says of itself, if it can be asked; and in words, how that went.

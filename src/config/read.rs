@@ -318,6 +318,22 @@ impl<'c, 'a> Reader<'c, 'a> {
         Some(Secret::new(expanded))
     }
 
+    /// One text, or a list of them.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Option<Vec<String>> {
+        match self.find(key) {
+            Some((_, _, value)) if value.get_ref().is_array() => {
+                let list = self.list(key, example, false, check)?;
+                Some(list.into_iter().map(Spanned::into_inner).collect())
+            }
+            _ => Some(vec![self.text(key, check)?]),
+        }
+    }
+
     /// A list of texts, each with its place. With `commas`, one text with commas is a list too.
     /// Bad ones are told one by one; an empty list counts as wrong.
     pub(super) fn list(

@@ -214,7 +214,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(log, "[log]");
         settings
     };
-    let used: BTreeSet<&str> = consumer.topics.iter().flatten().map(|t| t.sink.as_str()).collect();
+    let used: BTreeSet<&str> = consumer.topics.iter().flatten().flat_map(|t| &t.sinks).map(String::as_str).collect();
     let mut spreads = BTreeMap::new();
     let (sinks, dead_letter) = sinks::read(tables, context, &used, &mut spreads);
     if let Some(table) = tables.file.get("dead_letter")

@@ -103,7 +103,7 @@ struct Values {
     reading: reading::Keys,
     takeover_timeout: Option<Duration>,
     on_takeover_timeout: Option<OnTakeoverTimeout>,
-    sink: Option<String>,
+    sinks: Option<Vec<String>>,
     failure: Option<Policy>,
 }
 
@@ -126,7 +126,7 @@ impl Values {
             on_takeover_timeout: self.on_takeover_timeout?,
             reading: self.reading.reading()?,
             isolation: self.reading.isolation?,
-            sink: self.sink?,
+            sinks: self.sinks?,
             failure: self.failure?,
             paused: false,
         })
@@ -348,11 +348,16 @@ fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, kafka: &Kafka, be
         check_crcs: reader.flag("check_crcs"),
         takeover_timeout: reader.millis("takeover_timeout_ms", 0..=DAY_MS),
         on_takeover_timeout: reader.choice("on_takeover_timeout"),
-        sink: reader.text("sink", |_| Ok(())),
+        sinks: reader.texts("sink", "[\"orders\", \"audit\"]", |_| Ok(())),
         failure: failure(reader),
     };
     let complete = !reader.context.faults.incomplete();
-    if let Some(name) = values.sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
+    let named = || values.sinks.iter().flatten();
+    if let Some((_, name)) = named().enumerate().find(|(index, name)| named().take(*index).any(|other| other == *name))
+    {
+        reader.wrong("sink", format!("has \"{}\" twice; write it once", short(name)));
+    }
+    for name in named().filter(|name| complete && !sinks.contains(name.as_str())) {
         let offer =
             reader.context.faults.offer(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
         let advice = offer.unwrap_or_else(|| "declare it as [sink.NAME], or use drop, log or stdout".to_owned());

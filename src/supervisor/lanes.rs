@@ -30,8 +30,8 @@ const QUEUES: usize = 32;
 /// Where batches may go, and how many there may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Routing {
-    /// The sink of each topic.
-    pub(super) routes: BTreeMap<Arc<str>, String>,
+    /// The sinks of each topic.
+    pub(super) routes: BTreeMap<Arc<str>, Vec<String>>,
     /// The batches that may be under way to each sink.
     pub(super) needs: BTreeMap<String, usize>,
     /// The length of a poll round.
@@ -152,7 +152,8 @@ impl Lanes {
             lanes: self.all.keys().filter(|(own, _)| own == sink).map(|(_, number)| lane_name(sink, *number)).collect(),
             order: self.orders.get(sink).copied().unwrap_or_default(),
         };
-        let routes = routing.routes.iter().map(|(topic, sink)| (Arc::clone(topic), route(sink))).collect();
+        let routes = |(topic, sinks): (&Arc<str>, &Vec<String>)| (Arc::clone(topic), sinks.iter().map(route).collect());
+        let routes = routing.routes.iter().map(routes).collect();
         // A dispatcher that is gone is told by its end. It takes what it is told at once.
         let _ = self.changes.send(Change { routes, queues, lanes, round: routing.round });
         self.told = routing;

@@ -61,8 +61,7 @@ impl Supervisor {
     fn take_over(&mut self, config: Config) {
         let (config, fixed) = config.reloaded(&self.config, |sink| self.lanes.has(sink));
         let plan = Plan::over(&config, &self.plan);
-        let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
-        let new: Vec<&String> = used.into_iter().filter(|name| !self.lanes.has(name)).collect();
+        let new: Vec<&String> = plan.used().into_iter().filter(|name| !self.lanes.has(name)).collect();
         let sinks = match start::open_sinks(&config, new.into_iter()) {
             Ok(sinks) => sinks,
             Err(error) => {

@@ -220,8 +220,7 @@ impl Supervisor {
     pub(super) fn start(config: Config, beside: &Path, source: Source, library: Library) -> Result<Self, StartError> {
         let plan = Plan::new(&config);
         let (state, ledger) = open_state(&config, beside)?;
-        let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
-        let sinks = open_sinks(&config, used.into_iter())?;
+        let sinks = open_sinks(&config, plan.used().into_iter())?;
         let letters = open_letters(&config)?;
         let admin = open_admin(&config)?;
         let (exits_tx, exits) = bounded(EVENTS);

@@ -101,7 +101,7 @@ fn as_model(topic: &TopicSettings) -> Model {
         ("check_crcs", topic.check_crcs.to_string()),
         ("takeover_timeout_ms", topic.takeover_timeout.as_millis().to_string()),
         ("on_takeover_timeout", takeover.to_owned()),
-        ("sink", format!("'{}'", topic.sink)),
+        ("sink", format!("'{}'", topic.sinks.join("', '"))),
         ("retry_attempts", failure.attempts.to_string()),
         ("retry_total_ms", failure.total.as_millis().to_string()),
         ("retry_initial_ms", failure.first.as_millis().to_string()),

@@ -39,7 +39,7 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
         lines.push(format!("group {base}, which all topics shared before, has committed {}", offsets.join(",")));
     }
     if let Some(why) = facts.sink_trouble().filter(|_| kind == Kind::SinkFailing) {
-        lines.push(format!("sink {} {why}", facts.settings.sink));
+        lines.push(format!("sink {} {why}", facts.sink_name));
     }
     own_state(facts, &mut lines);
     if matches!(kind, Kind::Stalled | Kind::SinkFailing) && *facts.running == Running::No {

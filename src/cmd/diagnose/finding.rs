@@ -26,7 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) file: &'a Path,
     pub(super) config: &'a Config,
     pub(super) settings: &'a TopicSettings,
-    /// The sink that its records go to.
+    /// The sink that its records go to; of several the one that it waits for, if that is known.
+    pub(super) sink_name: &'a str,
     pub(super) sink: &'a SinkSettings,
     /// Why that can't be written by whoever asks, if so.
     pub(super) sink_fails: Option<String>,
