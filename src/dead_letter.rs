@@ -36,7 +36,7 @@ pub struct Letter<'a> {
 
 impl Letter<'_> {
     /// Appends its line.
-    fn append(&self, out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, out: &mut Vec<u8>) {
         json::append_head(out, self.partition);
         json::append_rest(out, &[], &self.record);
         // The record's own brace and line break: the object goes on.

@@ -47,6 +47,7 @@ pub use library::{Library, MakeClient, MakeCluster, Source};
 use notify::Notify;
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
+pub(crate) use start::open_sink;
 use startup::Startup;
 use threads::{Exit, Role};
 

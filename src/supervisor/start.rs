@@ -124,7 +124,11 @@ pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a St
     Ok(all)
 }
 
-fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn Sink>, StartError> {
+/// Opens one lane's sink.
+///
+/// # Errors
+/// It can't be opened; the text has its name.
+pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn Sink>, StartError> {
     Ok(match settings {
         SinkSettings::Drop => Box::new(DropSink::new()),
         SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
