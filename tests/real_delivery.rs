@@ -151,6 +151,8 @@ impl<'a> Runs<'a> {
         let before = self.committed();
         let config = self.config();
         let worker = self.site.start(&config.to_string());
+        // The group may have everything already; a stop before the first line of the log meets no handler of signals.
+        worker.wait_started();
         for partition in 0..PARTITIONS {
             let (group, number) = (format!("{}-{}", self.group, self.topic), i32::try_from(partition).unwrap());
             self.kafka.await_committed(&group, self.topic, number, EACH as i64);

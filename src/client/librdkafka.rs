@@ -52,7 +52,7 @@ type Queue = PartitionQueue<context::Context>;
 const LINK: &str = "librdkafka";
 
 /// Batches that are done and wait to be freed. More of them are freed where they are done.
-const DONE: usize = 512;
+const DONE: usize = 128;
 
 /// The partition that a question is about.
 struct Asked {

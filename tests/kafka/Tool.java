@@ -82,7 +82,7 @@ public class Tool {
             case "java": return List.of(java(a.pop(), a.toArray(new String[0])));
             case "brokers": return brokers(Integer.parseInt(a.pop()));
             case "create": return create(a);
-            case "delete": return done(admin.deleteTopics(List.of(a.pop())).all());
+            case "delete": return delete(a.pop());
             case "topics": return List.copyOf(new TreeSet<>(get(admin.listTopics().names())));
             case "partitions": return partitions(a.pop());
             case "configure": return configure(a);
@@ -202,6 +202,19 @@ public class Tool {
         return done(admin.incrementalAlterConfigs(Map.of(what, ops)).all());
     }
 
+    // A producer asks for all topics that it sent to in the last five minutes whenever it asks for a new one, and that
+    // makes a deleted topic anew. So none of them outlives the deletion of a topic.
+    static List<String> delete(String topic) throws Exception {
+        for (var extra : List.copyOf(producers.keySet())) {
+            var producer = producers.get(extra);
+            if (producer == null) continue;
+            synchronized (producer) {
+                if (producers.remove(extra, producer)) producer.close();
+            }
+        }
+        return done(admin.deleteTopics(List.of(topic)).all());
+    }
+
     static KafkaProducer<byte[], byte[]> producer(Map<String, String> extra) {
         return producers.computeIfAbsent(extra, given -> {
             Properties all = client(Map.of());
@@ -268,21 +281,27 @@ public class Tool {
     }
 
     static List<String> transaction(Map<String, String> extra, String end, Sending sending) throws Exception {
-        KafkaProducer<byte[], byte[]> producer = producer(extra);
-        Map<Integer, long[]> offsets = new TreeMap<>();
-        // One caller of a producer at a time: a flush would end the batches of another.
-        synchronized (producer) {
-            if (!end.equals("plain")) producer.beginTransaction();
-            Deque<Future<RecordMetadata>> waiting = new ArrayDeque<>();
-            sending.run(producer, sent -> {
-                waiting.add(sent);
-                while (waiting.size() > 100_000) note(offsets, waiting.pop());
-            });
-            producer.flush();
-            while (!waiting.isEmpty()) note(offsets, waiting.pop());
-            if (end.equals("commit")) producer.commitTransaction();
-            if (end.equals("abort")) producer.abortTransaction();
+        for (;;) {
+            KafkaProducer<byte[], byte[]> producer = producer(extra);
+            // One caller of a producer at a time: a flush would end the batches of another.
+            synchronized (producer) {
+                if (producers.get(extra) == producer) return transaction(producer, end, sending);
+            }
         }
+    }
+
+    static List<String> transaction(KafkaProducer<byte[], byte[]> producer, String end, Sending sending) throws Exception {
+        Map<Integer, long[]> offsets = new TreeMap<>();
+        if (!end.equals("plain")) producer.beginTransaction();
+        Deque<Future<RecordMetadata>> waiting = new ArrayDeque<>();
+        sending.run(producer, sent -> {
+            waiting.add(sent);
+            while (waiting.size() > 100_000) note(offsets, waiting.pop());
+        });
+        producer.flush();
+        while (!waiting.isEmpty()) note(offsets, waiting.pop());
+        if (end.equals("commit")) producer.commitTransaction();
+        if (end.equals("abort")) producer.abortTransaction();
         return rows(offsets.entrySet(), e -> e.getKey() + FIELD + e.getValue()[0] + FIELD + e.getValue()[1] + FIELD + e.getValue()[2]);
     }
 
