@@ -57,7 +57,7 @@ fn main() {
     println!("records/s, median of {ROUNDS} rounds (lowest to highest); ratio of the medians\n");
     println!("| records | codec | worker | bare loop | worker / bare | CPU s/M records, worker : bare |");
     println!("|---|---|---|---|---|---|");
-    for (size, records) in [(100, 4_000_000), (1000, 3_000_000)] {
+    for (size, records) in [(100, 4_000_000), (1000, 1_500_000)] {
         for codec in ["none", "lz4", "zstd", "gzip"] {
             let case = Case { topic: format!("bench-{size}-{codec}"), records: records * scale / 100 };
             if !only.is_empty() && !only.iter().any(|only| case.topic.ends_with(only)) {
@@ -65,7 +65,12 @@ fn main() {
             }
             let configs = format!("compression.type={codec};batch.size=65536;linger.ms=20");
             kafka.tool().create(&case.topic, "1", "");
-            kafka.tool().produce(&Produce { size, configs: &configs, ..Produce::new(&case.topic, case.records) });
+            kafka.tool().produce(&Produce {
+                size,
+                mixed: true,
+                configs: &configs,
+                ..Produce::new(&case.topic, case.records)
+            });
             let (mut worker, mut bare) = (Vec::new(), Vec::new());
             let (mut worker_cpu, mut bare_cpu) = (Vec::new(), Vec::new());
             run_bare(&kafka, &case);

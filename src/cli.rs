@@ -85,6 +85,9 @@ pub enum Command {
     /// Show or move the committed offsets of the worker's groups
     #[command(subcommand)]
     Offsets(Offsets),
+    /// Look at dead letters, or give them to their sinks again
+    #[command(subcommand)]
+    Dlq(Dlq),
 }
 
 /// A time on the command line: seconds, also parts of them.
@@ -96,6 +99,66 @@ fn seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("is not between 0.1 and 86400 seconds".to_owned())
     }
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum Dlq {
+    /// Print a line for each dead letter
+    List {
+        /// Which ones.
+        #[command(flatten)]
+        which: Letters,
+        /// As they stand in the file
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print dead letters in full
+    Show(Letters),
+    /// Give dead letters to their sinks again, in the order of the file; without --execute it only says how many
+    Replay {
+        /// Which ones.
+        #[command(flatten)]
+        which: Letters,
+        /// Give them to this sink of the configuration, instead of the one that did not take them
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
+        /// How often a sink is tried that fails for now
+        #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
+        attempts: u32,
+        /// Also those that an earlier replay has delivered
+        #[arg(long)]
+        again: bool,
+        /// Do it
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Clone, Debug, Args)]
+pub struct Letters {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The file of dead letters, instead of the configuration's: one that was put aside, for instance
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Only those of this topic; may be given several times
+    #[arg(long = "topic", value_name = "TOPIC")]
+    pub topics: Vec<String>,
+    /// Only those of this partition
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+    /// Only those from this offset on
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    pub from_offset: Option<i64>,
+    /// Only those up to this offset, which is the last one
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    pub to_offset: Option<i64>,
+    /// Only those whose reason has these words
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// What can be done with committed offsets.

@@ -31,9 +31,9 @@ pub mod reader;
 pub mod reading;
 pub mod security;
 
-pub use fault::{Fault, Retry};
+pub use fault::{Fault, Resource, Retry};
 pub use reading::{Isolation, Library, Membership, Portion, Reading};
-pub use security::Security;
+pub use security::{Principal, Security};
 
 /// How much the consumer can take at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod ask;
 pub mod check;
 pub mod diagnose;
+pub mod dlq;
 pub mod lag;
 pub mod offsets;
 pub mod run;

@@ -28,6 +28,8 @@ use std::time::Duration;
 use log::Level;
 
 use crate::client::{Connection, FetchSettings, Isolation, KnownHosts, Reading, Security};
+use crate::dispatch::Order;
+use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
 
@@ -93,6 +95,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The sinks that are used or have a table, by name.
     pub sinks: BTreeMap<String, SinkSettings>,
+    /// How many lanes these sinks have. One that is not here has one.
+    pub spreads: BTreeMap<String, Spread>,
+    /// `dead_letter.path`: the file for the records that are given up with `on_failure = "dead_letter"`.
+    pub dead_letter: Option<PathBuf>,
     /// What is probably not meant, in words for the log; nothing that keeps the worker from running.
     pub warnings: Vec<String>,
     /// Every value with its source: the tables, then the topics.
@@ -196,8 +202,10 @@ pub struct TopicSettings {
     pub reading: Reading,
     /// Which records of transactions are delivered, where the library knows.
     pub isolation: Isolation,
-    /// The name of the sink, a key of [`Config::sinks`].
-    pub sink: String,
+    /// The names of the sinks, keys of [`Config::sinks`]: each gets every record. At least one.
+    pub sinks: Vec<String>,
+    /// What becomes of records that the sink does not take.
+    pub failure: Policy,
     /// It is not read for the time being; its group keeps its offset.
     pub paused: bool,
 }
@@ -237,6 +245,21 @@ pub struct GateSettings {
     pub timeout: Duration,
     /// What to do when they are over.
     pub on_timeout: OnTimeout,
+}
+
+/// How the records of a sink are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// So many lanes: threads, each with a sink of its own.
+    pub lanes: usize,
+    /// What stays in its order.
+    pub order: Order,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { lanes: 1, order: Order::Partition }
+    }
 }
 
 /// One destination of records.

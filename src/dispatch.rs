@@ -2,7 +2,7 @@
 //!
 //! Owns the routes, the gate, and the statistics of the poll rounds. Touches no sink and no client.
 //! Invariant: it blocks on nothing but its own input. A lane's queue holds the budgets of all
-//! topics that are routed to it, so a send to a lane finds room. Routes change by messages: one that
+//! topics that are routed to it, so a send to a lane finds room: of each batch, or group of batches, a lane gets one part. Routes change by messages: one that
 //! was sent before a batch holds for that batch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +16,7 @@ use crate::consumer::Batch;
 
 pub mod gate;
 mod rounds;
+mod spread;
 
 use gate::{Gate, OnTimeout, State};
 use rounds::Rounds;
@@ -23,8 +24,8 @@ use rounds::Rounds;
 /// What is to hold from now on.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// The sink of each topic that may still come.
-    pub routes: BTreeMap<Arc<str>, String>,
+    /// Where each topic goes that may still come.
+    pub routes: BTreeMap<Arc<str>, Vec<Route>>,
     /// Queues of lanes that are new, or take the place of a smaller one: what is in that one stays there,
     /// and its lane takes it first.
     pub queues: Vec<(String, Sender<Vec<Batch>>)>,
@@ -34,19 +35,52 @@ pub struct Change {
     pub round: Duration,
 }
 
+/// What stays in its order when a sink has several lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The records of a partition: they go to one lane.
+    #[default]
+    Partition,
+    /// The records with the same key: they go to one lane, whatever their partition. Those of a partition that have no
+    /// key go to one lane.
+    Key,
+}
+
+/// One of the sinks that a topic's records go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The lanes of its sink.
+    pub lanes: Vec<String>,
+    /// How they are shared out among these.
+    pub order: Order,
+}
+
+/// The open ends of a route.
+struct Target {
+    lanes: Vec<Sender<Vec<Batch>>>,
+    order: Order,
+}
+
 /// Where each topic's records go.
 #[derive(Default)]
 struct Routes {
     lanes: HashMap<String, Sender<Vec<Batch>>>,
-    topics: HashMap<Arc<str>, Sender<Vec<Batch>>>,
+    topics: HashMap<Arc<str>, Vec<Target>>,
 }
 
 impl Routes {
     fn change(&mut self, change: Change) {
         self.lanes.extend(change.queues);
         self.lanes.retain(|name, _| change.lanes.contains(name));
-        let lane_of = |(topic, sink): (Arc<str>, String)| Some((topic, self.lanes.get(&sink)?.clone()));
-        self.topics = change.routes.into_iter().filter_map(lane_of).collect();
+        let target = |Route { lanes, order }: Route| {
+            let lanes: Option<Vec<_>> = lanes.iter().map(|lane| self.lanes.get(lane).cloned()).collect();
+            Some(Target { lanes: lanes?, order })
+        };
+        // A topic has all its sinks, or no route.
+        let of = |(topic, routes): (Arc<str>, Vec<Route>)| {
+            Some((topic, routes.into_iter().map(target).collect::<Option<_>>()?))
+        };
+        self.topics = change.routes.into_iter().filter_map(of).collect();
     }
 }
 
@@ -161,11 +195,30 @@ fn take(change: Change, routes: &mut Routes, rounds: &mut Rounds, gate: Option<&
     routes.change(change);
 }
 
+/// The same batches for another sink: each is done when all its sinks are.
+fn share(batches: &[Batch]) -> Vec<Batch> {
+    let share = |batch: &Batch| Batch {
+        partition: batch.partition.clone(),
+        records: batch.records.clone(),
+        ticket: batch.ticket.share(),
+    };
+    batches.iter().map(share).collect()
+}
+
 fn send(routes: &Routes, batches: Vec<Batch>) -> Result<(), Failure> {
     let Some(topic) = batches.first().map(|first| Arc::clone(&first.partition.topic)) else { return Ok(()) };
-    match routes.topics.get(&topic).map(|lane| lane.send(batches)) {
-        Some(Ok(())) => Ok(()),
-        Some(Err(_)) => Err(Failure::LaneGone { topic }),
+    match routes.topics.get(&topic) {
+        Some(targets) => {
+            let (last, others) = targets.split_last().unzip();
+            let shares = others.into_iter().flatten().map(|target| (target, share(&batches))).collect::<Vec<_>>();
+            for (target, batches) in shares.into_iter().chain(last.map(|last| (last, batches))) {
+                let parts = spread::spread(batches, target.lanes.len(), target.order);
+                let mut parts = target.lanes.iter().zip(parts).filter(|(_, part)| !part.is_empty());
+                let sent = parts.try_for_each(|(lane, part)| lane.send(part));
+                sent.map_err(|_| Failure::LaneGone { topic: Arc::clone(&topic) })?;
+            }
+            Ok(())
+        }
         // Its route is told before its consumer starts, and is kept until nothing of it is under way. Only a
         // run that hung, was given up and moves again in this moment can still bring some.
         None => {

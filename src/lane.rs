@@ -3,10 +3,13 @@
 //! Owns the sink and the end of a queue. It takes what has queued up, writes it, flushes once, and
 //! only then are the tickets done. Invariants:
 //! - records of a partition reach the sink in their order, also during retries;
-//! - a ticket is done only after a good flush behind all its records; one that is given up at the
-//!   end of the process is dropped undone, and its records come again after the restart;
+//! - a ticket is done only after a good flush behind all its records, but for those that a policy gave up
+//!   ([`crate::failure`]), whose dead letters are safe by then; one that is given up at the end of the process is
+//!   dropped undone, and its records come again after the restart;
+//! - of a topic that its policy has stopped nothing is written; its batches wait here, with their tickets;
 //! - every wait ends by `abort`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +18,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, never, sel
 
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
+use crate::failure::Failures;
 use crate::progress::LaneProgress;
-use crate::sink::{Sink, Why};
+use crate::sink::Sink;
 use crate::ticket::Ticket;
 use crate::trouble::{Phrases, Trouble};
+
+mod delivery;
+mod given_up;
+
+use delivery::{Head, Item, Stopped};
 
 /// How many records are written before a flush at the most, so that acknowledgements keep coming
 /// while a long queue is worked off.
@@ -69,10 +78,14 @@ pub struct Ends {
     /// Its queues, one after the other: it goes on to the next one when the dispatcher has let the present
     /// one go and it is empty. The lane ends when there is no next one.
     pub queues: Receiver<Receiver<Vec<Batch>>>,
+    /// Dropped at the other end when the process is about to end: what waits for an operator waits no more.
+    pub stop: Receiver<Never>,
     /// Dropped at the other end when retries are to be given up.
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
     pub reopen: Receiver<()>,
+    /// What becomes of what the sink does not take.
+    pub failures: Arc<Failures>,
     /// What it tells of itself.
     pub progress: Arc<LaneProgress>,
     /// For somebody else to see.
@@ -81,26 +94,26 @@ pub struct Ends {
 
 /// Drives `sink`, called `name` in the log, until its last queue is closed and empty, or `abort` is dropped.
 pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
-    let backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     let mut lane = Lane {
         name,
         sink,
-        abort: &ends.abort,
-        busy: &ends.busy,
-        progress: &ends.progress,
+        ends,
         trouble: Trouble::default(),
         why: String::new(),
-        backoff,
+        backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+        head: None,
+        stopped: BTreeMap::new(),
+        given_up: given_up::GivenUp::default(),
     };
-    let mut taken = Vec::new();
-    let mut reopen = ends.reopen.clone();
+    let mut taken: Vec<Item> = Vec::new();
+    let (mut reopen, mut stop) = (ends.reopen.clone(), ends.stop.clone());
     // One of the two is `never` at any moment: while there is a queue, the next one waits.
-    let (mut queue, mut queues) = (never(), ends.queues.clone());
+    let (mut queue, mut queues) = (never::<Vec<Batch>>(), ends.queues.clone());
     loop {
-        let alarm = lane.trouble.wake().map_or_else(never, at);
+        let alarm = lane.wake().map_or_else(never, at);
         select! {
             recv(queue) -> batches => match batches {
-                Ok(batches) => taken.extend(batches),
+                Ok(batches) => taken.extend(batches.into_iter().map(Item::new)),
                 Err(_) => (queue, queues) = (never(), ends.queues.clone()),
             },
             recv(queues) -> next => match next {
@@ -108,33 +121,39 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
                 Err(_) => return,
             },
             recv(reopen) -> asked => match asked {
-                Ok(()) => lane.reopen(),
+                Ok(()) => {
+                    lane.reopen();
+                    taken = lane.resume();
+                }
                 // Nobody is left to ask.
                 Err(_) => reopen = never(),
             },
+            recv(stop) -> _ => {
+                stop = never();
+                lane.stopped.clear();
+            }
             recv(alarm) -> _ => lane.remind(),
             recv(ends.abort) -> _ => return,
         }
-        let mut records: usize = taken.iter().map(|b| b.records.len()).sum();
+        let mut records: usize = taken.iter().map(Item::len).sum();
         while records < RECORDS_A_FLUSH
             && let Ok(batches) = queue.try_recv()
         {
             records += batches.iter().map(|b| b.records.len()).sum::<usize>();
-            taken.extend(batches);
+            taken.extend(batches.into_iter().map(Item::new));
         }
         if lane.is_aborted() {
             return;
         }
-        ends.progress.set_busy(!taken.is_empty());
         if !taken.is_empty() {
-            if lane.deliver(&taken).is_err() {
-                return;
+            ends.progress.set_busy(true);
+            match lane.deliver(std::mem::take(&mut taken)) {
+                // The memory was given back before the consumer hears of it.
+                Ok(tickets) => Ticket::all_done(tickets),
+                Err(GivenUp) => return,
             }
-            // The memory is given back before the consumer hears of it.
-            let tickets: Vec<Ticket> = taken.drain(..).map(|batch| batch.ticket).collect();
-            Ticket::all_done(tickets);
+            ends.progress.set_busy(false);
         }
-        ends.progress.set_busy(false);
     }
 }
 
@@ -144,57 +163,48 @@ struct GivenUp;
 struct Lane<'a> {
     name: &'a str,
     sink: &'a mut dyn Sink,
-    abort: &'a Receiver<Never>,
-    progress: &'a LaneProgress,
-    busy: &'a Busy,
+    ends: &'a Ends,
     trouble: Trouble,
     /// The last reason of the trouble.
     why: String,
+    /// Of failed flushes, which are no one record's fault.
     backoff: Backoff,
+    /// The record that was not taken last.
+    head: Option<Head>,
+    /// The topics of which nothing is written for now.
+    stopped: BTreeMap<Arc<str>, Stopped>,
+    /// What is to be told of records that were given up.
+    given_up: given_up::GivenUp,
+}
+
+/// What is to be told is told, however it ends.
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        self.given_up.tell_all(self.name, Instant::now());
+    }
 }
 
 impl Lane<'_> {
-    /// Writes all of it and flushes; comes back only with success, or at the process's end.
-    fn deliver(&mut self, batches: &[Batch]) -> Result<(), GivenUp> {
-        loop {
-            self.write(batches)?;
-            match self.busy.during(|| self.sink.flush()) {
-                Ok(()) => {
-                    self.well();
-                    return Ok(());
-                }
-                Err(why) => self.wait(&why)?,
-            }
-        }
+    /// Nobody waits for a delivery any more.
+    fn is_aborted(&self) -> bool {
+        matches!(self.ends.abort.try_recv(), Err(TryRecvError::Disconnected))
     }
 
-    fn write(&mut self, batches: &[Batch]) -> Result<(), GivenUp> {
-        for batch in batches {
-            let mut done = 0;
-            while done < batch.records.len() {
-                match self.busy.during(|| self.sink.write(&batch.partition, &batch.records.skip(done))) {
-                    Ok(()) => break,
-                    Err(stopped) => {
-                        done += stopped.done;
-                        let (Why::Retry(why) | Why::Reject(why)) = stopped.why;
-                        let offset = batch.records.get(done).map_or(-1, |r| r.offset.get());
-                        self.wait(&format!("{} offset={offset}: {why}", batch.partition))?;
-                    }
-                }
-            }
-        }
-        Ok(())
+    /// When the log is to be reminded of something.
+    fn wake(&self) -> Option<Instant> {
+        let stopped = self.stopped.values().filter_map(Stopped::wake);
+        stopped.chain(self.trouble.wake()).chain(self.given_up.wake()).min()
     }
 
-    /// Waits before the next try; tells the log when the trouble begins, and that it goes on.
-    fn wait(&mut self, why: &str) -> Result<(), GivenUp> {
-        self.progress.set_trouble(Some(why));
+    /// Waits before the next try, and tells the log when the trouble begins.
+    fn wait(&mut self, time: Duration, why: &str) -> Result<(), GivenUp> {
+        self.ends.progress.set_trouble(Some(why));
         let (name, now) = (self.name, Instant::now());
         why.clone_into(&mut self.why);
         if let Some(word) = self.trouble.failed(now, now) {
             FAILS.log(word, log::Level::Warn, &format_args!("sink={name}"), &why);
         }
-        match self.abort.recv_timeout(self.backoff.next_wait()) {
+        match self.ends.abort.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => {
                 log::warn!("sink given up at the end, its records are delivered again sink={name} error=\"{why}\"");
@@ -204,15 +214,11 @@ impl Lane<'_> {
         }
     }
 
-    /// Nobody waits for a delivery any more.
-    fn is_aborted(&self) -> bool {
-        matches!(self.abort.try_recv(), Err(TryRecvError::Disconnected))
-    }
-
     fn well(&mut self) {
         self.backoff.reset();
+        self.head = None;
         if self.trouble.since().is_some() {
-            self.progress.set_trouble(None);
+            self.ends.progress.set_trouble(None);
         }
         if let Some(word) = self.trouble.works(Instant::now()) {
             FAILS.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
@@ -223,10 +229,12 @@ impl Lane<'_> {
         if let Some(word) = self.trouble.due(Instant::now()) {
             FAILS.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
         }
+        self.remind_of_stopped();
+        self.given_up.tell(self.name, Instant::now());
     }
 
     fn reopen(&mut self) {
-        match self.busy.during(|| self.sink.reopen()) {
+        match self.ends.busy.during(|| self.sink.reopen()) {
             Ok(()) => log::info!("sink reopened sink={}", self.name),
             Err(why) => log::warn!("sink not reopened, going on with what is open sink={} error=\"{why}\"", self.name),
         }

@@ -7,8 +7,10 @@ use std::sync::Mutex;
 use std::thread;
 
 use super::*;
+use crate::dead_letter::LetterFile;
+use crate::failure::{OnFailure, Policy};
 use crate::record::{Arena, Offset, Record, Records, TopicPartition};
-use crate::sink::Stopped;
+use crate::sink::{Stopped, Why};
 use crate::ticket::{Ack, Slot, Ticket};
 use crossbeam_channel::{Sender, bounded};
 
@@ -25,6 +27,8 @@ enum Fate {
     /// A write that takes so many records.
     Take(usize),
     FlushFails,
+    /// A write that takes so many, and never will take the next one.
+    Reject(usize),
 }
 
 #[derive(Default)]
@@ -34,6 +38,8 @@ struct Script {
     taken: Vec<i64>,
     durable: Vec<i64>,
     reopened: usize,
+    /// Offsets that are always rejected.
+    never: Vec<i64>,
 }
 
 #[derive(Clone, Default)]
@@ -48,6 +54,16 @@ impl Sink for Scripted {
             script.fates.pop_front();
             script.taken.extend(&all[..done]);
             return Err(Stopped { done, why: Why::Retry("the script says so".to_owned()) });
+        }
+        if let Some(Fate::Reject(done)) = script.fates.front() {
+            let done = *done;
+            script.fates.pop_front();
+            script.taken.extend(&all[..done]);
+            return Err(Stopped { done, why: Why::Reject("no number".to_owned()) });
+        }
+        if let Some(at) = all.iter().position(|offset| script.never.contains(offset)) {
+            script.taken.extend(&all[..at]);
+            return Err(Stopped { done: at, why: Why::Reject("never".to_owned()) });
         }
         script.taken.extend(all);
         Ok(())
@@ -76,13 +92,23 @@ struct Fixture {
     reopen: Sender<()>,
     acks_tx: Sender<Vec<Ack>>,
     acks: Receiver<Vec<Ack>>,
+    stop: Sender<Never>,
+    failures: Arc<Failures>,
+    progress: Arc<LaneProgress>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Fixture {
     fn new(fates: impl IntoIterator<Item = Fate>) -> Self {
+        Self::with(fates, [], Policy::default())
+    }
+
+    fn with(fates: impl IntoIterator<Item = Fate>, never: impl IntoIterator<Item = i64>, policy: Policy) -> Self {
+        let failures = Arc::new(Failures::default());
+        failures.set_policies([(Arc::from("t"), policy)]);
         let sink = Scripted::default();
         sink.0.lock().unwrap().fates.extend(fates);
+        sink.0.lock().unwrap().never.extend(never);
         let (queue, queue_rx) = bounded(10);
         let (queues, queues_rx) = bounded(2);
         queues.send(queue_rx).unwrap();
@@ -91,15 +117,29 @@ impl Fixture {
         let (acks_tx, acks) = bounded(10);
         let mut own = sink.clone();
         let busy = Arc::new(Busy::new(Instant::now()));
-        let ends = Ends { queues: queues_rx, abort: abort_rx, reopen: reopen_rx, busy, progress: Arc::default() };
+        let (stop, stop_rx) = bounded(0);
+        let progress = Arc::new(LaneProgress::default());
+        let ends = Ends {
+            queues: queues_rx,
+            stop: stop_rx,
+            abort: abort_rx,
+            reopen: reopen_rx,
+            busy,
+            failures: Arc::clone(&failures),
+            progress: Arc::clone(&progress),
+        };
         let thread = thread::spawn(move || run("test", &mut own, &ends));
-        Self { sink, queues, queue, abort, reopen, acks_tx, acks, thread }
+        Self { sink, queues, queue, abort, reopen, acks_tx, acks, stop, failures, progress, thread }
     }
 
     fn send(&self, seq: u64, offsets: std::ops::Range<usize>) {
+        self.send_of("t", seq, offsets);
+    }
+
+    fn send_of(&self, topic: &str, seq: u64, offsets: std::ops::Range<usize>) {
         let ticket = Ticket::new(Slot(1), seq, 0, self.acks_tx.clone());
         let records = Records::new(Arc::new(Numbers), offsets);
-        self.queue.send(vec![Batch { partition: TopicPartition::new("t", 0), records, ticket }]).unwrap();
+        self.queue.send(vec![Batch { partition: TopicPartition::new(topic, 0), records, ticket }]).unwrap();
     }
 
     fn durable(&self) -> Vec<i64> {
@@ -192,4 +232,201 @@ fn files_are_opened_anew_when_asked() {
     drop((fixture.queue, fixture.queues));
     fixture.thread.join().unwrap();
     assert_eq!(fixture.sink.0.lock().unwrap().reopened, 1);
+}
+
+/// Offsets of the dead letters in a file.
+fn letters(path: &std::path::Path) -> Vec<i64> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let offset = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["offset"].as_i64().unwrap();
+    text.lines().map(offset).collect()
+}
+
+#[test]
+fn a_record_out_of_tries_is_a_dead_letter_and_the_others_are_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead");
+    let policy =
+        Policy { attempts: 3, first: Duration::from_millis(1), on_failure: OnFailure::DeadLetter, ..Policy::default() };
+    // 2 fails three times, 4 twice; then 5 is rejected.
+    let fates = [2, 0, 0, 1, 0].map(Fate::Take).into_iter().chain([Fate::Reject(1)]);
+    let fixture = Fixture::with(fates, [], policy);
+    fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+    fixture.send(0, 0..8);
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!(fixture.durable(), [0, 1, 3, 4, 6, 7]);
+    assert_eq!(letters(&path), [2, 5]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(r#""sink":"test","reason":"the script says so","attempts":3,"#), "{text}");
+    assert!(text.contains(r#""reason":"no number","attempts":1,"#), "{text}");
+    assert_eq!(fixture.progress.get().given_up[&Arc::from("t")], (2, 0));
+}
+
+#[test]
+fn what_was_given_up_stays_so_when_the_flush_behind_it_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead");
+    let policy = Policy { on_failure: OnFailure::DeadLetter, ..Policy::default() };
+    let fixture = Fixture::with([Fate::Reject(1), Fate::FlushFails], [], policy);
+    fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+    fixture.send(0, 0..3);
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!(fixture.durable(), [0, 2]);
+    assert_eq!(letters(&path), [1]);
+}
+
+#[test]
+fn no_ticket_is_done_before_its_dead_letters_are_safe() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead");
+    let policy = Policy { on_failure: OnFailure::DeadLetter, ..Policy::default() };
+    let fixture = Fixture::with([Fate::Reject(0)], [], policy);
+    // There is no place for them yet.
+    fixture.send(0, 0..2);
+    let failing = || fixture.progress.get().trouble.is_some_and(|why| why.what.contains("no [dead_letter]"));
+    while !failing() {
+        thread::yield_now();
+    }
+    assert!(fixture.acks.is_empty());
+    fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!((letters(&path), fixture.durable()), (vec![0], vec![1]));
+}
+
+#[test]
+fn what_is_dropped_is_counted() {
+    let policy = Policy { on_failure: OnFailure::Drop, ..Policy::default() };
+    let fixture = Fixture::with([], [1, 4], policy);
+    fixture.send(0, 0..3);
+    fixture.send(1, 3..6);
+    drop((fixture.queue, fixture.queues));
+    fixture.thread.join().unwrap();
+    assert_eq!(fixture.sink.0.lock().unwrap().durable, [0, 2, 3, 5]);
+    assert_eq!(fixture.progress.get().given_up[&Arc::from("t")], (0, 2));
+    assert_eq!(fixture.acks.try_iter().flatten().filter(|ack| ack.ok).count(), 2);
+}
+
+#[test]
+fn a_topic_that_stops_waits_for_a_new_try_and_others_go_on() {
+    let fixture = Fixture::with([], [3], Policy::default());
+    fixture.send(0, 0..2);
+    assert_eq!(fixture.ack(), (0, true));
+    fixture.send(1, 2..5);
+    fixture.send(2, 5..6);
+    fixture.send_of("u", 3, 10..12);
+    assert_eq!(fixture.ack(), (3, true), "the other topic");
+    assert_eq!(fixture.durable(), [0, 1, 2, 10, 11]);
+    let why = fixture.progress.get().stopped[&Arc::from("t")].what.clone();
+    assert_eq!(why, "partition=0 offset=3 attempts=1: never");
+    // Nothing has changed: it stops at the same record, and writes none twice.
+    fixture.reopen.send(()).unwrap();
+    fixture.send_of("u", 4, 12..13);
+    assert_eq!(fixture.ack(), (4, true));
+    assert!(fixture.progress.get().stopped.contains_key("t"));
+    fixture.sink.0.lock().unwrap().never.clear();
+    fixture.reopen.send(()).unwrap();
+    let acks: Vec<(u64, bool)> = fixture.acks.recv().unwrap().iter().map(|ack| (ack.seq, ack.ok)).collect();
+    assert_eq!(acks, [(1, true), (2, true)]);
+    assert_eq!(fixture.durable(), [0, 1, 2, 10, 11, 12, 3, 4, 5]);
+    assert!(fixture.progress.get().stopped.is_empty());
+}
+
+#[test]
+fn what_stands_before_the_record_that_stops_a_topic_is_delivered_also_if_the_flush_fails() {
+    let fixture = Fixture::with([Fate::Take(1), Fate::FlushFails], [6], Policy::default());
+    fixture.send(0, 0..5);
+    fixture.send(1, 5..8);
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!(fixture.durable(), [0, 1, 2, 3, 4, 5]);
+    fixture.sink.0.lock().unwrap().never.clear();
+    while fixture.progress.get().stopped.is_empty() {
+        thread::yield_now();
+    }
+    fixture.reopen.send(()).unwrap();
+    assert_eq!(fixture.ack(), (1, true));
+    assert_eq!(fixture.durable(), (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn at_the_end_nothing_waits_for_an_operator() {
+    let fixture = Fixture::with([], [0], Policy::default());
+    fixture.send(0, 0..2);
+    while fixture.progress.get().stopped.is_empty() {
+        thread::yield_now();
+    }
+    assert!(fixture.acks.is_empty());
+    drop(fixture.stop);
+    let acks = fixture.acks.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!((acks[0].seq, acks[0].ok), (0, false));
+}
+
+/// Batches of two topics, records that are never taken, tries that fail and flushes that fail, in any order: what
+/// arrives, what is given up and what is acknowledged is what a naive look at the policies says.
+#[test]
+fn any_delivery_ends_as_its_policies_say() {
+    for seed in 1..=40_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below) as usize
+        };
+        let ends = [OnFailure::Stop, OnFailure::DeadLetter, OnFailure::Drop];
+        let policy = |on_failure| Policy { first: Duration::from_micros(10), on_failure, ..Policy::default() };
+        let on = [ends[random(3)], ends[random(3)]];
+        let never: Vec<i64> = (0..40).filter(|_| random(8) == 0).collect();
+        let fates: Vec<Fate> = (0..random(6)).map(|_| Fate::Take(0)).collect();
+        let flushes = random(2);
+        let fixture = Fixture::with(fates, never.clone(), policy(on[0]));
+        fixture.sink.0.lock().unwrap().fates.extend((0..flushes).map(|_| Fate::FlushFails));
+        fixture.failures.set_policies([(Arc::from("t"), policy(on[0])), (Arc::from("u"), policy(on[1]))]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dead");
+        fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+        // Offsets 0 to 19 are those of t, 20 to 39 those of u.
+        let (mut next, mut batches) = ([0, 20], Vec::new());
+        while batches.len() < 8 && (next[0] < 20 || next[1] < 40) {
+            let topic = if next[0] == 20 {
+                1
+            } else if next[1] == 40 {
+                0
+            } else {
+                random(2)
+            };
+            let end = (next[topic] + 1 + random(8)).min(20 * (topic + 1));
+            fixture.send_of(["t", "u"][topic], batches.len() as u64, next[topic]..end);
+            batches.push((topic, next[topic]..end));
+            next[topic] = end;
+        }
+        let (sink, acks) = (fixture.sink.clone(), fixture.acks.clone());
+        let progress = Arc::clone(&fixture.progress);
+        drop((fixture.queue, fixture.queues));
+        fixture.thread.join().unwrap();
+        let durable = sink.0.lock().unwrap().durable.clone();
+        let done: Vec<u64> = acks.try_iter().flatten().filter(|ack| ack.ok).map(|ack| ack.seq).collect();
+        let mut buried = letters(&path);
+        buried.sort_unstable();
+        let mut expected_letters = Vec::new();
+        for (topic, name) in ["t", "u"].into_iter().enumerate() {
+            let all = || (20 * topic as i64)..next[topic] as i64;
+            let bad: Vec<i64> = all().filter(|offset| never.contains(offset)).collect();
+            let stop = bad.first().copied().filter(|_| on[topic] == OnFailure::Stop).unwrap_or(next[topic] as i64);
+            let arrive: Vec<i64> = all().filter(|offset| *offset < stop && !bad.contains(offset)).collect();
+            let range = 20 * topic as i64..20 * (topic as i64 + 1);
+            let arrived: Vec<i64> = durable.iter().copied().filter(|offset| range.contains(offset)).collect();
+            assert_eq!(arrived, arrive, "seed {seed}: {name} {:?}", on[topic]);
+            let given_up = progress.get().given_up.get(name).copied().unwrap_or_default();
+            let count = bad.iter().filter(|offset| **offset < stop).count() as u64;
+            match on[topic] {
+                OnFailure::DeadLetter => expected_letters.extend(bad),
+                OnFailure::Drop => assert_eq!(given_up, (0, count), "seed {seed}"),
+                OnFailure::Stop => assert_eq!(given_up, (0, 0), "seed {seed}"),
+            }
+            for (seq, (of, offsets)) in batches.iter().enumerate().filter(|(_, (of, _))| *of == topic) {
+                let whole = offsets.end as i64 <= stop;
+                assert_eq!(done.contains(&(seq as u64)), whole, "seed {seed}: batch {seq} of topic {of}");
+            }
+        }
+        assert_eq!(buried, expected_letters, "seed {seed}");
+    }
 }

@@ -112,6 +112,7 @@ thread_local! {
 
 /// The result of `run`, or nothing if it panics, of which no line is made: for a library that panics where it
 /// should fail, and where what follows is dealt with.
+#[cfg_attr(not(feature = "librdkafka"), expect(dead_code, reason = "only the crate rdkafka does so"))]
 pub(crate) fn without_panic<T>(run: impl FnOnce() -> T) -> Option<T> {
     EXPECTED.set(true);
     // What it was called with is looked at no more.

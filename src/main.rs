@@ -22,6 +22,7 @@ fn main() {
             diagnose::diagnose(&options, &mut io::stdout(), &mut io::stderr())
         }
         (Some(Command::Offsets(command)), _) => cmd::offsets::offsets(&command, &mut io::stdout(), &mut io::stderr()),
+        (Some(Command::Dlq(command)), _) => cmd::dlq::dlq(&command, &mut io::stdout(), &mut io::stderr()),
         (None, Some(run)) => cmd::run::run(&run, &mut io::stderr()),
         (None, None) => cmd::USAGE,
     };

@@ -218,7 +218,7 @@ mod tests {
             let (board, counts) = (Board::default(), Arc::default());
             let watched = Watched {
                 group: "g".to_owned(),
-                topics: vec![("t".into(), "log".to_owned())],
+                topics: vec![("t".into(), vec!["log".to_owned()])],
                 membership,
                 committed_only: false,
             };

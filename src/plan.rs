@@ -4,7 +4,7 @@
 //! else. Owns the shares: how much memory and how many batches each consumer may hold, and what is left
 //! to be lent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::client::{FetchSettings, Reading};
@@ -38,7 +38,7 @@ pub struct ConsumerPlan {
     /// With which library, and who shares the partitions.
     pub reading: Reading,
     /// The sink of each of its topics.
-    pub sinks: BTreeMap<Arc<str>, String>,
+    pub sinks: BTreeMap<Arc<str>, Vec<String>>,
 }
 
 impl ConsumerPlan {
@@ -63,7 +63,7 @@ pub struct Paused {
     /// The group that keeps its place.
     pub group: String,
     /// The sink that it would go to.
-    pub sink: String,
+    pub sinks: Vec<String>,
 }
 
 /// All that is to run.
@@ -132,14 +132,19 @@ impl Plan {
         let paused = paused.into_iter().map(|topic| Paused {
             topic: Arc::clone(&topic.name),
             group: topic.group.clone(),
-            sink: topic.sink.clone(),
+            sinks: topic.sinks.clone(),
         });
         Self { consumers, paused: paused.collect(), memory: before.memory, reserve: before.reserve.clone() }
     }
 
-    /// The topics that are read, each with its sink.
-    pub fn routes(&self) -> impl Iterator<Item = (&Arc<str>, &String)> {
+    /// The topics that are read, each with its sinks.
+    pub fn routes(&self) -> impl Iterator<Item = (&Arc<str>, &Vec<String>)> {
         self.consumers.iter().flat_map(|consumer| &consumer.sinks)
+    }
+
+    /// The sinks that are used.
+    pub fn used(&self) -> BTreeSet<&String> {
+        self.routes().flat_map(|(_, sinks)| sinks).collect()
     }
 }
 
@@ -179,7 +184,7 @@ fn consumer(
         fetch: first.fetch(0, reserve.clone()),
         kafka: Arc::clone(kafka),
         reading: first.reading.clone(),
-        sinks: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.sink.clone())).collect(),
+        sinks: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.sinks.clone())).collect(),
     }
 }
 

@@ -6,6 +6,7 @@
 //!   somewhere can't speak for it;
 //! - telling is cheap: the phase is one store, all the rest is written a few times a second.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -128,6 +129,8 @@ pub struct Snapshot {
     pub call: Option<Call>,
     /// Its partitions, in the order in which it met them.
     pub parts: Vec<PartProgress>,
+    /// Why partitions can't be read, also of those that can't be started and so are not among its partitions.
+    pub faults: Vec<(TopicPartition, Since<Fault>)>,
 }
 
 impl Snapshot {
@@ -238,11 +241,12 @@ impl Progress {
             Event::Recovered(partition) => self.set_fault(partition, None),
             Event::Lost(partitions, _) => partitions.iter().for_each(|partition| self.set_fault(partition, None)),
             Event::Committed(answer) => self.set_commit(answer.as_ref().err()),
+            // Also those that were never started, of which no loss is told.
+            Event::Missing(topic) => self.told().faults.retain(|(name, _)| name.topic != *topic),
             Event::Assigned(_)
             | Event::Unstarted(..)
             | Event::NoneHeld(_)
             | Event::OtherWorker(..)
-            | Event::Missing(_)
             | Event::Span(_)
             | Event::OutOfRange { .. }
             | Event::ReadBack(_)
@@ -268,10 +272,10 @@ impl Progress {
     /// A partition can't be read, or is read again.
     pub fn set_fault(&self, partition: &TopicPartition, fault: Option<&Fault>) {
         let mut told = self.told();
-        told.faults.retain(|(name, _)| name != partition);
-        if let Some(fault) = fault {
-            told.faults.push((partition.clone(), Since { what: fault.clone(), since: Instant::now() }));
-        }
+        let earlier = told.faults.iter().position(|(name, _)| name == partition);
+        let mut since = earlier.map(|index| told.faults.swap_remove(index).1);
+        begin_or_end(&mut since, fault);
+        told.faults.extend(since.map(|since| (partition.clone(), since)));
     }
 
     /// Publishes where the partitions stand at `now`. `full`: the budget is used up. `parts` is always
@@ -316,6 +320,7 @@ impl Progress {
             full: told.full,
             call: told.call.clone(),
             parts,
+            faults: told.faults.clone(),
         }
     }
 
@@ -363,6 +368,34 @@ pub struct LaneState {
     pub trouble: Option<Since<String>>,
     /// How often its sink failed; each time it was, or will be, tried again.
     pub failures: u64,
+    /// The topics of which nothing is written for now, and why.
+    pub stopped: BTreeMap<Arc<str>, Since<String>>,
+    /// By topic: how many records are dead letters, and how many were dropped.
+    pub given_up: BTreeMap<Arc<str>, (u64, u64)>,
+}
+
+impl LaneState {
+    /// Together with another lane of the same sink: what began first counts.
+    fn join(&mut self, other: Self) {
+        self.busy = [self.busy, other.busy].into_iter().flatten().min();
+        let older = |a: Since<String>, b: Since<String>| if b.since < a.since { b } else { a };
+        self.trouble = match (self.trouble.take(), other.trouble) {
+            (Some(a), Some(b)) => Some(older(a, b)),
+            (a, b) => a.or(b),
+        };
+        self.failures += other.failures;
+        for (topic, why) in other.stopped {
+            let why = match self.stopped.remove(&topic) {
+                Some(own) => older(own, why),
+                None => why,
+            };
+            self.stopped.insert(topic, why);
+        }
+        for (topic, (letters, dropped)) in other.given_up {
+            let own = self.given_up.entry(topic).or_default();
+            *own = (own.0 + letters, own.1 + dropped);
+        }
+    }
 }
 
 impl LaneProgress {
@@ -381,6 +414,24 @@ impl LaneProgress {
         state.failures += u64::from(why.is_some());
         let since = state.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
         state.trouble = why.map(|why| Since { what: why.to_owned(), since });
+    }
+
+    /// Nothing of this topic is written from now on.
+    pub fn stop(&self, topic: &Arc<str>, why: &str) {
+        let why = Since { what: why.to_owned(), since: Instant::now() };
+        self.state().stopped.insert(Arc::clone(topic), why);
+    }
+
+    /// The topic goes on.
+    pub fn resume(&self, topic: &Arc<str>) {
+        self.state().stopped.remove(topic);
+    }
+
+    /// A record of this topic was given up.
+    pub fn gave_up(&self, topic: &Arc<str>, is_letter: bool) {
+        let mut state = self.state();
+        let (letters, dropped) = state.given_up.entry(Arc::clone(topic)).or_default();
+        *(if is_letter { letters } else { dropped }) += 1;
     }
 
     /// What it is doing.

@@ -85,8 +85,25 @@ fn a_fault_of_a_partition_is_told_until_it_is_over_also_if_it_came_first() {
     progress.publish(std::slice::from_ref(&part), false, None, Instant::now());
     let fault = |progress: &Progress| progress.snapshot().parts[0].fault.clone().map(|fault| fault.what);
     assert_eq!(fault(&progress), Some(Fault::NoLeader));
+    let since = progress.snapshot().faults[0].1.since;
+    progress.set_fault(&part.partition, Some(&Fault::Unanswered { for_ms: 1 }));
+    assert_eq!(
+        progress.snapshot().faults,
+        [(part.partition.clone(), Since { what: Fault::Unanswered { for_ms: 1 }, since })]
+    );
     progress.set_fault(&part.partition, None);
     assert_eq!(fault(&progress), None);
+}
+
+#[test]
+fn a_partition_that_never_started_fails_no_more_when_its_topic_is_gone() {
+    let progress = Progress::new(0, Instant::now(), Arc::default());
+    let name = |topic: &str| TopicPartition::new(topic, 0);
+    for topic in ["t", "u"] {
+        progress.event(&Event::Failing(name(topic), Fault::NoLeader));
+    }
+    progress.event(&Event::Missing("t".into()));
+    assert_eq!(progress.snapshot().faults.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), [name("u")]);
 }
 
 #[test]

@@ -231,6 +231,29 @@ impl Records {
     }
 }
 
+impl Records {
+    /// The same fetch, but only the records at `indexes` of this run, in that order. Indexes beyond its end are
+    /// records without anything.
+    #[must_use]
+    pub fn pick(&self, indexes: Box<[u32]>) -> Self {
+        let range = 0..indexes.len();
+        Self::new(Arc::new(Picked { of: self.clone(), indexes }), range)
+    }
+}
+
+/// Some records of a run.
+struct Picked {
+    of: Records,
+    indexes: Box<[u32]>,
+}
+
+/// Headers are asked for where the records are.
+impl Arena for Picked {
+    fn record(&self, index: usize) -> Record<'_> {
+        self.indexes.get(index).and_then(|index| self.of.get(*index as usize)).unwrap_or_default()
+    }
+}
+
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Records({})", self.len())

@@ -18,8 +18,8 @@ use crate::verdict::Seen;
 pub struct Watched {
     /// Its group.
     pub group: String,
-    /// Its topics, each with the name of its sink.
-    pub topics: Vec<(Arc<str>, String)>,
+    /// Its topics, each with the names of its sinks.
+    pub topics: Vec<(Arc<str>, Vec<String>)>,
     /// Who shares their partitions.
     pub membership: Membership,
     /// It is not given what waits for an open transaction.
@@ -29,8 +29,8 @@ pub struct Watched {
 impl Watched {
     /// A consumer that is to run.
     pub fn new(plan: &ConsumerPlan) -> Self {
-        let sink = |topic: &Arc<str>| plan.sinks.get(topic).cloned().unwrap_or_default();
-        let topics = plan.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sink(name))).collect();
+        let sinks = |topic: &Arc<str>| plan.sinks.get(topic).cloned().unwrap_or_default();
+        let topics = plan.settings.topics.iter().map(|(name, _)| (Arc::clone(name), sinks(name))).collect();
         let committed_only = plan.fetch.isolation == Isolation::ReadCommitted && plan.reading.may_use_librdkafka();
         let membership = plan.reading.membership.clone();
         Self { group: plan.settings.group.clone(), topics, membership, committed_only }
@@ -38,7 +38,7 @@ impl Watched {
 
     /// A topic that is not read at present.
     pub fn paused(paused: &Paused) -> Self {
-        let topics = vec![(Arc::clone(&paused.topic), paused.sink.clone())];
+        let topics = vec![(Arc::clone(&paused.topic), paused.sinks.clone())];
         let membership = Membership::None(Portion::All);
         Self { group: paused.group.clone(), topics, membership, committed_only: false }
     }
@@ -181,7 +181,7 @@ mod tests {
     fn answers_find_their_partitions_whatever_is_missing_between_them() {
         let watch = |group: &str, topics: &[&str]| Watched {
             group: group.to_owned(),
-            topics: topics.iter().map(|name| (Arc::from(*name), "log".to_owned())).collect(),
+            topics: topics.iter().map(|name| (Arc::from(*name), vec!["log".to_owned()])).collect(),
             membership: Membership::None(Portion::All),
             committed_only: false,
         };

@@ -47,6 +47,7 @@ pub use library::{Library, MakeClient, MakeCluster, Source};
 use notify::Notify;
 pub use signals::{Signals, Stop, signals};
 pub use start::StartError;
+pub(crate) use start::open_sink;
 use startup::Startup;
 use threads::{Exit, Role};
 
@@ -277,11 +278,12 @@ impl Supervisor {
             }
             // Its queue was let go by the dispatcher, whose own end says why, and may be told a moment later.
             Ok(threads::End::Lane) => {
-                if let Role::Lane(name) = &exit.role {
-                    self.lanes.ended(name);
+                if let Role::Lane(sink, number) = &exit.role {
+                    self.lanes.ended(sink, *number);
                 }
                 if self.reload_again {
                     self.reload();
+                    self.lanes.reopen();
                 }
             }
             // The worker's work does not depend on it; why it ended, it has said.

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{Bounds, Fault};
-use crate::progress::{LaneState, PartProgress, Phase, Snapshot, State};
+use crate::progress::{LaneState, PartProgress, Phase, Since, Snapshot, State};
 use crate::record::Offset;
 
 mod text;
@@ -72,6 +72,8 @@ pub struct View<'a> {
     pub sink: &'a str,
     /// What that sink's lane is doing.
     pub lane: &'a LaneState,
+    /// Why nothing of the topic is written for now, by its `on_failure`.
+    pub stopped: Option<&'a Since<String>>,
 }
 
 /// How much there is to read, and how it changes.
@@ -298,7 +300,7 @@ fn reason(view: &View<'_>, now: Instant, still: Duration) -> Reason {
         return Reason::Settling(since(consumer.phase.since));
     }
     let sink = |waiting: Instant, by_others: bool| {
-        let error = view.lane.trouble.as_ref().map(|trouble| trouble.what.clone());
+        let error = view.stopped.or(view.lane.trouble.as_ref()).map(|trouble| trouble.what.clone());
         Reason::Sink { sink: view.sink.to_owned(), waiting: since(waiting), by_others, error }
     };
     let trouble = consumer.trouble.as_ref().map(|t| Reason::Trouble(t.what.clone(), since(t.since)));
@@ -310,7 +312,7 @@ fn reason(view: &View<'_>, now: Instant, still: Duration) -> Reason {
         State::Reading => {}
     }
     if let Some(waiting) = part.unacknowledged {
-        let idle_lane = view.lane.busy.is_none() && view.lane.trouble.is_none();
+        let idle_lane = view.lane.busy.is_none() && view.lane.trouble.is_none() && view.stopped.is_none();
         return if idle_lane { Reason::Dispatcher(since(waiting)) } else { sink(waiting, false) };
     }
     if let Some(fault) = &part.fault {

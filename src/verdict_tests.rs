@@ -54,6 +54,7 @@ impl Case {
                 full: None,
                 call: None,
                 parts: Vec::new(),
+                faults: Vec::new(),
             },
             part: PartProgress {
                 report,
@@ -84,7 +85,7 @@ impl Case {
 
     fn verdict(&self) -> Verdict {
         let Self { consumer, part, lane, .. } = self;
-        verdict(&self.earlier, &self.now, Some(&View { consumer, part: Some(part), sink: "out", lane }))
+        verdict(&self.earlier, &self.now, Some(&View { consumer, part: Some(part), sink: "out", lane, stopped: None }))
     }
 
     #[track_caller]
@@ -218,7 +219,7 @@ fn the_reason_that_explains_most_comes_first_and_only_the_consumers_own_ask_for_
 fn a_partition_that_the_consumer_does_not_know_yet_waits_for_its_survey() {
     let case = Case::still();
     let Case { consumer, lane, .. } = &case;
-    let view = View { consumer, part: None, sink: "out", lane };
+    let view = View { consumer, part: None, sink: "out", lane, stopped: None };
     match verdict(&case.earlier, &case.now, Some(&view)) {
         Verdict::Stalled { reason: reason @ Reason::NotAssigned, .. } => assert!(!reason.is_consumers_own()),
         other => panic!("{other:?}"),

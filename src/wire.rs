@@ -18,7 +18,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-use crate::client::{Connection, Fault, KnownHosts, Security};
+use crate::client::{Connection, Fault, KnownHosts, Principal, Resource, Security};
 use exchange::{Exchange, Trouble};
 use shape::Shape;
 use stream::{Bounded, Stream};
@@ -65,6 +65,8 @@ pub struct Wire {
     request_timeout: Duration,
     stream: Option<Stream>,
     security: Security,
+    /// Who the broker takes us for.
+    who: Principal,
     /// When we have to prove anew who we are, at the latest.
     #[cfg(feature = "librdkafka")]
     session_ends: Option<Instant>,
@@ -128,6 +130,7 @@ impl Wire {
             client_id: client_id.to_owned(),
             request_timeout: request_timeout.min(GREETING),
             stream: None,
+            who: security.principal(),
             security,
             #[cfg(feature = "librdkafka")]
             session_ends: None,
@@ -402,15 +405,14 @@ impl Wire {
     }
 }
 
-/// The fault that an error code stands for; `of` is the topic or the group that was asked about: `topic orders`.
-fn refused(call: &'static str, of: String, code: i16) -> Fault {
+/// The fault that an error code stands for; `of` is what was asked about, `who` whom the broker takes us for.
+fn refused(who: &Principal, call: &'static str, of: Resource, code: i16) -> Fault {
     let name = code_name(code);
+    let unauthorized = |what, code| Fault::unauthorized(call, what, code, who.clone());
     match ResponseError::try_from_code(code) {
-        Some(ResponseError::ClusterAuthorizationFailed) => {
-            Fault::Unauthorized { call, what: "the cluster".to_owned(), code: name }
-        }
+        Some(ResponseError::ClusterAuthorizationFailed) => unauthorized(Resource::Cluster, name),
         Some(ResponseError::TopicAuthorizationFailed | ResponseError::GroupAuthorizationFailed) => {
-            Fault::Unauthorized { call, what: of, code: name }
+            unauthorized(of, name)
         }
         _ => Fault::Refused { call, code: name },
     }

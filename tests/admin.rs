@@ -8,7 +8,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use broker::Options;
+use broker::fault::{Fault, Order, code};
+use broker::{Api, Codec, Options};
 
 use crate::support::bed::Bed;
 use crate::support::eventually;
@@ -112,6 +113,39 @@ fn what_keeps_it_from_being_ready_is_said() {
     assert!(told.observed.age_ms.is_none(), "{:?}", told.observed);
     assert!(told.topics[0].consumer.trouble.is_some() && told.topics[0].last_error.is_some(), "{told:?}");
     assert!(metric(at, "worker_observation_failures_total") > Some(0.0));
+}
+
+#[test]
+fn a_partition_that_cant_be_read_is_named_with_its_fault() {
+    let bed = Bed::new(&["other", "refused"]);
+    bed.server.create_topic("t", 3).unwrap();
+    bed.fill_as("t", 1, 10, Codec::Lz4);
+    bed.server.move_leader("t", 2, None).unwrap();
+    let config = with_admin(&bed.config(&["t", "other", "refused"])).set("kafka", "metadata_max_age_ms", 200);
+    let worker = bed.start(&config);
+    let at = address(&worker);
+    let unreadable =
+        "can't be read: topic=t partition=1: the batch of offsets 0 to 9 can't be read by this client (codec=lz4); ";
+    let says = |start: &str| get(at, "/readyz").body.lines().any(|line| line.starts_with(start));
+    eventually("the partition and its fault are named", || says(unreadable));
+    let trouble = |number: i32| {
+        let found = status(at).topics[0].partitions.iter().find(|part| part.partition == number)?.trouble.clone()?;
+        Some(found.error)
+    };
+    eventually("so they are in the status", || trouble(1).is_some_and(|error| error.contains("codec=lz4")));
+    let no_leader = "the partition has no leader at present";
+    eventually("also one that never began", || trouble(2).as_deref() == Some(no_leader));
+    assert_eq!(trouble(0), None);
+
+    let refused = Fault::Error(code::TOPIC_AUTHORIZATION_FAILED);
+    bed.server.order(Order::new(Api::Metadata, refused).topic("refused").always());
+    eventually("a topic that is refused is named with the fault", || says("in trouble: refused: the broker refused"));
+    let told = status(at);
+    assert!(!told.ready && told.not_ready.iter().any(|reason| reason.starts_with(unreadable)), "{told:?}");
+    assert_eq!(get(at, "/readyz").status, 503);
+    bed.server.cancel_all();
+    eventually("it is over", || !says("in trouble"));
+    bed.stop(worker);
 }
 
 #[test]

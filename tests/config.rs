@@ -113,6 +113,7 @@ fn the_example_has_every_key() {
         "[sink.log]",
         "[sink.stdout]",
         "[sink.orders]",
+        "[dead_letter]",
     ];
     assert_eq!(titles, BTreeSet::from(all));
 }
@@ -152,11 +153,12 @@ fn the_example_shows_the_defaults() {
          'socket.keepalive.enable' = true\n[consumer]\ngroup_id = 'stack-charge-tcp-command-xfy'\ntopics = [{}]\n\
          [gate]\nrequired_topics = ['SCHEDULE-STATION-PARAM', 'SCHEDULE-CAR-PRICE']\n[sink.drop]\n[sink.log]\n[sink.stdout]\n\
          [sink.orders]\ntype = 'file'\npath = '/var/lib/worker/orders.jsonl'\nrotate_size = '100MiB'\nrotate_keep = 10\n\
-         [state]\ndir = '/var/lib/worker'\n[admin]\nlisten = '127.0.0.1:9464'\n",
+         [state]\ndir = '/var/lib/worker'\n[admin]\nlisten = '127.0.0.1:9464'\n\
+         [dead_letter]\npath = '/var/lib/worker/dead.jsonl'\n",
         topics.join(",")
     );
     let mut bare = good(&bare);
-    let unused = |warning: &String| warning.contains("[sink.orders] is used by no topic");
+    let unused = |warning: &String| warning.contains("] is used by no topic");
     for config in [&mut shown, &mut bare] {
         assert!(config.warnings.iter().all(unused), "{:?}", config.warnings);
         config.warnings.clear();
@@ -190,6 +192,22 @@ fn errors_say_what_where_and_what_to_do() {
           5:23: consumer.topics: is \"..\", which Kafka does not allow as a topic's name; write another",
         ),
         (
+            "on_failure = 'dead_letter'\nretry_initial_ms = 20000\n",
+            "6:14: consumer.on_failure: is \"dead_letter\", and there is no place for dead letters; write [dead_letter] with path = \"/var/lib/worker/dead.jsonl\"\n\
+          7:20: consumer.retry_initial_ms: waits only grow: retry_initial_ms is 20000, and retry_max_ms is 10000; write a retry_initial_ms of at most that",
+        ),
+        (
+            "sink = ['log', 'lag', 'log']\n",
+            "6:8: consumer.sink: has \"log\" twice; write it once\n\
+          6:8: consumer.sink: is \"lag\", and there is no such sink; did you mean \"log\"?",
+        ),
+        (
+            "on_failure = 'skip'\nretry_attempts = -1\n[sink.a]\ntype = 'file'\npath = '/x/y'\n[dead_letter]\npath = '/x//y'\n",
+            "6:14: consumer.on_failure: is \"skip\"; did you mean \"stop\"? It is one of \"stop\", \"dead_letter\", \"drop\"\n\
+          7:18: consumer.retry_attempts: is -1; write a whole number from 0 to 2147483647\n\
+          12:8: dead_letter.path: is the file that [sink.a] writes to; give the dead letters their own file",
+        ),
+        (
             "max_poll_records = -5\ntimeout_ms = '3s'\ncheck_crcs = 1\nfetch_max_bytes = '3GiB'\nfetch_min_bytes = 0\n",
             "6:20: consumer.max_poll_records: is -5; write a whole number from 1 to 2147483647\n\
           7:14: consumer.timeout_ms: is \"3s\"; write a whole number from 1 to 86400000\n\
@@ -201,7 +219,7 @@ fn errors_say_what_where_and_what_to_do() {
             "fetch_min_byte = 1\nbatch_size = 5\ncolour = 1\nauto_offset_reset = 'latst'\nprofile = 1\n",
             "6:1: consumer.fetch_min_byte: is no key of [consumer]; did you mean fetch_min_bytes?\n\
           7:1: consumer.batch_size: is no key of [consumer]; it belongs under [commit]; move it there\n\
-          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, profile, isolation_level, membership, group_instance_id, partitions, instance, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, takeover_timeout_ms, on_takeover_timeout, sink\n\
+          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, profile, isolation_level, membership, group_instance_id, partitions, instance, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, takeover_timeout_ms, on_takeover_timeout, sink, retry_attempts, retry_total_ms, retry_initial_ms, retry_max_ms, on_failure\n\
           9:21: consumer.auto_offset_reset: is \"latst\"; did you mean \"latest\"? It is one of \"latest\", \"earliest\"\n\
           10:11: consumer.profile: is 1; write \"balanced\", \"high-throughput\" or \"real-time\"",
         ),
@@ -257,7 +275,7 @@ fn errors_say_what_where_and_what_to_do() {
           14:20: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
           15:1: sink.s.type: is missing; write type = \"file\" (or drop, log, stdout) under [sink.s]\n\
           16:10: sink.s.format: is \"yaml\"; write \"json\" or \"raw\"\n\
-          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, path, rotate_size, rotate_keep",
+          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep",
         ),
         (
             "group = 'g'\nenable_auto_commit = false\n'max.poll.records' = 5\nsession.timeout.ms = 6000\nsasl_mechanism = 'PLAIN'\nrequest_timeout_ms = 1\n[kafka.ssl]\nx = 1\n",

@@ -295,6 +295,14 @@ fn what_cannot_be_asked_is_named() {
     assert_eq!(bed.server.connections(), 0);
     bed.server.stop(0).unwrap();
     let ended = diagnose(&bed, &config, &[]);
-    assert_eq!((ended.code(), ended.stdout.len(), ended.log.len()), (Some(1), 0, 1));
+    assert_eq!((ended.code(), ended.log.len()), (Some(1), 1));
     assert!(ended.log[0].starts_with("no connection to broker 127.0.0.1:"), "{:?}", ended.log);
+    let text = ended.stdout.join("\n");
+    let expected = format!("\norders: unknown: the cluster did not say\n  {}\n", ended.log[0]);
+    assert!(text.contains(&expected) && text.contains("\n  do: look at the brokers"), "{text}");
+    assert_eq!(text.matches(&ended.log[0]).count(), 1, "it is said once: {text}");
+    assert!(text.ends_with("1 topics, 1 need attention: orders"), "{text}");
+    let ended = diagnose(&bed, &config, &["--json"]);
+    let report: Value = serde_json::from_str(&ended.stdout[0]).unwrap();
+    assert_eq!((ended.code(), &report["topics"][0]["verdict"]), (Some(1), &"unknown".into()), "{report:#}");
 }

@@ -224,7 +224,7 @@ fn a_broker_that_comes_and_goes_does_not_flood_the_log(client: Library) {
         bed.server.stop(0).unwrap();
         line = worker.wait_words_after(line, &["consumer in trouble", "group_id=g-t"]).0;
         bed.server.start_again(0).unwrap();
-        line = worker.wait_words_after(line, &["consumer works again group_id=g-t"]).0;
+        line = worker.wait_words_after(line, &["consumer works again topic=t group_id=g-t"]).0;
         bed.fill("t", 10);
         bed.await_all("t", 0);
     }
@@ -234,7 +234,7 @@ fn a_broker_that_comes_and_goes_does_not_flood_the_log(client: Library) {
     let told = ended.log.iter().filter(|line| line.contains("consumer in trouble") && !line.contains("DEBUG"));
     assert_eq!(told.count(), 5, "{}", ended.log.join("\n"));
     assert!((2..=4).contains(&count(&["INFO", "consumer works again"])), "{}", ended.log.join("\n"));
-    assert_eq!(count(&["WARN", "consumer in trouble again and again group_id=g-t times=5 within_ms="]), 1);
+    assert_eq!(count(&["WARN", "consumer in trouble again and again topic=t group_id=g-t times=5 within_ms="]), 1);
     assert!(count(&["DEBUG", "consumer in trouble, retrying"]) >= 3);
 }
 
@@ -259,7 +259,7 @@ fn a_broker_that_restarts(client: Library) {
         bed.await_all("t", 0);
         // The longest wait between two tries is a second; the rest is for a busy machine.
         assert!(back.elapsed() < Duration::from_secs(4), "it took {:?}", back.elapsed());
-        line = worker.wait_words_after(line, &["INFO", "consumer works again group_id=g-t after_ms="]).0;
+        line = worker.wait_words_after(line, &["INFO", "consumer works again topic=t group_id=g-t after_ms="]).0;
         assert_eq!(worker.count(&["INFO", "consumer works again"]), round);
         // The link that fetched and the look at the metadata are in the same trouble.
         assert_eq!(worker.count(&["WARN"]), round, "{:#?}", worker.log());

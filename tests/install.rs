@@ -163,6 +163,9 @@ fn the_user_is_made_once_and_gets_what_is_roots() {
 
     // Another place of the data is one that the unit allows.
     let unit = fs::read_to_string(dir.path().join("etc/systemd/system/worker.service")).unwrap();
+    assert!(unit.contains("\nEnvironment=MALLOC_ARENA_MAX=2\n") && unit.contains("\nEnvironmentFile=-/"), "{unit}");
+    let script = fs::read_to_string(dir.path().join("etc/init.d/worker")).unwrap();
+    assert!(script.contains("\nMALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}\nexport MALLOC_ARENA_MAX\n"), "{script}");
     assert!(
         unit.contains(&format!("\nReadWritePaths={}\n", data.display())) && !unit.contains("StateDirectory"),
         "{unit}"

@@ -186,11 +186,25 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn a_cluster_that_cannot_be_asked_is_named() {
-    let bed = Bed::new(&["t"]);
+    let bed = Bed::new(&["t", "u"]);
     bed.server.stop(0).unwrap();
     for arguments in [&[][..], &["--json"], &["--watch"]] {
-        let ended = lag(&bed, &bed.config(&["t"]).to_string(), arguments);
-        assert_eq!((ended.code(), ended.stdout.len()), (Some(1), 0), "{arguments:?}");
+        let ended = lag(&bed, &bed.config(&["t", "u"]).to_string(), arguments);
+        assert_eq!(ended.code(), Some(1), "{arguments:?}");
+        if arguments == ["--json"] {
+            let round: serde_json::Value = serde_json::from_str(&ended.stdout[0]).unwrap();
+            let lines = round["partitions"].as_array().unwrap();
+            let told: Vec<_> = lines.iter().map(|line| (line["topic"].as_str(), line["verdict"].as_str())).collect();
+            assert_eq!(told, [(Some("t"), Some("unknown")), (Some("u"), Some("unknown"))]);
+            assert!(lines[0]["verdict_text"].as_str().unwrap().contains("no connection to broker"), "{round}");
+        } else {
+            assert_eq!(ended.stdout.len(), 3, "{arguments:?} {:?}", ended.stdout);
+            for topic in ["t", "u"] {
+                let line = words(&ended, topic, "-").join(" ");
+                let expected = format!("g-{topic} {topic} - - - - - - - unknown (no connection to broker 127.0.0.1:");
+                assert!(line.starts_with(&expected), "{line}");
+            }
+        }
         assert!(ended.log[0].starts_with("no connection to broker 127.0.0.1:"), "{:?}", ended.log);
         assert!(ended.log[0].contains("check kafka.bootstrap_servers"), "{:?}", ended.log);
         assert_eq!(ended.log.len(), 1);
@@ -214,8 +228,20 @@ fn what_one_group_does_not_say_is_told_beside_the_others() {
     assert_eq!(words(&ended, "b", "0")[9], "empty");
     // Of all that was asked nothing is known: that is a failure.
     let ended = lag(&bed, &config, &["a"]);
-    assert_eq!((ended.code(), ended.stdout.len()), (Some(1), 0));
+    assert_eq!(ended.code(), Some(1));
+    assert_eq!(
+        words(&ended, "a", "0")[3..].join(" "),
+        "- - - - - - unknown (the broker refused OffsetFetch: NotCoordinator)"
+    );
     assert_eq!(ended.log, ["the broker refused OffsetFetch: NotCoordinator"]);
+    // So it is where each topic is refused.
+    let refused = Fault::Error(broker::fault::code::TOPIC_AUTHORIZATION_FAILED);
+    bed.server.order(Order::new(Api::Metadata, refused).always());
+    let ended = lag(&bed, &config, &[]);
+    assert_eq!(ended.code(), Some(1));
+    for topic in ["a", "b"] {
+        assert_eq!(words(&ended, topic, "-")[9..12], ["failing", "(the", "broker"]);
+    }
 }
 
 #[test]

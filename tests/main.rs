@@ -9,6 +9,7 @@ mod commits;
 mod config;
 mod delivery;
 mod diagnose;
+mod dlq;
 mod driver;
 mod faults;
 mod hangs;

@@ -3,6 +3,8 @@ use worker::client::reading::Library;
 
 use crate::for_clients;
 use crate::support::bed::Bed;
+use crate::support::eventually;
+use crate::support::http::{address, get};
 use crate::support::worker::{Config, PATIENCE};
 
 for_clients!(
@@ -125,10 +127,14 @@ fn a_topic_that_stops_says_so_and_commits_nothing(client: Library) {
     bed.server.with_log("stop", 0, |log| log.delete_records(20)).unwrap();
     bed.server.set_committed("g-stop", "stop", 0, Some(5));
     let config = bed.config(&["stop", "other"]).set("consumer", "on_out_of_range", "'stop'");
+    let config = config.set("admin", "listen", "'127.0.0.1:0'");
     let worker = bed.started(&config);
     let line = worker.wait_words(&["ERROR", "position out of range, stopped topic=stop partition=0"]);
     assert!(line.contains("offset 5 is outside the log (log_start=20 log_end=30)"), "{line}");
     assert!(line.contains("set an offset for group g-stop"), "{line}");
+    let ready = || get(address(&worker), "/readyz");
+    let said = "can't be read: topic=stop partition=0: it stopped at offset 5, which is out of range (on_out_of_range";
+    eventually("it is not ready, and says why", || ready().status == 503 && ready().body.starts_with(said));
     bed.fill("other", 10);
     bed.await_all("other", 0);
     bed.stop(worker);

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use crate::support::bed::Bed;
-use crate::support::http;
 use crate::support::worker::{Config, PATIENCE, Site, Worker};
+use crate::support::{eventually, http};
 
 /// A topic `t` of so many partitions.
 fn bed_of(partitions: i32) -> Bed {
@@ -118,8 +118,8 @@ fn a_worker_without_a_partition_is_up_and_takes_what_comes() {
     assert_eq!(ended.lines_with(&["no partition is left"]).len(), 1);
 }
 
-/// Both read all and commit the same offsets. Each look at the group finds who committed last; it is told by
-/// at least one of them, with what to do, and not at each look.
+/// Both read all and commit the same offsets. Each looks at the group just before a commit of its own, and so finds
+/// the other's: both tell it, once, with what to do; and when one has ended the other says that it is over.
 #[test]
 fn two_workers_on_the_same_partitions_notice_each_other() {
     let (bed, other) = (bed_of(1), Site::new());
@@ -128,38 +128,42 @@ fn two_workers_on_the_same_partitions_notice_each_other() {
     workers[1].wait_started();
     const TOLD: &[&str] =
         &["WARN", "committed offset was moved by someone else group_id=g-t", "another worker commits"];
-    let deadline = Instant::now() + PATIENCE;
     let mut filled = 0;
-    let teller = loop {
+    let mut write = |sites: &[&Site]| {
         bed.fill("t", 1);
         filled += 1;
-        bed.site.wait_records(filled, PATIENCE);
-        other.wait_records(filled, PATIENCE);
-        if let Some(teller) = workers.iter().position(|worker| worker.count(TOLD) > 0) {
-            break teller;
-        }
-        assert!(Instant::now() < deadline, "after {filled} records:\n{}", workers[0].log().join("\n"));
+        sites.iter().for_each(|site| drop(site.wait_records(filled, PATIENCE)));
     };
-    let line = workers[teller].wait_words(TOLD);
-    let (own, rival) = (workers[teller].pid(), workers[1 - teller].pid());
-    assert!(line.contains(&format!("pid={rival} ")) && !line.contains(&format!("pid={own} ")), "{line}");
-    assert!(line.contains("partitions, instance or membership"), "{line}");
-    // It shows for as long as the last look found it: nothing is written now, so it stays.
-    let shared = |at: usize| {
-        let address = http::address(&workers[at]);
+    eventually("both tell it", || {
+        write(&[&bed.site, &other]);
+        workers.iter().all(|worker| worker.count(TOLD) > 0)
+    });
+    for (at, worker) in workers.iter().enumerate() {
+        let line = worker.wait_words(TOLD);
+        let (own, rival) = (worker.pid(), workers[1 - at].pid());
+        assert!(line.contains(&format!("pid={rival} ")) && !line.contains(&format!("pid={own} ")), "{line}");
+        assert!(line.contains("partitions, instance or membership"), "{line}");
+    }
+    let shared = |worker: &Worker| {
+        let address = http::address(worker);
         let status = http::status(address).topics.remove(0).consumer.shared_group;
         (status.is_some(), http::metric(address, "worker_group_shared{group=\"g-t\"}"))
     };
-    loop {
-        let told = [shared(0), shared(1)];
-        if told.contains(&(true, Some(1.0))) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "neither has it in /status and /metrics: {told:?}");
-        std::thread::yield_now();
+    let told_by_both = || workers.iter().all(|worker| shared(worker) == (true, Some(1.0)));
+    eventually("both have it in /status and /metrics", told_by_both);
+    for _ in 0..30 {
+        write(&[&bed.site, &other]);
+        assert!(told_by_both(), "it does not come and go");
     }
-    for worker in workers {
-        let ended = bed.stop(worker);
-        assert!(ended.lines_with(&["WARN", "moved by someone else"]).len() <= 3, "{}", ended.log.join("\n"));
+    let [left, ends] = workers;
+    let ended = [bed.stop(ends)];
+    const OVER: &[&str] = &["INFO", "committed offset is no longer moved by someone else group_id=g-t"];
+    eventually("it is over for who is left", || {
+        write(&[&bed.site]);
+        left.count(OVER) > 0
+    });
+    eventually("also in /status and /metrics", || shared(&left) == (false, Some(0.0)));
+    for ended in ended.into_iter().chain([bed.stop(left)]) {
+        assert_eq!(ended.lines_with(TOLD).len(), 1, "{}", ended.log.join("\n"));
     }
 }

@@ -15,7 +15,7 @@ fn says(bootstrap: &[String], level: &str, words: &[&str]) -> String {
     let site = Site::new();
     let config = Config::new(bootstrap, &["t"]).set("kafka", "request_timeout_ms", SHORT.as_millis());
     let worker = site.start(&config.to_string());
-    let mut all = vec![level, "consumer in trouble, retrying group_id=g-t"];
+    let mut all = vec![level, "consumer in trouble, retrying topic=t group_id=g-t"];
     all.extend(words);
     let line = worker.wait_words(&all);
     assert_eq!(worker.count(&["consumer in trouble", "group_id=g-t"]), 1);

@@ -18,6 +18,7 @@ on_brokers!(
     a_member_without_a_partition_is_there_when_one_is_left,
     the_groups_new_protocol_shares_as_well,
     a_second_member_of_the_same_instance_is_told_of,
+    a_member_whose_topic_is_deleted_says_so,
 );
 
 const PARTITIONS: u32 = 12;
@@ -258,6 +259,9 @@ fn a_member_without_a_partition_is_there_when_one_is_left(version: Version) {
     second.wait_started();
     let spare = |worker: &Worker| worker.count(&["no partition for this member"]) > 0;
     assert!(spare(&first) || spare(&second), "one of them has none");
+    for worker in [&first, &second] {
+        assert_eq!(worker.count(&["INFO", "partitions assigned", "count=0"]), 0, "{}", worker.log().join("\n"));
+    }
     let (reads, waits, read_by, waited_by) =
         if held(&first).is_empty() { (second, first, 1, 0) } else { (first, second, 0, 1) };
     tool.produce(&Produce::new(&topic, 10));
@@ -268,6 +272,27 @@ fn a_member_without_a_partition_is_there_when_one_is_left(version: Version) {
     assert_eq!(waits.stop().code(), Some(0));
     let records: Vec<Rec> = sites.iter().flat_map(Site::records).collect();
     assert_eq!(records.len(), 20);
+}
+
+/// librdkafka tells a member whose topic is gone the same as one that counts as dead.
+fn a_member_whose_topic_is_deleted_says_so(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let tool = kafka.tool();
+    let (topic, group) = (Kafka::name("deleted"), Kafka::name("g"));
+    tool.create(&topic, "2", "");
+    tool.produce(&Produce::new(&topic, 10));
+    let site = Site::new();
+    let worker = site.start(&member(kafka, &group, &topic).set("kafka", "metadata_max_age_ms", 1_000).to_string());
+    site.wait_records(10, PATIENCE);
+    tool.delete(&topic);
+    for partition in 0..2 {
+        let gone = format!("partition is gone topic={topic} partition={partition} ");
+        worker.wait_words(&["WARN", &gone, "reason=\"topic deleted\""]);
+    }
+    worker.wait_words(&["WARN", "topic missing", &format!("topic={topic} ")]);
+    let ended = worker.stop();
+    assert_eq!(ended.code(), Some(0), "{}", ended.log.join("\n"));
+    assert_eq!(ended.lines_with(&["counts this worker as dead"]), [""; 0]);
 }
 
 /// `group.protocol=consumer` (KIP-848): the broker decides, and members learn it by their heartbeats. On by default

@@ -221,7 +221,10 @@ fn commands_work_over_tls_as_a_user_and_a_missing_acl_is_told() {
     let text = ended.stdout.join("\n");
     let line = |topic: &str| ended.stdout.iter().find(|line| line.contains(&format!(" {topic} "))).unwrap();
     assert!(line(TOPIC).contains(" 4 ") && line(TOPIC).contains(" 10 "), "{text}");
-    for word in ["failing", "TopicAuthorizationFailed", "ACL", "topic forbidden"] {
+    let acl = "kafka-acls --add --allow-principal User:alice --operation Read --topic forbidden";
+    for word in
+        ["failing", "TopicAuthorizationFailed", "user alice (kafka.sasl.username) has no ACL", "topic forbidden", acl]
+    {
         assert!(line(FORBIDDEN).contains(word), "{word}: {text}");
     }
 
@@ -235,7 +238,7 @@ fn commands_work_over_tls_as_a_user_and_a_missing_acl_is_told() {
     // Of this group she may know nothing.
     let ended = run(&site, &config(secure, &[TOPIC]).set("consumer", "group_id", "'other'"), &["lag"]);
     let text = [ended.stdout.join("\n"), ended.log.join("\n")].concat();
-    for word in ["GroupAuthorizationFailed", "ACL", "group other-allowed"] {
+    for word in ["GroupAuthorizationFailed", "ACL", "group other-allowed", "--operation Read --group other-allowed"] {
         assert!(text.contains(word), "{word}: {text}");
     }
 }

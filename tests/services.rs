@@ -59,6 +59,24 @@ fn the_init_script_starts_tells_reloads_and_stops() {
     assert_eq!(log.matches("stopped exit_code=0").count(), 2, "{log}");
 }
 
+/// What it is unless somebody sets another number.
+#[test]
+fn the_allocator_has_two_heaps_unless_the_defaults_say_otherwise() {
+    let service = Service::install(&config(""));
+    let told = |number: u32| {
+        service.expect("start", 0, "started (pid ");
+        let pid = fs::read_to_string(service.at("worker.pid")).unwrap();
+        let environment = fs::read(format!("/proc/{}/environ", pid.trim())).unwrap();
+        let expected = format!("MALLOC_ARENA_MAX={number}");
+        assert!(environment.split(|byte| *byte == 0).any(|entry| entry == expected.as_bytes()), "{expected}");
+        service.expect("stop", 0, "stopped");
+    };
+    told(2);
+    let defaults = service.at("etc/default/worker");
+    fs::write(&defaults, fs::read_to_string(&defaults).unwrap() + "MALLOC_ARENA_MAX=1\n").unwrap();
+    told(1);
+}
+
 #[test]
 fn a_start_that_fails_says_why() {
     let sink = "[sink.lost]\ntype = \"file\"\npath = \"/nonexistent/worker/lost.jsonl\"\n[[topic]]\nname = \"t\"\nsink = \"lost\"\n";

@@ -265,3 +265,33 @@ fn half_a_line_is_cut_off_at_the_next_start() {
     bed.await_all("t", 0);
     bed.stop(worker);
 }
+
+/// Each of two sinks gets every record; while one of them takes nothing, nothing is committed, and the other goes on as
+/// far as the topic's budget lets it.
+#[test]
+fn a_topic_with_two_sinks_is_done_when_both_have_its_records() {
+    let bed = Bed::new(&["t", "u"]);
+    bed.fill("t", 300);
+    bed.fill("u", 3);
+    let config = bed
+        .config(&["t", "u"])
+        .set("sink.second", "type", "'file'")
+        .set("sink.second", "format", "'raw'")
+        .more("[[topic]]\nname = 't'\nsink = ['out', 'second']");
+    let failing = config.clone().set("sink.second", "path", "'/dev/full'").set("shutdown", "drain_timeout_ms", 300);
+    let worker = bed.started(&failing);
+    worker.wait_words(&["WARN", "sink fails, its topics wait", "sink=second", "/dev/full"]);
+    bed.await_committed("u", 0, 3);
+    bed.site.wait_records(303, PATIENCE);
+    let ended = worker.stop();
+    assert!(ended.sums("t").starts_with("delivered=0 committed=0 in_flight=300 "), "{}", ended.sums("t"));
+
+    let worker = bed.started(&config.set("sink.second", "path", "'@DIR@/second'"));
+    bed.await_committed("t", 0, 300);
+    bed.stop(worker);
+    // At least once in the one, which had them all already; once in the other.
+    let again: Vec<i64> = (0..300).chain(0..300).collect();
+    assert_eq!(bed.arrived_offsets("t", 0), again);
+    let second = fs::read_to_string(bed.site.path("second")).unwrap();
+    assert_eq!(second, (0..300).map(|offset| format!("value {offset}\n")).collect::<String>());
+}

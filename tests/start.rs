@@ -197,11 +197,11 @@ fn a_coordinator_that_is_on_its_way_is_no_trouble_and_one_that_stays_away_is() {
     bed.fill("t", 10);
     let away = bed.server.order(Order::new(Api::OffsetFetch, Fault::Error(code::NOT_COORDINATOR)).always());
     let worker = bed.start(&bed.config(&["t"]));
-    worker.wait_words(&["WARN", "consumer in trouble, retrying group_id=g-t", "OffsetFetch: NotCoordinator"]);
+    worker.wait_words(&["WARN", "consumer in trouble, retrying topic=t group_id=g-t", "OffsetFetch: NotCoordinator"]);
     // It was patient: with a second at most between two tries, five seconds are more than five of them.
     assert!(bed.server.requests(Api::OffsetFetch) > 5, "{}", bed.server.requests(Api::OffsetFetch));
     bed.server.cancel(away);
     bed.await_all("t", 0);
-    worker.wait_words(&["consumer works again group_id=g-t"]);
+    worker.wait_words(&["consumer works again topic=t group_id=g-t"]);
     bed.stop(worker);
 }

@@ -34,6 +34,7 @@ complete -c worker -n "__fish_worker_needs_command" -f -a "check" -d 'Print the 
 complete -c worker -n "__fish_worker_needs_command" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
 complete -c worker -n "__fish_worker_needs_command" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
 complete -c worker -n "__fish_worker_needs_command" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
+complete -c worker -n "__fish_worker_needs_command" -f -a "dlq" -d 'Look at dead letters, or give them to their sinks again'
 complete -c worker -n "__fish_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c worker -n "__fish_worker_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
 complete -c worker -n "__fish_worker_using_subcommand check" -s h -l help -d 'Print help'
@@ -77,11 +78,53 @@ complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_s
 complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
-complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and not __fish_seen_subcommand_from list show replay help" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and not __fish_seen_subcommand_from list show replay help" -f -a "list" -d 'Print a line for each dead letter'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and not __fish_seen_subcommand_from list show replay help" -f -a "show" -d 'Print dead letters in full'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and not __fish_seen_subcommand_from list show replay help" -f -a "replay" -d 'Give dead letters to their sinks again, in the order of the file; without --execute it only says how many'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and not __fish_seen_subcommand_from list show replay help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l file -d 'The file of dead letters, instead of the configuration\'s: one that was put aside, for instance' -r -F
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l topic -d 'Only those of this topic; may be given several times' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l partition -d 'Only those of this partition' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l from-offset -d 'Only those from this offset on' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l to-offset -d 'Only those up to this offset, which is the last one' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l reason -d 'Only those whose reason has these words' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -l json -d 'As they stand in the file'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -l file -d 'The file of dead letters, instead of the configuration\'s: one that was put aside, for instance' -r -F
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -l topic -d 'Only those of this topic; may be given several times' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -l partition -d 'Only those of this partition' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -l from-offset -d 'Only those from this offset on' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -l to-offset -d 'Only those up to this offset, which is the last one' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -l reason -d 'Only those whose reason has these words' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -s c -l config -d 'The configuration file' -r -F
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l file -d 'The file of dead letters, instead of the configuration\'s: one that was put aside, for instance' -r -F
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l topic -d 'Only those of this topic; may be given several times' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l partition -d 'Only those of this partition' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l from-offset -d 'Only those from this offset on' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l to-offset -d 'Only those up to this offset, which is the last one' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l reason -d 'Only those whose reason has these words' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l sink -d 'Give them to this sink of the configuration, instead of the one that did not take them' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l attempts -d 'How often a sink is tried that fails for now' -r
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l again -d 'Also those that an earlier replay has delivered'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -l execute -d 'Do it'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from replay" -s h -l help -d 'Print help'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from help" -f -a "list" -d 'Print a line for each dead letter'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print dead letters in full'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from help" -f -a "replay" -d 'Give dead letters to their sinks again, in the order of the file; without --execute it only says how many'
+complete -c worker -n "__fish_worker_using_subcommand dlq; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets dlq help" -f -a "check" -d 'Print the configuration that holds, each value with where it comes from, or what is wrong'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets dlq help" -f -a "lag" -d 'Print how far each topic is read, as kafka-consumer-groups does, and how it is doing'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets dlq help" -f -a "diagnose" -d 'Look at each topic for a while, and say how it is doing, why, and what to do. Exit code 1 if something needs attention'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets dlq help" -f -a "offsets" -d 'Show or move the committed offsets of the worker\'s groups'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets dlq help" -f -a "dlq" -d 'Look at dead letters, or give them to their sinks again'
+complete -c worker -n "__fish_worker_using_subcommand help; and not __fish_seen_subcommand_from check lag diagnose offsets dlq help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "show" -d 'Print what each group has committed, where the logs begin and end, and what the state directory remembers'
 complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "reset" -d 'Move committed offsets; without --execute it only shows what would be done'
 complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from offsets" -f -a "migrate" -d 'Take over committed offsets from the shared group into a group a topic, or back; without --execute it only shows what would be done'
+complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from dlq" -f -a "list" -d 'Print a line for each dead letter'
+complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from dlq" -f -a "show" -d 'Print dead letters in full'
+complete -c worker -n "__fish_worker_using_subcommand help; and __fish_seen_subcommand_from dlq" -f -a "replay" -d 'Give dead letters to their sinks again, in the order of the file; without --execute it only says how many'

@@ -13,10 +13,12 @@ use super::status::{
     CallStatus, ConsumerStatus, ObservedStatus, PartitionStatus, ProcessStatus, SinkStatus, Status, TopicStatus,
     TroubleStatus, VerdictStatus,
 };
+use crate::client::{Fault, Retry};
 use crate::observe::sight::{PartSight, Point, Sights, TopicSight};
 use crate::progress::counts::Counts;
 use crate::progress::{Board, Entry, LaneState, PartProgress, Phase, Progress, Pulse, Since, Snapshot, State};
-use crate::verdict::Verdict;
+use crate::record::TopicPartition;
+use crate::verdict::{Reason, Verdict};
 
 /// A thread that comes round once a second and has not for so long stands still.
 const LATE: Duration = Duration::from_secs(10);
@@ -100,7 +102,7 @@ pub(super) struct Look {
     pub(super) now: Instant,
 }
 
-/// A consumer whose client has failed for so long makes the process not ready; a broker restarts in less.
+/// What fails for so long and passes by itself makes the process not ready; a broker restarts in less.
 const FAILS_FOR_LONG: Duration = Duration::from_secs(30);
 
 fn topics_of(entry: &Entry) -> impl Iterator<Item = Arc<str>> {
@@ -119,15 +121,7 @@ impl Sources {
             Some(topics) if topics.is_empty() => {}
             Some(topics) => reasons.push(format!("not read yet: {}", named(topics))),
         }
-        let failing = |entry: &Entry| {
-            let trouble = entry.progress.snapshot().trouble;
-            trouble.is_some_and(|trouble| trouble.since.elapsed() >= FAILS_FOR_LONG)
-        };
-        let entries = self.board.entries();
-        let failing: Vec<Arc<str>> = entries.iter().filter(|entry| failing(entry)).flat_map(topics_of).collect();
-        if !failing.is_empty() {
-            reasons.push(format!("no way to the brokers: {}", named(&failing)));
-        }
+        reasons.extend(failing(&self.board.entries(), Instant::now()));
         let sight = self.sights.newest();
         let stalled = |topic: &Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
         let stalled: Vec<Arc<str>> = self.topics().into_iter().filter(stalled).collect();
@@ -160,17 +154,23 @@ impl Sources {
 
     pub(super) fn look(&self, now: Instant) -> Look {
         let sight = self.sights.newest();
+        let lanes: BTreeMap<String, LaneState> = self.board.lanes().into_iter().collect();
         let (mut topics, mut consumers, mut histories) = (Vec::new(), Vec::new(), Vec::new());
         for Entry { watched, progress, .. } in self.board.entries() {
             let snapshot = progress.snapshot();
             let status = consumer(&progress, &snapshot, now);
             let from = topics.len();
             let last_error = trouble(progress.counts().last_fault().as_ref(), now);
-            for (name, sink) in &watched.topics {
+            for (name, sinks) in &watched.topics {
                 let seen = sight.topics.get(name);
                 let mut told = topic(name, &snapshot, seen, now);
                 told.group.clone_from(&watched.group);
-                told.sink.clone_from(sink);
+                told.sink = sinks.join(", ");
+                for lane in sinks.iter().filter_map(|sink| lanes.get(sink)) {
+                    told.stopped = told.stopped.or_else(|| trouble(lane.stopped.get(name), now));
+                    let (letters, dropped) = lane.given_up.get(name).copied().unwrap_or_default();
+                    (told.dead_letters, told.dropped) = (told.dead_letters + letters, told.dropped + dropped);
+                }
                 (told.consumer, told.last_error) = (status.clone(), last_error.clone());
                 topics.push(told);
                 histories.push(seen.map(|seen| Arc::clone(&seen.history)).unwrap_or_default());
@@ -179,7 +179,6 @@ impl Sources {
             consumers.push(Consumer { group, status, counts, topics: from..topics.len() });
         }
         let age = |at: Instant| millis(now.saturating_duration_since(at));
-        let lanes: BTreeMap<String, LaneState> = self.board.lanes().into_iter().collect();
         let sink = |(name, state): (&String, &LaneState)| {
             let trouble = state.trouble.clone().map(|why| TroubleStatus { error: why.what, age_ms: age(why.since) });
             SinkStatus { sink: name.clone(), busy_for_ms: state.busy.map(age), trouble }
@@ -214,9 +213,52 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn named(topics: &[Arc<str>]) -> String {
-    let rest = topics.len().saturating_sub(NAMED);
-    let names = topics[..topics.len() - rest].join(", ");
-    if rest == 0 { names } else { format!("{names} and {rest} more topics") }
+    listed(topics, "topics")
+}
+
+/// Some names, and how many more.
+fn listed(names: &[impl AsRef<str>], of: &str) -> String {
+    let some: Vec<&str> = names.iter().take(NAMED).map(AsRef::as_ref).collect();
+    match names.len() - some.len() {
+        0 => some.join(", "),
+        rest => format!("{} and {rest} more {of}", some.join(", ")),
+    }
+}
+
+/// Whether a fault keeps records from being read until somebody does something, or has for long.
+fn stands(fault: &Since<Fault>, now: Instant) -> bool {
+    fault.what.retry() != Retry::Soon || now.saturating_duration_since(fault.since) >= FAILS_FOR_LONG
+}
+
+/// Consumers in trouble, and partitions that can't be read: a sentence for each fault.
+fn failing(entries: &[Entry], now: Instant) -> Vec<String> {
+    let (mut troubles, mut partitions) = (BTreeMap::new(), BTreeMap::new());
+    for entry in entries {
+        let snapshot = entry.progress.snapshot();
+        if let Some(trouble) = snapshot.trouble.as_ref().filter(|trouble| stands(trouble, now)) {
+            let topics: &mut Vec<Arc<str>> = troubles.entry(trouble.what.to_string()).or_default();
+            topics.extend(topics_of(entry));
+        }
+        // What another member has by now is that one's trouble.
+        let gone = |name| snapshot.part(name).is_some_and(|part| part.state == State::Gone);
+        let failing = snapshot.faults.iter().filter(|(name, fault)| stands(fault, now) && !gone(name));
+        let failing = failing.map(|(name, fault)| (name, fault.what.to_string()));
+        let stopped = snapshot.parts.iter().filter_map(|part| match part.state {
+            State::Stopped(at) => Some((&part.report.partition, Reason::Stopped(at).to_string())),
+            State::Held | State::Reading | State::Gone => None,
+        });
+        for (name, why) in failing.chain(stopped) {
+            let names: &mut Vec<TopicPartition> = partitions.entry(why).or_default();
+            names.push(name.clone());
+        }
+    }
+    let troubles = troubles.iter().map(|(why, topics)| format!("in trouble: {}: {why}", named(topics)));
+    let partitions = partitions.iter_mut().map(|(why, names)| {
+        names.sort();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        format!("can't be read: {}: {why}", listed(&names, "partitions"))
+    });
+    troubles.chain(partitions).collect()
 }
 
 fn trouble<T: ToString>(fault: Option<&Since<T>>, now: Instant) -> Option<TroubleStatus> {
@@ -265,7 +307,11 @@ fn topic(name: &Arc<str>, snapshot: &Snapshot, seen: Option<&TopicSight>, now: I
     let parts: Vec<&PartProgress> = snapshot.parts.iter().filter(|part| part.report.partition.topic == *name).collect();
     let mut partitions: BTreeMap<i32, PartitionStatus> = BTreeMap::new();
     for part in &parts {
-        partitions.insert(part.report.partition.partition, here(part, now));
+        partitions.insert(part.report.partition.partition, here(part));
+    }
+    for (partition, fault) in snapshot.faults.iter().filter(|(partition, _)| partition.topic == *name) {
+        let status = partitions.entry(partition.partition).or_default();
+        (status.partition, status.trouble) = (partition.partition, trouble(Some(fault), now));
     }
     for sight in seen.into_iter().flat_map(|seen| &seen.partitions) {
         let status = partitions.entry(sight.partition).or_default();
@@ -290,7 +336,7 @@ fn topic(name: &Arc<str>, snapshot: &Snapshot, seen: Option<&TopicSight>, now: I
 }
 
 /// What its consumer says.
-fn here(part: &PartProgress, now: Instant) -> PartitionStatus {
+fn here(part: &PartProgress) -> PartitionStatus {
     let state = match part.state {
         State::Held => "held",
         State::Reading => "reading",
@@ -304,7 +350,6 @@ fn here(part: &PartProgress, now: Instant) -> PartitionStatus {
         acknowledged: part.acknowledged.map(crate::record::Offset::get),
         committed_here: part.report.committed,
         in_flight: part.report.in_flight,
-        trouble: trouble(part.fault.as_ref(), now),
         ..PartitionStatus::default()
     }
 }
@@ -325,3 +370,7 @@ fn there(status: &mut PartitionStatus, sight: &PartSight) {
         Err(fault) => status.error = Some(fault.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

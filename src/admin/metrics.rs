@@ -160,13 +160,35 @@ fn topics(look: &Look, encoder: &mut Encoder<'_>) -> fmt::Result {
         ("consumed_records", "Records handed over to a sink; again after a failure", None, |c| c.records.get()),
         ("consumed", "Bytes of memory of these records", Some(&Unit::Bytes), |c| c.bytes.get()),
         ("consumed_batches", "Batches of these records", None, |c| c.batches.get()),
-        ("delivered_records", "Records written and flushed by a sink", None, |c| c.delivered.get()),
+        (
+            "delivered_records",
+            "Records that are done: written and flushed by a sink, or given up by on_failure",
+            None,
+            |c| c.delivered.get(),
+        ),
     ];
     for (name, help, unit, of) in counters {
         encoder.family(name, help, unit, MetricType::Counter, |mut family| {
             with_counts(look, |topic, counts| family.count(&[("topic", topic)], of(counts)))
         })?;
     }
+    encoder.gauge(
+        "topic_stopped",
+        "1 if a record that the sink did not take has stopped the topic (on_failure = \"stop\")",
+        |family| each(family, &|topic| Some(f64::from(u8::from(topic.stopped.is_some())))),
+    )?;
+    encoder.counter(
+        "given_up_records",
+        "Records that the sink did not take, in the label outcome: dead_letter, drop",
+        |mut family| {
+            look.status.topics.iter().try_for_each(|topic| {
+                let counts = [("dead_letter", topic.dead_letters), ("drop", topic.dropped)];
+                counts.into_iter().try_for_each(|(outcome, count)| {
+                    family.count(&[("topic", topic.topic.as_str()), ("outcome", outcome)], count)
+                })
+            })
+        },
+    )?;
     encoder.counter(
         "passed_offsets",
         "Offsets that were passed without a record, in the label reason: expired (Kafka's retention took them unread), reset (not read, by choice), absent (compaction, transaction markers)",
@@ -245,7 +267,7 @@ fn consumers(look: &Look, encoder: &mut Encoder<'_>) -> fmt::Result {
         }),
         ("consumer_failing", "1 if the client as a whole is in trouble", |c| c.status.trouble.is_some().into()),
         ("commits_failing", "1 if commits fail", |c| c.status.commit_trouble.is_some().into()),
-        ("group_shared", "1 if the last look at the group found a commit that is not this worker's", |c| {
+        ("group_shared", "1 if a commit that is not this worker's was found in the group lately", |c| {
             c.status.shared_group.is_some().into()
         }),
     ];

@@ -68,6 +68,12 @@ pub struct TopicStatus {
     pub verdict: Option<VerdictStatus>,
     /// It has stood still for longer than `watchdog.stall_timeout_ms`.
     pub stalled: bool,
+    /// A record that its sink did not take has stopped it (`on_failure = "stop"`): nothing of it is written.
+    pub stopped: Option<TroubleStatus>,
+    /// Records that became dead letters, since the sink was opened.
+    pub dead_letters: u64,
+    /// Records that were dropped by `on_failure = "drop"`, since the sink was opened.
+    pub dropped: u64,
     /// Its consumer.
     pub consumer: ConsumerStatus,
     /// LAG of all its partitions; `None` while it is not known of any.
@@ -115,7 +121,7 @@ pub struct ConsumerStatus {
     pub trouble: Option<TroubleStatus>,
     /// Its commits fail.
     pub commit_trouble: Option<TroubleStatus>,
-    /// The last look at the group found a commit that is not this worker's; since the first such look.
+    /// A commit that is not this worker's was found in the group lately; since when.
     pub shared_group: Option<TroubleStatus>,
     /// The call to a broker that has been under way for longest.
     pub call: Option<CallStatus>,

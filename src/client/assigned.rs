@@ -68,8 +68,10 @@ pub struct AssignedClient {
     group_call: GroupCall,
     /// The commit that is to be sent next.
     commit_wanted: Option<Vec<(TopicPartition, Offset)>>,
-    /// When what the group has is looked at next.
+    /// When what the group has is looked at next, if nothing is committed before.
     read_back_due: Instant,
+    /// The last look at it was answered.
+    last_look_answered: bool,
     /// What the group has, as far as this client knows: what it found there or has committed.
     in_group: HashMap<TopicPartition, Offset>,
     /// Partitions that this client has committed itself: from then on the mark beside the offset is its own.
@@ -131,6 +133,7 @@ impl AssignedClient {
             group_call: GroupCall::None,
             commit_wanted: None,
             read_back_due: now + connection.metadata_max_age,
+            last_look_answered: true,
             in_group: HashMap::new(),
             marked: BTreeSet::new(),
             taken: false,

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::client::Bounds;
 use crate::client::reading::HAS_LIBRDKAFKA;
+use crate::client::security::Principal;
 use crate::record::Offset;
 
 /// What reads what the crate `kafka` can't.
@@ -24,6 +25,49 @@ pub enum Retry {
     Slowly,
     /// This client will never read it.
     Never,
+}
+
+/// What an ACL is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Topics, by name.
+    Topics(Vec<String>),
+    /// A group.
+    Group(String),
+    /// The cluster as a whole.
+    Cluster,
+}
+
+impl Resource {
+    /// One topic.
+    pub fn topic(name: &str) -> Self {
+        Self::Topics(vec![name.to_owned()])
+    }
+
+    /// What `kafka-acls --add` takes to allow what this program does with it. Read includes Describe.
+    fn for_acls(&self) -> String {
+        match self {
+            Self::Topics(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!(" --topic {name}")).collect();
+                format!("--operation Read{}", names.concat())
+            }
+            Self::Group(name) => format!("--operation Read --group {name}"),
+            Self::Cluster => "--operation Describe --cluster".to_owned(),
+        }
+    }
+}
+
+/// `topic orders`, `group g`
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topics(names) => {
+                write!(f, "{} {}", if names.len() == 1 { "topic" } else { "topics" }, names.join(", "))
+            }
+            Self::Group(name) => write!(f, "group {name}"),
+            Self::Cluster => f.write_str("the cluster"),
+        }
+    }
 }
 
 /// A failure of a broker, the network, or this client.
@@ -124,10 +168,10 @@ pub enum Fault {
     Unauthorized {
         /// What was called.
         call: &'static str,
-        /// `topic orders` or `group g`.
-        what: String,
         /// Kafka's name of the code.
         code: String,
+        /// What it was about, and who we are there.
+        denied: Box<(Resource, Principal)>,
     },
     /// Another member has joined the group under the name of this one.
     InstanceFenced {
@@ -196,6 +240,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The broker knows us as `who`, and refused `call` on `what` with `code`: see [`Fault::Unauthorized`].
+    pub fn unauthorized(call: &'static str, what: Resource, code: String, who: Principal) -> Self {
+        Self::Unauthorized { call, code, denied: Box::new((what, who)) }
+    }
+
     /// Whether it makes sense to try again.
     pub fn retry(&self) -> Retry {
         match self {
@@ -290,11 +339,13 @@ impl fmt::Display for Fault {
             Self::Refused { call, code } => write!(f, "the broker refused {call}: {code}"),
             Self::Unauthenticated { broker, why } => write!(f, "broker {broker} does not let us in: {why}"),
             Self::Tls { broker, why } => write!(f, "no TLS connection to broker {broker}: {why}"),
-            Self::Unauthorized { call, what, code } => {
-                write!(
-                    f,
-                    "the broker refused {call}: {code}; the user of [kafka.sasl] or kafka.tls.certificate (ANONYMOUS without) has no ACL for it on {what}: allow it Read and Describe there (kafka-acls --add --operation Read)"
-                )
+            Self::Unauthorized { call, code, denied } => {
+                let (what, who) = &**denied;
+                write!(f, "the broker refused {call}: {code}; {who} has no ACL for it on {what}")?;
+                if matches!(what, Resource::Topics(_)) && *call != "Fetch" {
+                    write!(f, ", or it does not exist, which the broker does not tell without one")?;
+                }
+                write!(f, ": kafka-acls --add --allow-principal {} {}", who.for_acls(), what.for_acls())
             }
             Self::InstanceFenced { group, instance } => write!(
                 f,
@@ -343,3 +394,31 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_acl_is_told_with_who_needs_it_and_the_command() {
+        let text = |call, what, who| Fault::unauthorized(call, what, "Code".to_owned(), who).to_string();
+        let alice = || Principal::User("alice".to_owned());
+        assert_eq!(
+            text("Metadata", Resource::topic("orders"), alice()),
+            "the broker refused Metadata: Code; user alice (kafka.sasl.username) has no ACL for it on topic orders, or it does not exist, which the broker does not tell without one: kafka-acls --add --allow-principal User:alice --operation Read --topic orders"
+        );
+        let both = Resource::Topics(vec!["a".to_owned(), "b".to_owned()]);
+        let told = text("JoinGroup", both, Principal::Certificate("/etc/client.pem".into()));
+        for words in [
+            "the SUBJECT of kafka.tls.certificate (/etc/client.pem) has no ACL for it on topics a, b, or",
+            "--allow-principal User:SUBJECT --operation Read --topic a --topic b",
+        ] {
+            assert!(told.contains(words), "{words:?}: {told}");
+        }
+        assert_eq!(
+            text("OffsetCommit", Resource::Group("g".to_owned()), Principal::Anonymous),
+            "the broker refused OffsetCommit: Code; ANONYMOUS (there is neither [kafka.sasl] nor kafka.tls.certificate) has no ACL for it on group g: kafka-acls --add --allow-principal User:ANONYMOUS --operation Read --group g"
+        );
+        assert!(!text("Fetch", Resource::topic("t"), alice()).contains("exist"), "what is read is there");
+    }
+}

@@ -28,6 +28,7 @@ use crate::wire::Header;
 mod batch;
 mod context;
 mod inquiry;
+mod loss;
 pub mod member;
 mod membership;
 mod partition;

@@ -91,7 +91,49 @@ pub struct Security {
     pub sasl: Option<Sasl>,
 }
 
+/// Who the brokers take this program for, as far as that is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// `kafka.sasl.username`
+    User(String),
+    /// The subject of this certificate, or what the brokers' `ssl.principal.mapping.rules` make of it.
+    Certificate(PathBuf),
+    /// Nobody has said who it is.
+    Anonymous,
+}
+
+impl Principal {
+    /// As `kafka-acls --allow-principal` takes it.
+    pub fn for_acls(&self) -> String {
+        match self {
+            Self::User(name) => format!("User:{name}"),
+            Self::Certificate(_) => "User:SUBJECT".to_owned(),
+            Self::Anonymous => "User:ANONYMOUS".to_owned(),
+        }
+    }
+}
+
+/// `user alice (kafka.sasl.username)`
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "user {name} (kafka.sasl.username)"),
+            Self::Certificate(path) => write!(f, "the SUBJECT of kafka.tls.certificate ({})", path.display()),
+            Self::Anonymous => f.write_str("ANONYMOUS (there is neither [kafka.sasl] nor kafka.tls.certificate)"),
+        }
+    }
+}
+
 impl Security {
+    /// Who the brokers take this program for. SASL goes before a certificate.
+    pub fn principal(&self) -> Principal {
+        match (&self.sasl, self.tls.as_ref().and_then(|tls| tls.identity.as_ref())) {
+            (Some(sasl), _) => Principal::User(sasl.username.clone()),
+            (None, Some(identity)) => Principal::Certificate(identity.certificate.clone()),
+            (None, None) => Principal::Anonymous,
+        }
+    }
+
     /// Kafka's name of the listener's protocol: `SASL_SSL`.
     pub fn protocol(&self) -> &'static str {
         match (&self.tls, &self.sasl) {

@@ -96,6 +96,20 @@ pub(super) fn look(
     Ok(trends.take(watched, round, at, grace).into_iter().map(paused).collect())
 }
 
+/// What there is to tell where the cluster as a whole could not be asked: each topic, and why nothing is known of it.
+pub(super) fn unasked(watched: &[Watched], fault: &Fault) -> Vec<Row> {
+    let topics = watched.iter().flat_map(|one| one.topics.iter().map(|(topic, _)| (&one.group, topic)));
+    let row = |(group, topic): (&String, &Arc<str>)| Row {
+        group: group.clone(),
+        topic: Arc::clone(topic),
+        partition: None,
+        seen: Err(fault.clone()),
+        verdict: Verdict::Unknown(fault.clone()),
+        rates: None,
+    };
+    topics.map(row).collect()
+}
+
 /// Whether the partition is left to other workers by this one's configuration.
 fn is_elsewhere(config: &Config, row: &Row) -> bool {
     let membership = settings(config, &row.topic).map(|own| &own.reading.membership);

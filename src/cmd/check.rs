@@ -39,7 +39,7 @@ pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 
 /// What the start would fail for: a line a file sink that is used and could not be written.
 fn unwritable(file: &Path, config: &Config) -> Vec<String> {
-    let used = |name: &str| config.topics.iter().any(|topic| topic.sink == name);
+    let used = |name: &str| config.topics.iter().any(|topic| topic.sinks.iter().any(|sink| sink == name));
     let mut lines = Vec::new();
     for (name, sink) in config.sinks.iter().filter(|(name, _)| used(name)) {
         let SinkSettings::File { path, .. } = sink else { continue };

@@ -4,6 +4,7 @@
 //! members of the group, the batch that is read next, the settings, whether the worker runs and what it says of
 //! itself. It joins no group, commits nothing, and leaves nothing behind on disk.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -60,20 +61,16 @@ pub fn diagnose(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> 
             return USAGE;
         }
     };
-    match report(options, &config, &watched) {
-        Ok(report) => {
-            let code = if report.needs_attention { FAILURE } else { OK };
-            let printed = if options.json { print::json(&report, out) } else { print::text(&report, out) };
-            // Who has seen enough still wants to know how it is.
-            match written(printed.and_then(|()| out.flush()).map(|()| code), err) {
-                OK => code,
-                failed => failed,
-            }
-        }
-        Err(fault) => {
-            let _ = writeln!(err, "{fault}");
-            FAILURE
-        }
+    let (report, unasked) = report(options, &config, &watched);
+    if let Some(fault) = unasked {
+        let _ = writeln!(err, "{fault}");
+    }
+    let code = if report.needs_attention { FAILURE } else { OK };
+    let printed = if options.json { print::json(&report, out) } else { print::text(&report, out) };
+    // Who has seen enough still wants to know how it is.
+    match written(printed.and_then(|()| out.flush()).map(|()| code), err) {
+        OK => code,
+        failed => failed,
     }
 }
 
@@ -106,26 +103,32 @@ impl Worker {
     }
 }
 
-fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Report, Fault> {
+/// The report; and why the cluster as a whole could not be asked, if so.
+fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, Option<Fault>) {
     let before = Worker::look(config, &options.config);
     let mut cluster = ask::cluster(config);
     // All samples are kept: the rates are those between the first and the last.
     let mut trends = Trends::new(Duration::MAX);
     let began = Instant::now();
-    ask::look(&mut *cluster, config, watched, &mut trends)?;
+    let mut last = ask::look(&mut *cluster, config, watched, &mut trends);
     let mut members: HashMap<&str, Result<Vec<Member>, Fault>> = HashMap::new();
     for group in watched.iter().map(|watched| watched.group.as_str()) {
-        members.insert(group, cluster.members(group));
+        // Who can't be asked once, is not asked for every group.
+        members.insert(group, last.as_ref().map_err(Fault::clone).and_then(|_| cluster.members(group)));
     }
     let step = (options.look_for / LOOKS).max(LEAST);
-    let rows = loop {
-        thread::sleep(options.look_for.saturating_sub(began.elapsed()).min(step));
-        let looked = ask::look(&mut *cluster, config, watched, &mut trends);
-        // A look in between may fail.
-        if began.elapsed() >= options.look_for {
-            break looked?;
+    // A look in between may fail; without the first one there is nothing to compare with.
+    if last.is_ok() {
+        loop {
+            thread::sleep(options.look_for.saturating_sub(began.elapsed()).min(step));
+            last = ask::look(&mut *cluster, config, watched, &mut trends);
+            if began.elapsed() >= options.look_for {
+                break;
+            }
         }
-    };
+    }
+    let unasked = last.as_ref().err().cloned();
+    let rows = last.unwrap_or_else(|fault| ask::unasked(watched, &fault));
     let looked = began.elapsed();
     let after = Worker::look(config, &options.config);
     let (told, admin) = own_state(config, &after.running);
@@ -134,7 +137,7 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
     let mut topics = Vec::new();
     for one in watched {
         let limits = limits(&plan, &one.group);
-        for (topic, sink) in &one.topics {
+        for (topic, sinks) in &one.topics {
             let Some(settings) = ask::settings(config, topic) else { continue };
             let own: Vec<&Row> = rows.iter().filter(|row| row.group == one.group && row.topic == *topic).collect();
             let parts = own.iter().filter(|row| row.partition.is_some());
@@ -145,12 +148,14 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
                 members: members.get(one.group.as_str()).cloned().unwrap_or(Ok(Vec::new())),
                 base: base(&mut *cluster, config, settings, &own),
             };
+            let (sink_name, sink) = one_of(sinks, config, status);
             let facts = Facts {
                 file: &options.config,
                 config,
                 settings,
-                sink: &config.sinks[sink],
-                sink_fails: probe(&config.sinks[sink]),
+                sink_name,
+                sink,
+                sink_fails: probe(sink),
                 group,
                 whole: own.iter().find(|row| row.partition.is_none()).and_then(|row| row.seen.clone().err()),
                 parts,
@@ -160,12 +165,26 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> Result<Rep
                 looked,
                 unknown_to_worker: status.is_some_and(|status| status.topics.iter().all(|own| own.topic != **topic)),
                 status: status.and_then(|status| status.topics.iter().find(|own| own.topic == **topic)),
-                sink_status: status.and_then(|status| status.sinks.iter().find(|own| own.sink == *sink)),
+                sink_status: status.and_then(|status| status.sinks.iter().find(|own| own.sink == sink_name)),
             };
             topics.push(TopicReport::new(&facts, finding(&facts)));
         }
     }
-    Ok(Report::new(options, looked, WorkerReport::new(&after.dir, &after.running, &options.config, admin), topics))
+    let worker = WorkerReport::new(&after.dir, &after.running, &options.config, admin);
+    (Report::new(options, looked, worker, topics), unasked)
+}
+
+/// The one of a topic's sinks to look at: that which fails, stands still or can't be written, or else the first.
+fn one_of<'a>(sinks: &'a [String], config: &'a Config, status: Option<&Status>) -> (&'a str, &'a SinkSettings) {
+    let known = sinks.iter().filter_map(|name| Some((name.as_str(), config.sinks.get(name)?)));
+    let worst = known.min_by_key(|(name, sink)| {
+        let status = status.and_then(|status| status.sinks.iter().find(|own| own.sink == *name));
+        let fails = status.map_or_else(|| probe(sink).is_some(), |status| status.trouble.is_some());
+        let busy = status.and_then(|status| status.busy_for_ms).unwrap_or(0);
+        (!fails, Reverse(busy))
+    });
+    // Each sink that a topic names is in the configuration, which is read as a whole or not at all.
+    worst.unwrap_or(("", &SinkSettings::Drop))
 }
 
 /// What the running worker says of itself, if it can be asked; and in words, how that went.

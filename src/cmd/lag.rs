@@ -51,8 +51,8 @@ pub enum Output {
     Terminal,
 }
 
-/// Prints to `out`; what is wrong to `err`. Returns the exit code: 0, 1 if the cluster could not be asked or
-/// the output not be written, 2 for a wrong configuration or a topic that it does not have.
+/// Prints to `out`; what is wrong to `err`. Returns the exit code: 0, 1 if the cluster said nothing of any topic or
+/// the output could not be written, 2 for a wrong configuration or a topic that it does not have.
 pub fn lag(options: &Options, output: Output, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let (config, watched) = match ask::load(&options.config, &options.topics) {
         Ok(loaded) => loaded,
@@ -67,12 +67,17 @@ pub fn lag(options: &Options, output: Output, out: &mut dyn Write, err: &mut dyn
     let mut looks = Looks { cluster: &mut *cluster, config: &config, watched: &watched, trends: Trends::new(window) };
     let result =
         if options.watch { looks.watch(options, interval, output, out) } else { looks.twice(options, interval, out) };
-    match result {
-        Ok(result) => written(result.map(|()| OK), err),
-        Err(fault) => {
+    let code = match &result {
+        Ok(Some(fault)) => {
             let _ = writeln!(err, "{fault}");
             FAILURE
         }
+        Ok(None) | Err(_) => OK,
+    };
+    // Who has seen enough still wants to know how it is.
+    match written(result.map(|_| code), err) {
+        OK => code,
+        failed => failed,
     }
 }
 
@@ -88,30 +93,35 @@ impl Looks<'_> {
         ask::look(self.cluster, self.config, self.watched, &mut self.trends)
     }
 
-    /// Outside: the cluster could not be asked. Inside: the output could not be written.
-    fn twice(&mut self, options: &Options, interval: Duration, out: &mut dyn Write) -> Result<io::Result<()>, Fault> {
-        self.look()?;
-        thread::sleep(interval);
-        let rows = self.look()?;
-        if let Some(fault) = nothing_learnt(&rows) {
-            return Err(fault);
-        }
-        let print = |out: &mut dyn Write| match options.json {
-            true => json(&rows, out),
-            false => Table::new(&rows, false).lines().iter().try_for_each(|line| writeln!(out, "{line}")),
-        };
-        Ok(print(out).and_then(|()| out.flush()))
+    /// Returns why the cluster said nothing of any topic, if so.
+    ///
+    /// # Errors
+    /// The output can't be written.
+    fn twice(&mut self, options: &Options, interval: Duration, out: &mut dyn Write) -> io::Result<Option<Fault>> {
+        let first = self.look();
+        let looked = first.and_then(|_| {
+            thread::sleep(interval);
+            self.look()
+        });
+        let rows = looked.unwrap_or_else(|fault| ask::unasked(self.watched, &fault));
+        once(&rows, options, out)?;
+        Ok(nothing_learnt(&rows))
     }
 
-    /// Goes on until the output can't be written, or somebody ends the process. The first look has to succeed.
+    /// Goes on until the output can't be written, or somebody ends the process. The first look has to succeed, else it
+    /// is all there is.
     fn watch(
         &mut self,
         options: &Options,
         interval: Duration,
         output: Output,
         out: &mut dyn Write,
-    ) -> Result<io::Result<()>, Fault> {
-        let mut seen = Ok(self.look()?);
+    ) -> io::Result<Option<Fault>> {
+        let mut seen = self.look();
+        if let Err(fault) = seen {
+            once(&ask::unasked(self.watched, &fault), options, out)?;
+            return Ok(Some(fault));
+        }
         let mut first = true;
         loop {
             let print = match (&seen, options.json, output) {
@@ -122,14 +132,21 @@ impl Looks<'_> {
                 (Err(_), true, _) => Ok(()),
                 (Err(fault), false, Output::Lines) => writeln!(out, "{} {fault}", clock()),
             };
-            if let Err(error) = print.and_then(|()| out.flush()) {
-                return Ok(Err(error));
-            }
+            print.and_then(|()| out.flush())?;
             first = false;
             thread::sleep(interval);
             seen = self.look();
         }
     }
+}
+
+/// One look, without rates.
+fn once(rows: &[Row], options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    match options.json {
+        true => json(rows, out)?,
+        false => Table::new(rows, false).lines().iter().try_for_each(|line| writeln!(out, "{line}"))?,
+    }
+    out.flush()
 }
 
 /// Whether the cluster said nothing at all of any topic, and why.

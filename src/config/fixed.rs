@@ -39,6 +39,8 @@ impl Config {
             self.mode = running.mode;
             self.topics.clone_from(&running.topics);
             self.sinks.clone_from(&running.sinks);
+            self.spreads.clone_from(&running.spreads);
+            self.dead_letter.clone_from(&running.dead_letter);
             self.gate.clone_from(&running.gate);
         }
         if self.memory_limit != running.memory_limit {
@@ -68,7 +70,10 @@ impl Config {
         self.gate = gate;
         for (name, old) in running.sinks.iter().filter(|(name, _)| open(name)) {
             let new = self.sinks.insert(name.clone(), old.clone());
-            if new.is_some_and(|new| new != *old) {
+            let (spread, new_spread) = (running.spreads.get(name), self.spreads.remove(name));
+            self.spreads.extend(spread.map(|spread| (name.clone(), *spread)));
+            let spread = spread.copied().unwrap_or_default();
+            if new.is_some_and(|new| new != *old || new_spread.unwrap_or_default() != spread) {
                 fixed.push(Fixed {
                     key: format!("sink.{name}"),
                     meaning: "it is open; or give the sink another name, and name that in the topics",

@@ -48,6 +48,8 @@ pub(super) struct Context<'a> {
     pub(super) faults: Faults,
     pub(super) warnings: Vec<String>,
     pub(super) report: Vec<Scope>,
+    /// The file has `[dead_letter]`.
+    pub(super) has_dead_letter: bool,
 }
 
 /// Where a layer comes from.
@@ -314,6 +316,22 @@ impl<'c, 'a> Reader<'c, 'a> {
         }
         self.settings.push(Setting { key: Cow::Borrowed(key), value: "\"***\"".to_owned(), source });
         Some(Secret::new(expanded))
+    }
+
+    /// One text, or a list of them.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Option<Vec<String>> {
+        match self.find(key) {
+            Some((_, _, value)) if value.get_ref().is_array() => {
+                let list = self.list(key, example, false, check)?;
+                Some(list.into_iter().map(Spanned::into_inner).collect())
+            }
+            _ => Some(vec![self.text(key, check)?]),
+        }
     }
 
     /// A list of texts, each with its place. With `commas`, one text with commas is a list too.

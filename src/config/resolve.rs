@@ -3,7 +3,7 @@
 //! Owns the order of reading, the limits of the global settings, and what has to hold between
 //! tables. Topics and sinks have modules of their own.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::value::{self, Choice};
 use super::{
     CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, security, sinks, topics,
 };
+use crate::failure::OnFailure;
 use crate::logging::LogFormat;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
@@ -38,9 +39,21 @@ const OBSERVE_MIN_MS: u64 = 100;
 /// Less is no stall: a commit, a leader that moves, a full disk that is noticed take as long.
 const STALL_MIN_MS: u64 = 1000;
 
-const TABLES: [&str; 13] = [
-    "kafka", "consumer", "topic", "commit", "shutdown", "observe", "watchdog", "gate", "state", "memory", "admin",
-    "log", "sink",
+const TABLES: [&str; 14] = [
+    "kafka",
+    "consumer",
+    "topic",
+    "commit",
+    "shutdown",
+    "observe",
+    "watchdog",
+    "gate",
+    "state",
+    "memory",
+    "admin",
+    "log",
+    "sink",
+    "dead_letter",
 ];
 
 impl Choice for LogFormat {
@@ -115,6 +128,7 @@ pub(super) fn resolve(
         faults: Faults::default(),
         warnings: vec![],
         report: vec![],
+        has_dead_letter: file.get_ref().contains_key("dead_letter"),
     };
     for error in &syntax {
         let at = error.span().map_or(text.len(), |span| span.start);
@@ -200,8 +214,18 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(log, "[log]");
         settings
     };
-    let used: BTreeSet<&str> = consumer.topics.iter().flatten().map(|t| t.sink.as_str()).collect();
-    let sinks = sinks::read(tables, context, &used);
+    let used: BTreeSet<&str> = consumer.topics.iter().flatten().flat_map(|t| &t.sinks).map(String::as_str).collect();
+    let mut spreads = BTreeMap::new();
+    let (sinks, dead_letter) = sinks::read(tables, context, &used, &mut spreads);
+    if let Some(table) = tables.file.get("dead_letter")
+        && !consumer.topics.iter().flatten().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
+        && consumer.topics.is_some()
+    {
+        let line = context.lines.line(table.span().start);
+        context.warnings.push(format!(
+            "line {line}: [dead_letter] is used by no topic; write on_failure = \"dead_letter\" under [consumer] or a [[topic]]"
+        ));
+    }
     // The base first, the topics last: they are many.
     context.report.splice(consumer_scope..consumer_scope, [consumer.base]);
     context.report.extend(consumer.scopes);
@@ -221,6 +245,8 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         log_level: log_level?,
         log_format: log_format?,
         sinks: sinks?,
+        spreads,
+        dead_letter,
         warnings: vec![],
         report: vec![],
         file: None,

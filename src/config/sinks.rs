@@ -4,13 +4,14 @@
 //! in the file changes their settings, not their type.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
 use super::resolve::{KAFKA_INT_MAX, Tables, entries};
 use super::value::{self, Choice};
-use super::{Format, SinkSettings};
+use super::{Format, SinkSettings, Spread};
+use crate::dispatch::Order;
 
 /// The sinks that exist without a table.
 const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
@@ -19,6 +20,8 @@ const SHOWN_MAX: u64 = 1 << 20;
 /// Below this a file would be begun every few records.
 const ROTATE_MIN: u64 = 1 << 10;
 const ROTATE_MAX: u64 = 1 << 50;
+/// Each is a thread, and perhaps a process.
+const LANES_MAX: u64 = 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
@@ -33,6 +36,28 @@ impl Choice for Type {
         &[("drop", Self::Drop), ("log", Self::Log), ("stdout", Self::Stdout), ("file", Self::File)];
 }
 
+impl Type {
+    /// Whether each lane can have one of its own.
+    fn may_have_lanes(self) -> bool {
+        match self {
+            Self::Drop => true,
+            // Two that write to the same would mix their lines.
+            Self::Log | Self::Stdout | Self::File => false,
+        }
+    }
+}
+
+impl Choice for Order {
+    const ALL: &'static [(&'static str, Self)] = &[("partition", Self::Partition), ("key", Self::Key)];
+}
+
+/// What is noted of all sinks.
+struct Places<'p, 'a> {
+    /// The files that are written, and by whom.
+    paths: &'p mut HashMap<PathBuf, &'a str>,
+    spreads: &'p mut BTreeMap<String, Spread>,
+}
+
 impl Choice for Format {
     const ALL: &'static [(&'static str, Self)] = &[("json", Self::Json), ("raw", Self::Raw)];
 }
@@ -43,14 +68,47 @@ pub(super) fn names<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> BTree
     BUILT_IN.into_iter().chain(table.into_iter().flat_map(entries).map(|(_, name, _)| name)).collect()
 }
 
-/// Reads the sinks of the file, and the built-in ones that are used.
+/// Reads the sinks of the file, and the built-in ones that are used; and the file for dead letters, which no sink
+/// may write to.
 pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
     used: &BTreeSet<&str>,
+    spreads: &mut BTreeMap<String, Spread>,
+) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
+    let mut paths = HashMap::new();
+    let mut places = Places { paths: &mut paths, spreads };
+    let sinks = read_sinks(tables, context, used, &mut places);
+    (sinks, dead_letter(tables, context, &mut paths))
+}
+
+/// `[dead_letter]`
+fn dead_letter<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    paths: &mut HashMap<PathBuf, &'a str>,
+) -> Option<PathBuf> {
+    let (at, table) = tables.in_file(context, "dead_letter")?;
+    let layer = Layer { origin: Origin::File { inherited: None }, table };
+    let mut reader = Reader::new(context, TableName::new("dead_letter"), at, vec![layer]);
+    let path = reader.text("path", file_path);
+    let path = reader.required("path", path, "\"/var/lib/worker/dead.jsonl\"").map(|path| plain(&path));
+    if let Some(other) = path.as_ref().and_then(|path| paths.get(path)) {
+        let text = format!("is the file that [sink.{other}] writes to; give the dead letters their own file");
+        reader.wrong("path", text);
+    }
+    let (context, scope) = reader.finish("[dead_letter]".to_owned());
+    context.report.push(scope);
+    path
+}
+
+fn read_sinks<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    used: &BTreeSet<&str>,
+    places: &mut Places<'_, 'a>,
 ) -> Option<BTreeMap<String, SinkSettings>> {
     let mut sinks = BTreeMap::new();
-    let mut paths: HashMap<PathBuf, &str> = HashMap::new();
     let mut good = true;
     let table = tables.file.get("sink").and_then(|sink| sink.get_ref().as_table());
     for (at, name, value) in table.into_iter().flat_map(entries) {
@@ -66,7 +124,7 @@ pub(super) fn read<'a>(
             continue;
         };
         let file = Layer { origin: Origin::File { inherited: None }, table };
-        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), &mut paths) else {
+        let Some(settings) = sink(tables, context, name, value.span().start, Some(file), places) else {
             good = false;
             continue;
         };
@@ -80,7 +138,7 @@ pub(super) fn read<'a>(
     }
     for name in BUILT_IN {
         if used.contains(name) && !sinks.contains_key(name) {
-            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, &mut paths)?);
+            sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, places)?);
         }
     }
     good.then_some(sinks)
@@ -92,7 +150,7 @@ fn sink<'a>(
     name: &'a str,
     at: usize,
     file: Option<Layer<'a>>,
-    paths: &mut HashMap<PathBuf, &'a str>,
+    Places { paths, spreads }: &mut Places<'_, 'a>,
 ) -> Option<SinkSettings> {
     let built_in = BUILT_IN.contains(&name);
     let default = |name| tables.default_layer(&["sink", name]);
@@ -126,6 +184,11 @@ fn sink<'a>(
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
     };
+    if kind.may_have_lanes()
+        && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))
+    {
+        spreads.insert(name.to_owned(), Spread { lanes, order });
+    }
     let (context, scope) = sink.finish(format!("[sink.{name}]"));
     context.report.push(scope);
     settings
@@ -137,6 +200,8 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.choice::<log::Level>("level");
     let _ = sink.size::<usize>("max_value_bytes", 0..=SHOWN_MAX);
     let _ = sink.choice::<Format>("format");
+    let _ = sink.number::<usize>("lanes", 1..=LANES_MAX);
+    let _ = sink.choice::<Order>("order");
     let _ = sink.text("path", file_path);
     let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
@@ -156,8 +221,7 @@ fn file_sink<'a>(
         let text = "does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"";
         sink.wrong("rotate_keep", text.to_owned());
     }
-    // Compared part by part, so that "a//b" and "a/./b" are "a/b".
-    let path: PathBuf = path.map(PathBuf::from)?.components().filter(|part| *part != Component::CurDir).collect();
+    let path = plain(&path?);
     if let Some(other) = paths.insert(path.clone(), name) {
         let text = format!(
             "is \"{}\", to which [sink.{other}] writes already; give each its own file, or use one sink for both",
@@ -166,6 +230,11 @@ fn file_sink<'a>(
         sink.wrong("path", text);
     }
     Some(SinkSettings::File { path, format: format?, rotate_size, rotate_keep })
+}
+
+/// To be compared part by part, so that "a//b" and "a/./b" are "a/b".
+fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
 }
 
 fn file_path(path: &str) -> Result<(), String> {

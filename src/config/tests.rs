@@ -151,7 +151,7 @@ fn a_group_is_named_after_its_topic_or_as_the_topic_says() {
     assert_eq!(groups, [("x".to_owned(), "g-x".to_owned()), ("y".to_owned(), "own".to_owned())]);
     let single = good(&minimal("multi_consumer_mode = false\n[[topic]]\nname = 't'\nsink = 'drop'"));
     assert_eq!((single.mode, single.topics[0].group.as_str()), (Mode::Single, "g"));
-    assert_eq!(single.topics[0].sink, "drop");
+    assert_eq!(single.topics[0].sinks, ["drop"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::resolve::{DAY_MS, KAFKA_INT_MAX, Tables};
 use super::value::{self, Choice};
 use super::{AutoOffsetReset, Mode, OnOutOfRange, OnTakeoverTimeout, TopicSettings, reading};
 use crate::client::Membership;
+use crate::failure::{OnFailure, Policy};
 
 /// Less than this can't hold a batch worth fetching.
 const FETCH_BYTES_MIN: u64 = 1 << 10;
@@ -36,6 +37,11 @@ impl Choice for OnOutOfRange {
         ("nearest", Self::Nearest),
         ("stop", Self::Stop),
     ];
+}
+
+impl Choice for OnFailure {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("stop", Self::Stop), ("dead_letter", Self::DeadLetter), ("drop", Self::Drop)];
 }
 
 /// The names of the tables in `profiles.toml`.
@@ -97,7 +103,8 @@ struct Values {
     reading: reading::Keys,
     takeover_timeout: Option<Duration>,
     on_takeover_timeout: Option<OnTakeoverTimeout>,
-    sink: Option<String>,
+    sinks: Option<Vec<String>>,
+    failure: Option<Policy>,
 }
 
 impl Values {
@@ -119,7 +126,8 @@ impl Values {
             on_takeover_timeout: self.on_takeover_timeout?,
             reading: self.reading.reading()?,
             isolation: self.reading.isolation?,
-            sink: self.sink?,
+            sinks: self.sinks?,
+            failure: self.failure?,
             paused: false,
         })
     }
@@ -340,10 +348,16 @@ fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, kafka: &Kafka, be
         check_crcs: reader.flag("check_crcs"),
         takeover_timeout: reader.millis("takeover_timeout_ms", 0..=DAY_MS),
         on_takeover_timeout: reader.choice("on_takeover_timeout"),
-        sink: reader.text("sink", |_| Ok(())),
+        sinks: reader.texts("sink", "[\"orders\", \"audit\"]", |_| Ok(())),
+        failure: failure(reader),
     };
     let complete = !reader.context.faults.incomplete();
-    if let Some(name) = values.sink.as_deref().filter(|name| complete && !sinks.contains(name)) {
+    let named = || values.sinks.iter().flatten();
+    if let Some((_, name)) = named().enumerate().find(|(index, name)| named().take(*index).any(|other| other == *name))
+    {
+        reader.wrong("sink", format!("has \"{}\" twice; write it once", short(name)));
+    }
+    for name in named().filter(|name| complete && !sinks.contains(name.as_str())) {
         let offer =
             reader.context.faults.offer(name, sinks.iter().copied()).map(|offer| format!("did you mean \"{offer}\"?"));
         let advice = offer.unwrap_or_else(|| "declare it as [sink.NAME], or use drop, log or stdout".to_owned());
@@ -351,6 +365,31 @@ fn values(reader: &mut Reader<'_, '_>, sinks: &BTreeSet<&str>, kafka: &Kafka, be
     }
     between(reader, &values, below);
     values
+}
+
+/// What becomes of records that the sink does not take.
+fn failure(reader: &mut Reader<'_, '_>) -> Option<Policy> {
+    let attempts = reader.number("retry_attempts", 0..=KAFKA_INT_MAX);
+    let total = reader.millis("retry_total_ms", 0..=DAY_MS);
+    let first = reader.millis("retry_initial_ms", 1..=DAY_MS);
+    let longest = reader.millis("retry_max_ms", 1..=DAY_MS);
+    let on_failure = reader.choice("on_failure");
+    let policy =
+        Policy { attempts: attempts?, total: total?, first: first?, longest: longest?, on_failure: on_failure? };
+    if policy.first > policy.longest {
+        let text = format!(
+            "waits only grow: retry_initial_ms is {}, and retry_max_ms is {}; write a retry_initial_ms of at most that",
+            policy.first.as_millis(),
+            policy.longest.as_millis()
+        );
+        let key = if reader.own("retry_initial_ms").is_some() { "retry_initial_ms" } else { "retry_max_ms" };
+        reader.wrong(key, text);
+    }
+    if policy.on_failure == OnFailure::DeadLetter && !reader.context.has_dead_letter {
+        let text = "is \"dead_letter\", and there is no place for dead letters; write [dead_letter] with path = \"/var/lib/worker/dead.jsonl\"";
+        reader.wrong("on_failure", text.to_owned());
+    }
+    Some(policy)
 }
 
 /// What has to hold between the values of one topic.

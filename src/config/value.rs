@@ -217,14 +217,20 @@ pub(super) fn sink_name(name: &str) -> Result<(), String> {
 
 /// `[0, 2]`, or `"0, 2"`: partitions, none twice.
 pub(super) fn partitions(value: &DeValue<'_>) -> Result<BTreeSet<i32>, String> {
-    let wanted = || wrong(value, "partitions by their numbers, such as [0, 2] or \"0, 2\"");
+    const WANTED: &str = "partitions by their numbers, such as [0, 2] or \"0, 2\"";
+    let wanted = || wrong(value, WANTED);
     let numbers: Vec<i32> = match value {
         DeValue::Array(array) => array.iter().map(|element| read(element.get_ref())).collect(),
         DeValue::String(text) => text.split(',').map(|part| part.trim().parse().ok()).collect(),
         _ => None,
     }
-    .filter(|numbers: &Vec<i32>| !numbers.is_empty() && numbers.iter().all(|number| *number >= 0))
     .ok_or_else(wanted)?;
+    if numbers.is_empty() {
+        return Err("is empty, with which nothing would be read; write which ones this worker reads, or leave it out to read all".to_owned());
+    }
+    if let Some(negative) = numbers.iter().find(|number| **number < 0) {
+        return Err(format!("has {negative}, and partitions are numbered from 0 on; write {WANTED}"));
+    }
     let mut set = BTreeSet::new();
     match numbers.into_iter().find(|number| !set.insert(*number)) {
         Some(twice) => Err(format!("has {twice} twice; leave it out once")),

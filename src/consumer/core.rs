@@ -150,6 +150,21 @@ struct Topic {
     continued: bool,
 }
 
+/// What is known of somebody else who commits in the group.
+#[derive(Default)]
+struct Foreign {
+    /// What the log has of it.
+    trouble: Trouble,
+    /// Who it was last; empty if there is nobody.
+    who: String,
+    /// Looks that found nobody since.
+    quiet: u32,
+    /// Those of them that mean something, because we had committed before.
+    proven: u32,
+    /// We have committed since the last look.
+    committed: bool,
+}
+
 struct Drain {
     deadline: Instant,
     last_tried: bool,
@@ -169,8 +184,8 @@ pub struct Core {
     schedule: Schedule,
     /// What the log has of failing commits, and why the last one failed.
     commits: (Trouble, String),
-    /// What the log has of somebody else who commits in the group, and of what kind it was last.
-    foreign: (Trouble, String),
+    /// Somebody else who commits in the group.
+    foreign: Foreign,
     /// Another worker that the look at the group found whose answer is about to come.
     other: Option<(TopicPartition, String)>,
     /// It was told that nothing more is fetched because of them.
@@ -205,7 +220,7 @@ impl Core {
             bytes_in_flight: 0,
             schedule: Schedule::new(settings.pace),
             commits: (Trouble::default(), String::new()),
-            foreign: (Trouble::default(), String::new()),
+            foreign: Foreign::default(),
             other: None,
             told_full: false,
             sent: Vec::new(),
@@ -350,9 +365,9 @@ impl Core {
         &self.settings.group
     }
 
-    /// Who else commits in the group, by the last look at it.
+    /// Who else commits in the group, by the last looks at it.
     pub fn shared(&self) -> Option<&str> {
-        Some(self.foreign.1.as_str()).filter(|words| !words.is_empty())
+        Some(self.foreign.who.as_str()).filter(|words| !words.is_empty())
     }
 
     /// Batches that are handed over and not acknowledged.

@@ -75,6 +75,8 @@ impl fmt::Display for Who {
 /// See the module's text.
 pub(super) struct Told {
     group: String,
+    /// How the client stands in the log: all its topics.
+    topics: String,
     troubles: Troubles<Who, Fault>,
     /// Why the last commit failed, if it did.
     commit: Option<Fault>,
@@ -86,11 +88,13 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn new(group: &str, topics: impl Iterator<Item = Arc<str>>) -> Self {
+        let waiting: BTreeSet<Arc<str>> = topics.collect();
         Self {
             group: group.to_owned(),
+            topics: in_words(&waiting),
             troubles: Troubles::default(),
             commit: None,
-            waiting: topics.collect(),
+            waiting,
             why: None,
         }
     }
@@ -182,14 +186,20 @@ impl Told {
 
     fn fails(&mut self, who: Who, fault: Fault, now: Instant) {
         let (level, phrases) = (level(&who, &fault), who.phrases());
-        let (named, text) = (format!("{who}group_id={}", self.group), fault.to_string());
+        let (named, text) = (self.named(&who), fault.to_string());
         phrases.log(self.troubles.fails(who, fault, now, now), level, &named, &text);
     }
 
     fn works(&mut self, who: &Who, now: Instant) {
+        let named = self.named(who);
         if let Some((word, fault)) = self.troubles.works(who, now) {
-            who.phrases().log(word, level(who, fault), &format_args!("{who}group_id={}", self.group), fault);
+            who.phrases().log(word, level(who, fault), &named, fault);
         }
+    }
+
+    /// Who it is, in the words of the log.
+    fn named(&self, who: &Who) -> String {
+        named(&self.topics, &self.group, who)
     }
 
     /// When [`remind`](Self::remind) is to be called at the latest.
@@ -200,7 +210,7 @@ impl Told {
     /// Writes what time alone has made worth a line.
     pub(super) fn remind(&mut self, now: Instant) {
         for (who, word, fault) in self.troubles.due(now) {
-            who.phrases().log(word, level(who, fault), &format_args!("{who}group_id={}", self.group), fault);
+            who.phrases().log(word, level(who, fault), &named(&self.topics, &self.group, who), fault);
         }
     }
 
@@ -222,6 +232,26 @@ impl Told {
             part.partition,
             self.group
         );
+    }
+}
+
+/// Topics that a line names at most.
+const NAMED: usize = 5;
+
+/// `topic=t`, `topics=t,u`; of many some, and how many more.
+fn in_words(topics: &BTreeSet<Arc<str>>) -> String {
+    let names: Vec<&str> = topics.iter().take(NAMED).map(|name| &**name).collect();
+    match (names.as_slice(), topics.len() - names.len()) {
+        ([one], 0) => format!("topic={one}"),
+        (some, 0) => format!("topics={}", some.join(",")),
+        (some, more) => format!("topics={} and_more={more}", some.join(",")),
+    }
+}
+
+fn named(topics: &str, group: &str, who: &Who) -> String {
+    match who {
+        Who::Client => format!("{topics} group_id={group}"),
+        Who::Partition(_) | Who::Stopped(_) | Who::Topic(_) => format!("{who}group_id={group}"),
     }
 }
 

@@ -156,11 +156,11 @@ impl Judge {
                 let sampled = |(partition, seen)| (partition, Sample { at: asked, seen });
                 by_topic.insert(topic, partitions.unwrap_or_default().into_iter().map(sampled).collect());
             }
-            for (name, sink) in &watched.topics {
+            for (name, sinks) in &watched.topics {
                 let topic = topics.entry(Arc::clone(name)).or_default();
                 let samples = by_topic.remove(name).unwrap_or_default();
                 let idle = LaneState::default();
-                let lane = lanes.get(sink.as_str()).unwrap_or(&idle);
+                let (sink, lane) = slowest(sinks, lanes, name).unwrap_or(("", &idle));
                 let sum = topic.judge(samples, &snapshot, sink, lane);
                 let grown = now.saturating_duration_since(progress.born()) >= self.stall_timeout;
                 let own =
@@ -179,6 +179,21 @@ impl Judge {
         demands.dedup_by_key(|demand| demand.consumer);
         (news, demands)
     }
+}
+
+/// The sink that a topic waits for, if it waits: one that has stopped it, one that fails, the one that is busy longest.
+fn slowest<'a>(
+    sinks: &'a [String],
+    lanes: &'a HashMap<String, LaneState>,
+    topic: &str,
+) -> Option<(&'a str, &'a LaneState)> {
+    let known = sinks.iter().filter_map(|sink| Some((sink.as_str(), lanes.get(sink)?)));
+    known.min_by_key(|(_, lane)| {
+        let trouble = lane.trouble.as_ref().map(|trouble| trouble.since);
+        // What is not there comes last.
+        let since = |at: Option<Instant>| (at.is_none(), at);
+        (!lane.stopped.contains_key(topic), since(trouble), since(lane.busy))
+    })
 }
 
 impl Topic {
@@ -204,7 +219,8 @@ impl Topic {
                 }
                 continue;
             };
-            let view = View { consumer, part: consumer.part(&partition), sink, lane };
+            let stopped = lane.stopped.get(&partition.topic);
+            let view = View { consumer, part: consumer.part(&partition), sink, lane, stopped };
             let verdict = verdict(anchor, &sample, Some(&view));
             sum.verdicts.insert(number, verdict.clone());
             match verdict {

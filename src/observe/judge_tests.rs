@@ -29,7 +29,7 @@ impl Scene {
         let membership = crate::client::Membership::None(crate::client::Portion::All);
         let watched = Watched {
             group: "g".to_owned(),
-            topics: vec![("t".into(), "out".to_owned())],
+            topics: vec![("t".into(), vec!["out".to_owned()])],
             membership,
             committed_only: false,
         };

@@ -22,9 +22,9 @@ fn a_consumer_and_a_group_a_topic() {
     assert_eq!(groups, [("a", "g-a"), ("b", "g-b"), ("c", "g-c")]);
     assert!(plan.consumers.iter().all(|c| c.settings.bytes == 16 << 20 && c.fetch.memory == 16 << 20));
     assert!(plan.consumers.iter().all(|c| c.fetch.reserve.bytes() == 16 << 20));
-    let routes: Vec<_> = plan.routes().map(|(topic, sink)| (&**topic, sink.as_str())).collect();
+    let routes: Vec<_> = plan.routes().map(|(topic, sinks)| (&**topic, sinks[0].as_str())).collect();
     assert_eq!(routes, [("a", "log"), ("b", "drop"), ("c", "log")]);
-    let paused = Paused { topic: "d".into(), group: "g-d".to_owned(), sink: "log".to_owned() };
+    let paused = Paused { topic: "d".into(), group: "g-d".to_owned(), sinks: vec!["log".to_owned()] };
     assert_eq!(plan.paused, [paused], "it has no share");
 }
 

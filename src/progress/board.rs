@@ -1,4 +1,4 @@
-//! Who there is to be watched: consumers and paused topics by number, lanes by the names of their sinks.
+//! Who there is to be watched: consumers and paused topics by number, lanes by their sinks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub struct Entry {
 #[derive(Default)]
 pub struct Board {
     consumers: Mutex<BTreeMap<usize, Entry>>,
-    lanes: Mutex<BTreeMap<String, Arc<LaneProgress>>>,
+    lanes: Mutex<BTreeMap<(String, usize), Arc<LaneProgress>>>,
 }
 
 impl Board {
@@ -32,7 +32,7 @@ impl Board {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lane_map(&self) -> MutexGuard<'_, BTreeMap<String, Arc<LaneProgress>>> {
+    fn lane_map(&self) -> MutexGuard<'_, BTreeMap<(String, usize), Arc<LaneProgress>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,20 +62,24 @@ impl Board {
         progress
     }
 
-    /// From now on there is a lane for this sink. Returns its progress.
-    pub fn add_lane(&self, sink: &str) -> Arc<LaneProgress> {
+    /// From now on a sink has this lane. Returns its progress.
+    pub fn add_lane(&self, sink: &str, number: usize) -> Arc<LaneProgress> {
         let progress = Arc::new(LaneProgress::default());
-        self.lane_map().insert(sink.to_owned(), Arc::clone(&progress));
+        self.lane_map().insert((sink.to_owned(), number), Arc::clone(&progress));
         progress
     }
 
     /// There is no such lane any more.
-    pub fn remove_lane(&self, sink: &str) {
-        self.lane_map().remove(sink);
+    pub fn remove_lane(&self, sink: &str, number: usize) {
+        self.lane_map().remove(&(sink.to_owned(), number));
     }
 
-    /// What the lanes are doing, by the names of their sinks.
+    /// What the lanes are doing, by the names of their sinks: those of one sink together.
     pub fn lanes(&self) -> HashMap<String, LaneState> {
-        self.lane_map().iter().map(|(name, lane)| (name.clone(), lane.get())).collect()
+        let mut sinks: HashMap<String, LaneState> = HashMap::new();
+        for ((sink, _), lane) in self.lane_map().iter() {
+            sinks.entry(sink.clone()).or_default().join(lane.get());
+        }
+        sinks
     }
 }

@@ -111,6 +111,24 @@ impl<D: Disk> FileSink<D> {
         })
     }
 
+    /// Takes what `line` appends, one whole line, as [`write`](Sink::write) takes a record.
+    ///
+    /// # Errors
+    /// In words for the log. As after a failed flush, nothing since the last good one was taken.
+    pub(crate) fn append(&mut self, line: impl FnOnce(&mut Vec<u8>)) -> Result<(), String> {
+        if let Err(failure) = self.make_room() {
+            let text = self.explain(&failure);
+            self.go_back();
+            return Err(text);
+        }
+        line(&mut self.buffer);
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> Result<(), Failure> {
+        if self.buffer.len() >= self.buffer_limit { self.drain() } else { Ok(()) }
+    }
+
     /// Cuts off what may stand behind the last whole line.
     fn mend(&mut self) -> Result<(), Failure> {
         let Some(torn) = self.torn else { return Ok(()) };
@@ -301,9 +319,7 @@ impl<D: Disk> Sink for FileSink<D> {
     fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
         self.encoder.begin(partition);
         for (index, record) in records.iter().enumerate() {
-            if self.buffer.len() >= self.buffer_limit {
-                self.drain().map_err(|failure| Stopped { done: index, why: Why::Retry(self.explain(&failure)) })?;
-            }
+            self.make_room().map_err(|failure| Stopped { done: index, why: Why::Retry(self.explain(&failure)) })?;
             self.encoder.append(&mut self.buffer, &record);
         }
         Ok(())

@@ -48,13 +48,25 @@ pub fn append_numbered(out: &mut Vec<u8>, seq: u64, head: &[u8], record: &Record
 fn append_tail(out: &mut Vec<u8>, record: &Record<'_>) {
     append_decimal(out, record.offset.get());
     if let Some(timestamp) = record.timestamp_ms {
-        out.extend_from_slice(b",\"timestamp\":");
-        append_decimal(out, timestamp);
+        append_number(out, "timestamp", timestamp);
     }
     append_bytes(out, "key", record.key);
     append_bytes(out, "value", record.value);
     append_headers(out, record.headers);
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends `,"name":"text"`.
+pub(crate) fn append_text(out: &mut Vec<u8>, name: &str, text: &str) {
+    append_bytes(out, name, Some(text.as_bytes()));
+}
+
+/// Appends `,"name":number`.
+pub(crate) fn append_number(out: &mut Vec<u8>, name: &str, number: i64) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    append_decimal(out, number);
 }
 
 /// Appends `,"headers":[…]` if there are some.

@@ -198,10 +198,10 @@ impl Consumers {
         // Those that have something under way come last, and hold.
         let (holding, waiting): (Vec<&One>, _) = self.all.values().partition(|one| one.stage != Stage::Waiting);
         for one in waiting.into_iter().chain(holding) {
-            for (topic, sink) in &one.plan.sinks {
-                routing.routes.insert(Arc::clone(topic), sink.clone());
+            for (topic, sinks) in &one.plan.sinks {
+                routing.routes.insert(Arc::clone(topic), sinks.clone());
             }
-            let mut sinks: Vec<&String> = one.plan.sinks.values().collect();
+            let mut sinks: Vec<&String> = one.plan.sinks.values().flatten().collect();
             sinks.sort_unstable();
             sinks.dedup();
             for sink in sinks {

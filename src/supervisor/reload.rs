@@ -20,13 +20,14 @@ impl Supervisor {
     /// SIGHUP.
     pub(super) fn hangup(&mut self) {
         log::info!("reopening files signal=SIGHUP");
-        self.lanes.reopen();
         if self.consumers.is_some() {
             // Perhaps while another one is under way: then its end is the end of both.
             self.notify.reloading();
             self.reloading.get_or_insert_with(Instant::now);
             self.reload();
         }
+        // Behind the reload: what a topic's policy has stopped is tried again by the new one.
+        self.lanes.reopen();
     }
 
     /// Reads the configuration, and makes it hold.
@@ -60,14 +61,20 @@ impl Supervisor {
     fn take_over(&mut self, config: Config) {
         let (config, fixed) = config.reloaded(&self.config, |sink| self.lanes.has(sink));
         let plan = Plan::over(&config, &self.plan);
-        let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
-        let new: Vec<&String> = used.into_iter().filter(|name| !self.lanes.has(name)).collect();
+        let new: Vec<&String> = plan.used().into_iter().filter(|name| !self.lanes.has(name)).collect();
         let sinks = match start::open_sinks(&config, new.into_iter()) {
             Ok(sinks) => sinks,
             Err(error) => {
                 return self.refused(&format!("error=\"{error}\" "));
             }
         };
+        if config.dead_letter != self.config.dead_letter {
+            match start::open_letters(&config) {
+                Ok(letters) => self.lanes.failures().set_letters(letters),
+                Err(error) => return self.refused(&format!("error=\"{error}\" ")),
+            }
+        }
+        self.lanes.failures().set_policies(start::policies(&config));
         for warning in &config.warnings {
             log::warn!("configuration: {warning}");
         }
@@ -95,7 +102,7 @@ impl Supervisor {
         sinks: start::Sinks,
     ) -> Result<(), start::StartError> {
         for (name, sink) in sinks {
-            self.running.insert(self.lanes.start(&name, sink)?);
+            self.running.extend(self.lanes.start(&name, sink)?);
         }
         let now = Instant::now();
         let topics = |plan: &Plan| plan.routes().map(|(topic, _)| Arc::clone(topic)).collect::<BTreeSet<_>>();

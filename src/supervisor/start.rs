@@ -19,8 +19,10 @@ use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
 use crate::admin::{self, Life};
-use crate::config::{Config, Mode, SinkSettings};
-use crate::dispatch::{self, gate::Gate};
+use crate::config::{Config, Mode, SinkSettings, Spread};
+use crate::dead_letter::LetterFile;
+use crate::dispatch::{self, Order, gate::Gate};
+use crate::failure::Policy;
 use crate::observe::sight::Sights;
 use crate::observe::{self, Demand};
 use crate::plan::Plan;
@@ -46,6 +48,11 @@ pub enum StartError {
     File {
         /// Its name in the configuration.
         sink: String,
+        /// What is wrong.
+        error: OpenError,
+    },
+    /// The file for dead letters.
+    DeadLetter {
         /// What is wrong.
         error: OpenError,
     },
@@ -79,6 +86,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
@@ -95,30 +103,57 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// A sink that is open: one for each of its lanes.
+pub(super) struct SinkLanes {
+    pub(super) sinks: Vec<Box<dyn Sink>>,
+    pub(super) order: Order,
+}
+
 /// Sinks that are open, by name.
-pub(super) type Sinks = BTreeMap<String, Box<dyn Sink>>;
+pub(super) type Sinks = BTreeMap<String, SinkLanes>;
 
 /// Opens the sinks of these names.
 pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a String>) -> Result<Sinks, StartError> {
-    let mut sinks = Sinks::new();
+    let mut all = Sinks::new();
     for name in names {
         let Some(settings) = config.sinks.get(name) else { continue };
-        let sink: Box<dyn Sink> = match settings {
-            SinkSettings::Drop => Box::new(DropSink::new()),
-            SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
-            SinkSettings::Stdout { format } => {
-                Box::new(StdoutSink::stdout(*format).map_err(|error| StartError::Stdout { sink: name.clone(), error })?)
-            }
-            SinkSettings::File { path, format, rotate_size, rotate_keep } => {
-                let keep = rotate_keep.and_then(NonZeroUsize::new);
-                let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
-                let file = FileSink::open(path, *format, rotation);
-                Box::new(file.map_err(|error| StartError::File { sink: name.clone(), error })?)
-            }
-        };
-        sinks.insert(name.clone(), sink);
+        let Spread { lanes, order } = config.spreads.get(name).copied().unwrap_or_default();
+        let sinks = (0..lanes).map(|_| open_sink(name, settings)).collect::<Result<_, _>>()?;
+        all.insert(name.clone(), SinkLanes { sinks, order });
     }
-    Ok(sinks)
+    Ok(all)
+}
+
+/// Opens one lane's sink.
+///
+/// # Errors
+/// It can't be opened; the text has its name.
+pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn Sink>, StartError> {
+    Ok(match settings {
+        SinkSettings::Drop => Box::new(DropSink::new()),
+        SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
+        SinkSettings::Stdout { format } => {
+            let wrong = |error| StartError::Stdout { sink: name.to_owned(), error };
+            Box::new(StdoutSink::stdout(*format).map_err(wrong)?)
+        }
+        SinkSettings::File { path, format, rotate_size, rotate_keep } => {
+            let keep = rotate_keep.and_then(NonZeroUsize::new);
+            let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
+            let file = FileSink::open(path, *format, rotation);
+            Box::new(file.map_err(|error| StartError::File { sink: name.to_owned(), error })?)
+        }
+    })
+}
+
+/// Opens the file for dead letters, if there is to be one.
+pub(super) fn open_letters(config: &Config) -> Result<Option<LetterFile>, StartError> {
+    let open = |path| LetterFile::open(path).map_err(|error| StartError::DeadLetter { error });
+    config.dead_letter.as_deref().map(open).transpose()
+}
+
+/// The policy of each topic.
+pub(super) fn policies(config: &Config) -> impl Iterator<Item = (Arc<str>, Policy)> {
+    config.topics.iter().map(|topic| (Arc::clone(&topic.name), topic.failure))
 }
 
 /// Opens the state directory: the one that is configured, and if that can't be used the one beside the
@@ -185,8 +220,8 @@ impl Supervisor {
     pub(super) fn start(config: Config, beside: &Path, source: Source, library: Library) -> Result<Self, StartError> {
         let plan = Plan::new(&config);
         let (state, ledger) = open_state(&config, beside)?;
-        let used: BTreeSet<&String> = plan.routes().map(|(_, sink)| sink).collect();
-        let sinks = open_sinks(&config, used.into_iter())?;
+        let sinks = open_sinks(&config, plan.used().into_iter())?;
+        let letters = open_letters(&config)?;
         let admin = open_admin(&config)?;
         let (exits_tx, exits) = bounded(EVENTS);
         let (notices_tx, notices) = bounded(EVENTS);
@@ -208,7 +243,7 @@ impl Supervisor {
         let mut consumers = Consumers::new(Common {
             library,
             deliveries: deliveries_tx,
-            stop: stop_rx,
+            stop: stop_rx.clone(),
             notices: notices_tx,
             ledger: Arc::clone(&ledger),
             exits: exits_tx.clone(),
@@ -230,7 +265,7 @@ impl Supervisor {
             demands,
             consumers: Some(consumers),
             draining: Vec::new(),
-            lanes: Lanes::new(abort_rx, exits_tx.clone(), board, changes_tx),
+            lanes: Lanes::new((stop_rx, abort_rx), exits_tx.clone(), board, changes_tx),
             observer: None,
             observers,
             admin: None,
@@ -251,8 +286,10 @@ impl Supervisor {
             code: CLEAN,
             deadline: None,
         };
+        supervisor.lanes.failures().set_policies(policies(&supervisor.config));
+        supervisor.lanes.failures().set_letters(letters);
         for (name, sink) in sinks {
-            supervisor.running.insert(supervisor.lanes.start(&name, sink)?);
+            supervisor.running.extend(supervisor.lanes.start(&name, sink)?);
         }
         let mut rest = dispatch::Rest { deliveries, gate };
         supervisor.spawn(Role::Dispatch, &exits_tx, move || {

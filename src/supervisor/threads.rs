@@ -22,7 +22,8 @@ pub(super) enum Role {
     /// With the number of its run.
     Observe(u32),
     Dispatch,
-    Lane(String),
+    /// The lane of a sink, by its number.
+    Lane(String, usize),
     State,
     Admin,
 }
@@ -35,7 +36,7 @@ impl fmt::Display for Role {
             Self::Dispatch => f.write_str("dispatch"),
             Self::State => f.write_str("state"),
             Self::Admin => f.write_str("admin"),
-            Self::Lane(name) => write!(f, "sink:{name}/0"),
+            Self::Lane(name, number) => write!(f, "sink:{name}/{number}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
 use super::{Wire, code_name, refused};
-use crate::client::{Committed, Fault};
+use crate::client::{Committed, Fault, Resource};
 use crate::record::{Offset, TopicPartition};
 
 /// Offsets that Kafka itself keeps; 0.8.2 to 4.x serve one of these, and later versions are of the flexible form.
@@ -52,7 +52,7 @@ impl Wire {
         let shape = [from(3, 4), Shape::Array(vec![Shape::Text, Shape::Array(partition)]), from(2, 2)];
         let answer: OffsetFetchResponse = self.call("OffsetFetch", ApiKey::OffsetFetch, version, &request, &shape)?;
         if answer.error_code != 0 {
-            return Err(Fault::Refused { call: "OffsetFetch", code: code_name(answer.error_code) });
+            return Err(refused(&self.who, "OffsetFetch", Resource::Group(group.to_owned()), answer.error_code));
         }
         let mut found = HashMap::new();
         for topic in &answer.topics {
@@ -66,7 +66,14 @@ impl Wire {
                             metadata: partition.metadata.as_deref().unwrap_or_default().to_owned(),
                         }),
                     ),
-                    code => return Err(refused("OffsetFetch", subject(group, topic.name.0.as_str(), code), code)),
+                    code => {
+                        return Err(refused(
+                            &self.who,
+                            "OffsetFetch",
+                            subject(group, topic.name.0.as_str(), code),
+                            code,
+                        ));
+                    }
                 };
             }
         }
@@ -136,7 +143,7 @@ impl Wire {
                     let (group, code) = (group.to_owned(), code_name(code));
                     return Err(Fault::GroupHasMembers { group, code, members: Vec::new() });
                 }
-                Some(_) => return Err(refused(CALL, subject(group, &partition.topic, code), code)),
+                Some(_) => return Err(refused(&self.who, CALL, subject(group, &partition.topic, code), code)),
             }
         }
         Ok(())
@@ -144,9 +151,9 @@ impl Wire {
 }
 
 /// What an error code of a commit or its reading is about.
-fn subject(group: &str, topic: &str, code: i16) -> String {
+fn subject(group: &str, topic: &str, code: i16) -> Resource {
     match ResponseError::try_from_code(code) {
-        Some(ResponseError::GroupAuthorizationFailed) => format!("group {group}"),
-        _ => format!("topic {topic}"),
+        Some(ResponseError::GroupAuthorizationFailed) => Resource::Group(group.to_owned()),
+        _ => Resource::topic(topic),
     }
 }

@@ -9,7 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::metadata::address;
 use super::shape::Shape;
 use super::{Wire, refused};
-use crate::client::{Fault, Member};
+use crate::client::{Fault, Member, Resource};
 
 /// Kafka 0.9 to 4.x serve one of these; later versions are of the flexible form.
 const FIND_COORDINATOR: (i16, i16) = (0, 2);
@@ -40,7 +40,7 @@ impl Wire {
             self.call("FindCoordinator", ApiKey::FindCoordinator, version, &request, shape)?;
         match answer.error_code {
             0 => Ok(address(&answer.host, answer.port)),
-            code => Err(refused("FindCoordinator", format!("group {group}"), code)),
+            code => Err(refused(&self.who, "FindCoordinator", Resource::Group(group.to_owned()), code)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Wire {
             return Err(self.lacks_group(CALL));
         };
         if described.error_code != 0 {
-            return Err(refused(CALL, format!("group {group}"), described.error_code));
+            return Err(refused(&self.who, CALL, Resource::Group(group.to_owned()), described.error_code));
         }
         let members = described.members.into_iter().map(|member| Member {
             id: member.member_id.to_string(),
@@ -131,7 +131,7 @@ impl Wire {
         match described.error_code {
             0 => {}
             NOT_FOUND | UNSUPPORTED => return Ok(Vec::new()),
-            code => return Err(refused(CALL, format!("group {group}"), code)),
+            code => return Err(refused(&self.who, CALL, Resource::Group(group.to_owned()), code)),
         }
         let members = described.members.into_iter().map(|member| Member {
             id: member.member_id.to_string(),

@@ -11,7 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::exchange::{Exchange, Trouble};
 use super::{Wire, refused};
-use crate::client::Fault;
+use crate::client::{Fault, Principal, Resource};
 use crate::record::Offset;
 
 /// The first version that gives batches as they are stored (0.11 and newer), 4.x serves it too.
@@ -136,9 +136,10 @@ impl Wire {
             .with_max_bytes(1)
             .with_isolation_level(0)
             .with_topics(vec![topics]);
+        let who = self.who.clone();
         let mut exchange = self.send(CALL, ApiKey::Fetch, VERSION, &request)?;
         let started = exchange.started;
-        let result = parse(&mut exchange, topic, partition).and_then(|header| {
+        let result = parse(&mut exchange, topic, partition, &who).and_then(|header| {
             let worth_it = exchange.left <= WORTH_READING;
             if worth_it {
                 exchange.read_to_end(&mut Vec::new())?;
@@ -155,7 +156,7 @@ impl Wire {
 
 /// Kafka's `FetchResponse.json`, version 4, behind the correlation id: throttle time, topics (name,
 /// partitions (number, error, high watermark, last stable offset, aborted transactions, records)).
-fn parse(answer: &mut Exchange<'_>, topic: &str, partition: i32) -> Result<Header, Trouble> {
+fn parse(answer: &mut Exchange<'_>, topic: &str, partition: i32, who: &Principal) -> Result<Header, Trouble> {
     let throttle_ms = u32::try_from(i32::from_be_bytes(answer.array()?)).unwrap_or(0);
     match i32::from_be_bytes(answer.array()?) {
         0 => return Ok(Header::Inconclusive { throttle_ms }),
@@ -190,7 +191,7 @@ fn parse(answer: &mut Exchange<'_>, topic: &str, partition: i32) -> Result<Heade
     match error {
         0 => {}
         OUT_OF_RANGE => return Ok(Header::OutOfRange),
-        code => return Ok(Header::Refused(refused("Fetch", format!("topic {topic}"), code))),
+        code => return Ok(Header::Refused(refused(who, "Fetch", Resource::topic(topic), code))),
     }
     let high_watermark = offset(high_watermark, "high watermark")?;
     let available = match usize::try_from(size) {

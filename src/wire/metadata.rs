@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
 use super::{Wire, refused};
-use crate::client::Fault;
+use crate::client::{Fault, Principal, Resource};
 use crate::record::TopicId;
 
 /// From here on a request can forbid the creation of topics.
@@ -72,7 +72,7 @@ impl Wire {
             answer.topics.iter().filter_map(|topic| topic.name.as_ref().map(|name| (name.0.as_str(), topic))).collect();
         let broker = self.broker();
         let view = |name: &Arc<str>| match by_name.get(&**name) {
-            Some(topic) => view(name, topic, &by_id),
+            Some(topic) => view(name, topic, &by_id, &self.who),
             None => TopicView {
                 name: Arc::clone(name),
                 id: None,
@@ -86,7 +86,7 @@ impl Wire {
     }
 }
 
-fn view(name: &Arc<str>, topic: &MetadataResponseTopic, brokers: &HashMap<i32, &String>) -> TopicView {
+fn view(name: &Arc<str>, topic: &MetadataResponseTopic, brokers: &HashMap<i32, &String>, who: &Principal) -> TopicView {
     let partitions = match topic.error_code {
         0 => {
             let mut partitions: Vec<PartitionView> = topic
@@ -101,7 +101,7 @@ fn view(name: &Arc<str>, topic: &MetadataResponseTopic, brokers: &HashMap<i32, &
             Ok(partitions)
         }
         UNKNOWN_TOPIC => Err(Fault::TopicMissing { topic: name.to_string() }),
-        code => Err(refused("Metadata", format!("topic {name}"), code)),
+        code => Err(refused(who, "Metadata", Resource::topic(name), code)),
     };
     TopicView { name: Arc::clone(name), id: TopicId::new(topic.topic_id.into_bytes()), partitions }
 }

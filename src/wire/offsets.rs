@@ -9,7 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::shape::Shape;
 use super::{Wire, refused};
-use crate::client::{Bounds, Fault};
+use crate::client::{Bounds, Fault, Resource};
 use crate::record::Offset;
 
 /// Kafka 0.10.1 to 4.x serve one of these; later versions are of the flexible form. From 2 on there is an isolation level.
@@ -103,7 +103,7 @@ impl Wire {
             for partition in &topic.partitions {
                 let result = match partition.error_code {
                     0 => Ok(Offset::new(partition.offset)),
-                    code => Err(refused("ListOffsets", format!("topic {}", topic.name.0.as_str()), code)),
+                    code => Err(refused(&self.who, "ListOffsets", Resource::topic(topic.name.0.as_str()), code)),
                 };
                 found.insert((topic.name.0.as_str(), partition.partition_index), result);
             }

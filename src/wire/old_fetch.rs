@@ -7,7 +7,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::exchange::{self, Exchange, Trouble};
 use super::{Wire, refused};
-use crate::client::Fault;
+use crate::client::{Fault, Resource};
 use crate::record::Offset;
 
 /// UNSUPPORTED_VERSION: with `message.downconversion.enable = false`, on the topic or the broker.
@@ -46,7 +46,7 @@ impl Wire {
         match code {
             0 => Ok(true),
             UNSUPPORTED_VERSION => Ok(false),
-            code => Err(refused(CALL, format!("topic {topic}"), code)),
+            code => Err(refused(&self.who, CALL, Resource::topic(topic), code)),
         }
     }
 }

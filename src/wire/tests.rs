@@ -265,7 +265,10 @@ fn metadata_of_an_old_broker() {
     assert_eq!(there.id, None);
     let refused = |code: &str| Err(Fault::Refused { call: "Metadata", code: code.into() });
     let code = "TopicAuthorizationFailed".to_owned();
-    assert_eq!(secret.partitions, Err(Fault::Unauthorized { call: "Metadata", what: "topic secret".to_owned(), code }));
+    assert_eq!(
+        secret.partitions,
+        Err(Fault::unauthorized("Metadata", Resource::topic("secret"), code, Principal::Anonymous))
+    );
     assert_eq!(invalid.partitions, refused("InvalidTopicException"));
     assert!(matches!(forgotten.partitions, Err(Fault::Broken { .. })));
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use worker::client::reading::HAS_LIBRDKAFKA;
 use worker::client::{Isolation, Library};
 use worker::config::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout, Scope, TopicSettings};
+use worker::failure::OnFailure;
 
 use super::{EXAMPLE, example_with_all_settings, good, parse};
 
@@ -47,6 +48,11 @@ fn defaults() -> Model {
         ("takeover_timeout_ms", "60000"),
         ("on_takeover_timeout", "'wait'"),
         ("sink", "'log'"),
+        ("retry_attempts", "0"),
+        ("retry_total_ms", "0"),
+        ("retry_initial_ms", "100"),
+        ("retry_max_ms", "10000"),
+        ("on_failure", "'stop'"),
     ])
 }
 
@@ -70,6 +76,12 @@ fn as_model(topic: &TopicSettings) -> Model {
         Isolation::ReadCommitted => "'read_committed'",
         Isolation::ReadUncommitted => "'read_uncommitted'",
     };
+    let failure = topic.failure;
+    let on_failure = match failure.on_failure {
+        OnFailure::Stop => "'stop'",
+        OnFailure::DeadLetter => "'dead_letter'",
+        OnFailure::Drop => "'drop'",
+    };
     let client = match topic.reading.library {
         None => "'auto'",
         Some(Library::Kafka) => "'kafka'",
@@ -89,7 +101,12 @@ fn as_model(topic: &TopicSettings) -> Model {
         ("check_crcs", topic.check_crcs.to_string()),
         ("takeover_timeout_ms", topic.takeover_timeout.as_millis().to_string()),
         ("on_takeover_timeout", takeover.to_owned()),
-        ("sink", format!("'{}'", topic.sink)),
+        ("sink", format!("'{}'", topic.sinks.join("', '"))),
+        ("retry_attempts", failure.attempts.to_string()),
+        ("retry_total_ms", failure.total.as_millis().to_string()),
+        ("retry_initial_ms", failure.first.as_millis().to_string()),
+        ("retry_max_ms", failure.longest.as_millis().to_string()),
+        ("on_failure", on_failure.to_owned()),
     ])
 }
 
@@ -104,11 +121,12 @@ fn layer() -> impl Strategy<Value = Model> {
         proptest::option::of(one_of(&["'drop'", "'log'", "'stdout'"])),
         proptest::option::of(one_of(&["'wait'", "'proceed'"])),
         proptest::option::of(one_of(&["'read_committed'", "'read_uncommitted'"])),
-        proptest::collection::vec(proptest::option::of(number(1)), 5),
+        proptest::option::of(one_of(&["'stop'", "'drop'"])),
+        proptest::collection::vec(proptest::option::of(number(1)), 7),
         // Above any fetch_min_bytes, below which every fetch would wait in vain.
         proptest::collection::vec(proptest::option::of(number(1).prop_map(|n| format!("1{n:0>6}"))), 2),
     );
-    values.prop_map(|(reset, range, crcs, sink, takeover, isolation, numbers, sizes)| {
+    values.prop_map(|(reset, range, crcs, sink, takeover, isolation, failure, numbers, sizes)| {
         let keys = [
             "auto_offset_reset",
             "on_out_of_range",
@@ -116,15 +134,18 @@ fn layer() -> impl Strategy<Value = Model> {
             "sink",
             "on_takeover_timeout",
             "isolation_level",
+            "on_failure",
             "takeover_timeout_ms",
             "max_poll_records",
             "timeout_ms",
             "fetch_max_wait_ms",
             "fetch_min_bytes",
+            "retry_attempts",
+            "retry_total_ms",
             "max_partition_fetch_bytes",
             "fetch_max_bytes",
         ];
-        let values = [reset, range, crcs, sink, takeover, isolation].into_iter().chain(numbers).chain(sizes);
+        let values = [reset, range, crcs, sink, takeover, isolation, failure].into_iter().chain(numbers).chain(sizes);
         keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect()
     })
 }

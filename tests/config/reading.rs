@@ -121,14 +121,18 @@ fn what_contradicts_itself_is_refused_with_what_to_write() {
         ),
         (
             ("", "partitions = []\n", ""),
-            "6:14: consumer.partitions: is a list; write partitions by their numbers, such as [0, 2] or \"0, 2\"",
+            "6:14: consumer.partitions: is empty, with which nothing would be read; write which ones this worker reads, or leave it out to read all",
         ),
         (
             ("", "partitions = '0,x'\n", ""),
             "6:14: consumer.partitions: is \"0,x\"; write partitions by their numbers, such as [0, 2] or \"0, 2\"",
         ),
         (
-            ("", "partitions = [0, -1]\n", ""),
+            ("", "partitions = [-1, 1, 1]\n", ""),
+            "6:14: consumer.partitions: has -1, and partitions are numbered from 0 on; write partitions by their numbers, such as [0, 2] or \"0, 2\"",
+        ),
+        (
+            ("", "partitions = [0, 'x']\n", ""),
             "6:14: consumer.partitions: is a list; write partitions by their numbers, such as [0, 2] or \"0, 2\"",
         ),
         (("", "partitions = [0, 1, 0]\n", ""), "6:14: consumer.partitions: has 0 twice; leave it out once"),

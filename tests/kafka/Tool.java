@@ -214,14 +214,15 @@ public class Tool {
         });
     }
 
-    // produce TOPIC PARTITION COUNT SIZE FIRST KEYS CONFIGS END: numbered values "000000000042 xxxx", padded
-    // to SIZE. KEYS: "-" for null, "seq", or how many different ones. PARTITION: a number, or "-" for Kafka's
+    // produce TOPIC PARTITION COUNT SIZE VALUES FIRST KEYS CONFIGS END: numbered values "000000000042 xxxx",
+    // padded to SIZE; VALUES: alphabet, or mixed with random digits. KEYS: "-" for null, "seq", or how many different ones. PARTITION: a number, or "-" for Kafka's
     // own choice. END: plain, commit, abort. Rows: partition, first offset, last offset, records.
     static List<String> produce(Deque<String> a) throws Exception {
         String topic = a.pop();
         Integer partition = number(a.pop());
         long count = Long.parseLong(a.pop());
         int size = Integer.parseInt(a.pop());
+        boolean mixed = a.pop().equals("mixed");
         long first = Long.parseLong(a.pop());
         String keys = a.pop();
         Map<String, String> extra = configs(a.pop());
@@ -231,6 +232,10 @@ public class Tool {
         return transaction(extra, end, (producer, sent) -> {
             for (long n = first; n < first + count; n++) {
                 byte[] value = pattern.clone();
+                if (mixed) {
+                    var random = new SplittableRandom(n);
+                    for (int i = 13; i < size; i += 2) value[i] = (byte) ('0' + random.nextInt(10));
+                }
                 System.arraycopy(String.format("%012d", n).getBytes(), 0, value, 0, 12);
                 byte[] key = keys.equals("-") ? null
                     : ("k" + (keys.equals("seq") ? n : n % Long.parseLong(keys))).getBytes();

@@ -39,6 +39,7 @@ impl AssignedClient {
             (GroupCall::Commit(offsets), Ok(ControlReply::Committed(answer))) => self.commit_answered(offsets, answer),
             (GroupCall::Commit(offsets), Err(fault)) => self.commit_answered(offsets, Err(fault)),
             (GroupCall::ReadBack, Ok(ControlReply::ReadBack(Ok(found)))) => {
+                (self.last_look_answered, self.read_back_due) = (true, now + self.connection.metadata_max_age);
                 let other =
                     found.iter().filter(|(name, _)| self.marked.contains(name)).find_map(|(name, committed)| {
                         Some((name.clone(), other_worker(&committed.as_ref()?.metadata, &MARK)?.to_owned()))
@@ -52,6 +53,7 @@ impl AssignedClient {
             }
             // Commits tell when the group can't be reached; here it is asked again at the next turn.
             (GroupCall::ReadBack, Ok(ControlReply::ReadBack(Err(fault))) | Err(fault)) => {
+                self.last_look_answered = false;
                 log::debug!("committed offsets not read back group_id={} error=\"{fault}\"", self.group);
             }
             (GroupCall::None | GroupCall::Commit(_) | GroupCall::ReadBack, Ok(_) | Err(_)) => {}
@@ -78,8 +80,14 @@ impl AssignedClient {
         self.events.push_back(Event::Committed(answer.map(|_| offsets)));
     }
 
-    /// Starts the commit that is wanted; else looks at what the group has, if that is due.
+    /// Looks at what the group has, if that is due; then starts the commit that is wanted.
     pub(super) fn start_group(&mut self, now: Instant) {
+        if self.group_link.is_busy() {
+            return;
+        }
+        if self.looks_first(now) {
+            self.start_read_back(now);
+        }
         if self.group_link.is_busy() {
             return;
         }
@@ -88,6 +96,16 @@ impl AssignedClient {
         } else if now >= self.read_back_due {
             self.start_read_back(now);
         }
+    }
+
+    /// Whether what the group has is looked at before the commit that is wanted. Of two workers that commit the same,
+    /// each then finds what the other has committed since; at another time it may always be the same one that finds
+    /// its own. No commit waits for a second look, or where the last one was not answered.
+    fn looks_first(&self, now: Instant) -> bool {
+        self.commit_wanted.is_some()
+            && !self.marked.is_empty()
+            && self.last_look_answered
+            && now >= self.read_back_due - self.connection.metadata_max_age / 2
     }
 
     fn start_commit(&mut self, offsets: Vec<(TopicPartition, Offset)>, now: Instant) {

@@ -6,7 +6,7 @@ use super::data::{Ask, Data, Failed, Fetched};
 use super::fault::{Meaning, meaning, no_down_conversion};
 use super::partition::{Step, Why};
 use super::*;
-use crate::client::Bounds;
+use crate::client::{Bounds, Principal, Resource};
 use crate::memory::Loan;
 use crate::wire::Header;
 use kafka::error::KafkaCode;
@@ -238,7 +238,9 @@ impl KafkaReader {
                 let name = format!("{code:?}");
                 let fault = match code {
                     KafkaCode::TopicAuthorizationFailed => {
-                        Fault::Unauthorized { call: "Fetch", what: format!("topic {}", asked.name.topic), code: name }
+                        // It reads from PLAINTEXT listeners only.
+                        let (what, who) = (Resource::topic(&asked.name.topic), Principal::Anonymous);
+                        Fault::unauthorized("Fetch", what, name, who)
                     }
                     _ => Fault::Refused { call: "Fetch", code: name },
                 };

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::LibrdkafkaReader;
+use super::loss::Losses;
 use super::membership::{COMMIT, Joining, Rebalance};
 use crate::backoff::Backoff;
 use crate::client::control::{Control, TopicState};
@@ -65,6 +66,10 @@ pub struct GroupClient {
     ready: Receiver<()>,
     link: Link<Control, Result<Look, Fault>>,
     look_due: Instant,
+    /// When the last look began.
+    look_began: Instant,
+    /// Gone, and not told yet.
+    losses: Losses,
     /// Since when each look has failed.
     look_fails: Option<Instant>,
     backoff: Backoff,
@@ -129,6 +134,8 @@ impl GroupClient {
             ready,
             link: Link::new(format!("link:{name}/member"), wake, make),
             look_due: now,
+            look_began: now,
+            losses: Losses::default(),
             look_fails: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             known,
@@ -169,7 +176,7 @@ impl GroupClient {
         if self.link.is_busy() || now < self.look_due {
             return;
         }
-        self.look_due = now + self.connection.metadata_max_age;
+        (self.look_due, self.look_began) = (now + self.connection.metadata_max_age, now);
         let (topics, group) = (self.topics.clone(), self.group.clone());
         let starts: Vec<TopicPartition> = self.unstarted.iter().cloned().collect();
         let allowed = self.connection.survey_timeout();
@@ -229,6 +236,9 @@ impl GroupClient {
                     self.trouble(&format!("topic {topic}"), fault);
                 }
             }
+        }
+        if self.losses.is_explained_by(self.look_began) {
+            self.tell_losses();
         }
         self.reader.leaders(&leaders, now);
         if !self.joined && count > 0 {
@@ -320,7 +330,11 @@ impl GroupClient {
             if has(&self.held_parts) || has(&self.unstarted) || has(&self.revoked) {
                 self.none_held.remove(topic);
             } else if self.none_held.insert(Arc::clone(topic)) {
-                log::info!("no partition for this member at present topic={topic} group_id={}", self.group);
+                log::info!(
+                    "no partition for this member at present topic={topic} group_id={} meaning=\"it is a spare member, and \
+                     holds none: the others have all partitions; it steps in when one of them leaves\"",
+                    self.group
+                );
                 self.events.push_back(Event::NoneHeld(Arc::clone(topic)));
             }
         }
@@ -330,7 +344,11 @@ impl GroupClient {
     fn rebalanced(&mut self, rebalance: Rebalance, now: Instant) {
         match rebalance {
             Rebalance::Assigned(list) => {
-                log::info!("partitions assigned group_id={} {}", self.group, in_words(&list));
+                // With nothing it is a round of the group that has changed nothing here.
+                let level = if list.is_empty() { log::Level::Debug } else { log::Level::Info };
+                log::log!(level, "partitions assigned group_id={} {}", self.group, in_words(&list));
+                // What is lost and given again comes in this order.
+                self.tell_losses();
                 self.reader.take_over(&list);
                 self.unstarted.extend(list);
                 self.look_due = now;
@@ -359,9 +377,19 @@ impl GroupClient {
                 // What was made anew is gone already.
                 let gone: Vec<TopicPartition> = gone.into_iter().filter(|name| !self.anew.contains(name)).collect();
                 self.drop_spans(&gone);
-                if !gone.is_empty() {
-                    self.events.push_back(Event::Lost(gone, Loss::LeftGroup));
-                }
+                self.losses.add(gone, now);
+                self.look_due = now;
+            }
+        }
+    }
+
+    /// Tells what is gone, and why, as far as the last look knows it.
+    fn tell_losses(&mut self) {
+        let is_missing = |name: &TopicPartition| self.known.get(&name.topic).is_some_and(|known| known.is_missing);
+        let (deleted, left): (Vec<_>, Vec<_>) = self.losses.take().into_iter().partition(is_missing);
+        for (gone, why) in [(deleted, Loss::TopicDeleted), (left, Loss::LeftGroup)] {
+            if !gone.is_empty() {
+                self.events.push_back(Event::Lost(gone, why));
             }
         }
     }
@@ -462,8 +490,8 @@ impl Client for GroupClient {
     fn wake(&self) -> Option<Instant> {
         let later = |at: &Instant| *at > self.polled;
         let look = if self.link.is_busy() { self.link.deadline() } else { Some(self.look_due) };
-        let own =
-            [look, self.commit_link.deadline(), Some(self.polled + POLL_AT_LEAST)].into_iter().flatten().filter(later);
+        let links = [look, self.commit_link.deadline(), self.losses.deadline()];
+        let own = links.into_iter().chain([Some(self.polled + POLL_AT_LEAST)]).flatten().filter(later);
         own.chain(self.reader.wake()).min()
     }
 
@@ -478,6 +506,9 @@ impl Client for GroupClient {
         }
         self.collect_commit(now);
         self.start_look(now);
+        if self.losses.deadline().is_some_and(|deadline| deadline <= now) {
+            self.tell_losses();
+        }
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
@@ -493,7 +524,8 @@ impl Client for GroupClient {
 
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) {
         debug_assert!(!self.commit_link.is_busy(), "one commit at a time");
-        let Some(commit) = self.reader.commit(offsets) else {
+        let is_gone = self.losses.has_any(offsets.iter().map(|(name, _)| name));
+        let Some(commit) = (if is_gone { None } else { self.reader.commit(offsets) }) else {
             let why = "not a member of the group at present".to_owned();
             self.events.push_back(Event::Committed(Err(Fault::Broken { call: COMMIT, why })));
             return;

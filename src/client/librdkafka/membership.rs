@@ -7,6 +7,7 @@
 //! right after that, records between the two were passed over.
 
 use super::*;
+use crate::client::Resource;
 use crate::record::TopicPartition;
 
 /// Kafka's name of the request.
@@ -99,11 +100,17 @@ impl LibrdkafkaReader {
         offsets: &[(TopicPartition, Offset)],
     ) -> Option<impl FnOnce() -> Result<(), Fault> + Send + use<>> {
         let commit = self.session.as_ref()?.commit(offsets);
-        let group = self.group.clone();
+        let (group, who) = (self.group.clone(), self.connection.security.principal());
+        let mut topics: Vec<String> = offsets.iter().map(|(name, _)| name.topic.to_string()).collect();
+        topics.sort();
+        topics.dedup();
         Some(move || {
             commit().map_err(|error| match error.rdkafka_error_code() {
-                Some(code @ (Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed)) => {
-                    Fault::Unauthorized { call: COMMIT, what: format!("group {group}"), code: format!("{code:?}") }
+                Some(code @ Code::GroupAuthorizationFailed) => {
+                    Fault::unauthorized(COMMIT, Resource::Group(group), format!("{code:?}"), who)
+                }
+                Some(code @ Code::TopicAuthorizationFailed) => {
+                    Fault::unauthorized(COMMIT, Resource::Topics(topics), format!("{code:?}"), who)
                 }
                 // Not refused by the broker: it may have been carried out.
                 Some(code @ (Code::OperationTimedOut | Code::BrokerTransportFailure | Code::RequestTimedOut)) => {

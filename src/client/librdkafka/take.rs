@@ -10,9 +10,9 @@ use crate::client::librdkafka::partition::Pending;
 use crate::client::librdkafka::properties::MESSAGE;
 
 /// Bytes of a batch. Larger ones bring nothing, and stay as a whole until their last record is done.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// Records of a batch.
-const BATCH_RECORDS: usize = 1_024;
+const BATCH_RECORDS: usize = 2_048;
 
 /// What came out of a partition's queue.
 enum Found {

@@ -3,6 +3,7 @@
 use super::context::{Fetches, Statistics, Trouble};
 use super::properties::MESSAGE;
 use super::*;
+use crate::client::{Principal, Resource};
 
 /// A member whose place another one has taken tries to take it back this often: not so often that both do nothing else.
 const FENCED_RETRY: Duration = Duration::from_secs(300);
@@ -36,19 +37,14 @@ impl Answers {
 pub(super) const GROUP: &str = "group";
 
 /// What an error means for a member of a group; `None`: nothing, or a partition that is lost tells it.
-fn group_trouble(group: &str, joining: &Joining, trouble: &Trouble) -> Option<Fault> {
+fn group_trouble(group: &str, who: &Principal, joining: &Joining, trouble: &Trouble) -> Option<Fault> {
     let refused = |what: &str| Fault::Refused { call: "JoinGroup", code: format!("{:?}: {what}", trouble.code) };
+    let unauthorized = |what| Fault::unauthorized("JoinGroup", what, format!("{:?}", trouble.code), who.clone());
     Some(match trouble.code {
-        Code::GroupAuthorizationFailed => Fault::Unauthorized {
-            call: "JoinGroup",
-            what: format!("group {group}"),
-            code: format!("{:?}", trouble.code),
-        },
-        Code::TopicAuthorizationFailed => Fault::Unauthorized {
-            call: "JoinGroup",
-            what: format!("topics {}", joining.topics.join(", ")),
-            code: format!("{:?}", trouble.code),
-        },
+        Code::GroupAuthorizationFailed => unauthorized(Resource::Group(group.to_owned())),
+        Code::TopicAuthorizationFailed => {
+            unauthorized(Resource::Topics(joining.topics.iter().map(ToString::to_string).collect()))
+        }
         Code::InconsistentGroupProtocol => refused(&format!(
             "group {group} has members with another assignment strategy or protocol, for instance the program that this one replaces; stop them"
         )),
@@ -88,7 +84,7 @@ impl LibrdkafkaReader {
         );
         self.told.survey_soon = true;
         if let Some(joining) = &self.joining
-            && let Some(fault) = group_trouble(&self.group, joining, trouble)
+            && let Some(fault) = group_trouble(&self.group, &self.connection.security.principal(), joining, trouble)
         {
             self.told.trouble(GROUP, fault);
         }
@@ -124,8 +120,8 @@ impl LibrdkafkaReader {
             Code::BadMessage | Code::InvalidMessage | Code::BadCompression if part.is_tried_again(now) => return,
             Code::BadMessage | Code::InvalidMessage | Code::BadCompression => Fault::Corrupt { offset },
             Code::TopicAuthorizationFailed => {
-                let what = format!("topic {}", part.name.topic);
-                Fault::Unauthorized { call: "Fetch", what, code: name() }
+                let (what, who) = (Resource::topic(&part.name.topic), self.connection.security.principal());
+                Fault::unauthorized("Fetch", what, name(), who)
             }
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                 self.told.survey_soon = true;

@@ -25,6 +25,8 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
     match &facts.group.members {
         Ok(members) if members.is_empty() => lines.push(format!("group {} has no members", facts.group.name)),
         Ok(_) => {}
+        // That is said already.
+        Err(fault) if facts.whole.as_ref() == Some(fault) => {}
         Err(fault) => lines.push(format!("the members of group {} are not known: {fault}", facts.group.name)),
     }
     lines.extend(facts.parts.iter().filter_map(|part| facts.unreadable(part)).map(|fault| fault.to_string()));
@@ -37,7 +39,7 @@ pub(super) fn evidence(facts: &Facts<'_>, kind: Kind, foreign: Vec<String>) -> V
         lines.push(format!("group {base}, which all topics shared before, has committed {}", offsets.join(",")));
     }
     if let Some(why) = facts.sink_trouble().filter(|_| kind == Kind::SinkFailing) {
-        lines.push(format!("sink {} {why}", facts.settings.sink));
+        lines.push(format!("sink {} {why}", facts.sink_name));
     }
     own_state(facts, &mut lines);
     if matches!(kind, Kind::Stalled | Kind::SinkFailing) && *facts.running == Running::No {

@@ -26,7 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) file: &'a Path,
     pub(super) config: &'a Config,
     pub(super) settings: &'a TopicSettings,
-    /// The sink that its records go to.
+    /// The sink that its records go to; of several the one that it waits for, if that is known.
+    pub(super) sink_name: &'a str,
     pub(super) sink: &'a SinkSettings,
     /// Why that can't be written by whoever asks, if so.
     pub(super) sink_fails: Option<String>,
@@ -255,6 +256,12 @@ impl Facts<'_> {
 
     /// What is wrong with the sink, if that is known: the running worker's own word goes before a look at the file.
     pub(super) fn sink_trouble(&self) -> Option<String> {
+        if let Some(stopped) = self.status.and_then(|status| status.stopped.as_ref()) {
+            return Some(format!(
+                "has not taken a record for {} ms, which stopped the topic: {}",
+                stopped.age_ms, stopped.error
+            ));
+        }
         let Some(status) = self.sink_status else { return self.sink_fails.clone() };
         let still = status.busy_for_ms.filter(|ms| u128::from(*ms) >= STANDS_STILL.as_millis());
         match (&status.trouble, still) {

@@ -88,6 +88,7 @@ impl Case {
     fn finding(self) -> Finding {
         let whole = self.whole.clone();
         let facts = Facts {
+            sink_name: "out",
             file: Path::new("c.toml"),
             config: &self.config,
             settings: &self.config.topics[0],

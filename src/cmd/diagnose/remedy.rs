@@ -134,17 +134,18 @@ fn not_started(facts: &Facts<'_>) -> Vec<String> {
 fn falling_back(facts: &Facts<'_>) -> Vec<String> {
     let settings = facts.settings;
     let full = facts.status.is_some_and(|status| status.consumer.full_for_ms.is_some());
-    let shared = facts.config.topics.iter().filter(|topic| topic.sink == settings.sink).count();
+    let shared =
+        facts.config.topics.iter().filter(|topic| topic.sinks.iter().any(|sink| sink == facts.sink_name)).count();
     let mut lines = Vec::new();
     if shared > 1 {
         lines.push(format!(
             "its sink {} has {shared} topics, which wait for each other; a sink of its own: {}",
-            settings.sink,
+            facts.sink_name,
             of_topic(facts, "sink = \"…\"")
         ));
     }
     if full {
-        lines.push(format!("it waits for sink {}: a faster disk or reader is what helps", settings.sink));
+        lines.push(format!("it waits for sink {}: a faster disk or reader is what helps", facts.sink_name));
         return lines;
     }
     lines.push(of_topic(facts, "profile = \"high-throughput\""));
@@ -229,7 +230,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
             let path = path.display();
             vec![format!(
                 "look with df -h {path}; ls -ld {path}: make room, make the directory, or correct [sink.{}] path or its rights",
-                facts.settings.sink
+                facts.sink_name
             )]
         }
         SinkSettings::Stdout { .. } => vec!["whoever reads the worker's standard output has to read on".to_owned()],

@@ -15,9 +15,15 @@ const FAIL: Phrases = Phrases {
 const FOREIGN: Phrases = Phrases {
     begins: "committed offset was moved by someone else",
     goes_on: "committed offset is still moved by someone else",
-    ends: "committed offset was not moved by someone else since the last look",
+    ends: "committed offset is no longer moved by someone else",
     flaps: "committed offset is moved by someone else again and again",
 };
+
+/// Somebody else in the group is gone when so many looks in a row, each after a commit of ours, have not found a
+/// trace. Of two workers the one that has committed last finds its own mark, and that proves nothing.
+const PROVEN: u32 = 3;
+/// Or so many looks in any case: a topic without records is not committed.
+const QUIET: u32 = 10;
 
 /// What to do about a second worker.
 const SHARE: &str = "if it is a worker, all is delivered twice: stop one, or give each its share by partitions, \
@@ -55,6 +61,7 @@ impl Core {
         match answer {
             Ok(_) => {
                 self.schedule.succeeded(now);
+                self.foreign.committed = true;
                 if let Some(word) = self.commits.0.succeeded(now) {
                     self.tell_commits(word, &self.commits.1);
                 }
@@ -240,17 +247,25 @@ impl Core {
             )),
             (None, None) => None,
         };
-        let (shared, trouble) = (found.is_some(), &mut self.foreign.0);
-        let word = if shared { trouble.failed(now, now) } else { trouble.succeeded(now) };
+        let foreign = &mut self.foreign;
+        let committed = std::mem::take(&mut foreign.committed);
+        let gone = found.is_none() && {
+            (foreign.quiet, foreign.proven) = (foreign.quiet + 1, foreign.proven + u32::from(committed));
+            foreign.proven >= PROVEN || foreign.quiet >= QUIET
+        };
         if let Some(found) = found {
-            self.foreign.1 = found;
+            (foreign.who, foreign.quiet, foreign.proven) = (found, 0, 0);
         }
+        let word = match (foreign.who.is_empty(), gone) {
+            (false, false) => foreign.trouble.failed(now, now),
+            (true, _) | (_, true) => foreign.trouble.succeeded(now),
+        };
         if let Some(word) = word {
-            let why = format!("{}\" action=\"{SHARE}", self.foreign.1);
+            let why = format!("{}\" action=\"{SHARE}", foreign.who);
             FOREIGN.log(word, log::Level::Warn, &format_args!("group_id={}", self.settings.group), &why);
         }
-        if !shared {
-            self.foreign.1.clear();
+        if gone {
+            foreign.who.clear();
         }
     }
 }

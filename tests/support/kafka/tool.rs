@@ -57,6 +57,9 @@ pub struct Produce<'a> {
     pub count: u64,
     /// Bytes of each value, at least 12.
     pub size: usize,
+    /// What stands behind the number: an alphabet, which all codecs make a hundred times shorter, or one with random
+    /// digits in between, which is as compressible as what people send.
+    pub mixed: bool,
     /// The number of the first.
     pub first: u64,
     /// `-`: null; `seq`: each its own; `100`: that many different ones.
@@ -70,7 +73,17 @@ pub struct Produce<'a> {
 impl<'a> Produce<'a> {
     /// `count` records of 100 bytes without key to partition 0 of a topic.
     pub fn new(topic: &'a str, count: u64) -> Self {
-        Self { topic, partition: Some(0), count, size: 100, first: 0, keys: "-", configs: "", end: End::Plain }
+        Self {
+            topic,
+            partition: Some(0),
+            count,
+            size: 100,
+            mixed: false,
+            first: 0,
+            keys: "-",
+            configs: "",
+            end: End::Plain,
+        }
     }
 }
 
@@ -307,6 +320,7 @@ impl Tool {
                 &partition,
                 &what.count.to_string(),
                 &what.size.to_string(),
+                if what.mixed { "mixed" } else { "alphabet" },
                 &what.first.to_string(),
                 what.keys,
                 what.configs,

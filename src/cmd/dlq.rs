@@ -1,0 +1,233 @@
+//! `worker dlq list | show | replay`: dead letters, to look at and to give to their sinks again.
+//!
+//! Reads the file that the worker appends to, which may run; changes nothing in it. A replay writes through sinks of its
+//! own, and notes what was delivered, so that the next one goes on behind it: at least once, as everything here.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+
+use super::table::{Table, or_dash};
+use super::{FAILURE, OK, USAGE, ask, offsets};
+use crate::cli::{Dlq, Letters};
+use crate::config::Config;
+use crate::supervisor::StartError;
+
+mod letter;
+mod replay;
+mod store;
+
+use replay::{Options, Sum};
+use store::Replayed;
+
+/// Characters of a reason in a list.
+const REASON: usize = 60;
+/// Bytes of a key or value that is no text.
+const SHOWN: usize = 64;
+
+/// Why a command can't be carried out.
+enum Wrong {
+    Asked(ask::Wrong),
+    /// There is no file for dead letters.
+    NoFile,
+    File(PathBuf, io::Error),
+    NoSink(String),
+    Sink(StartError),
+    Output(io::Error),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked(wrong) => wrong.fmt(f),
+            Self::NoFile => f.write_str("the configuration has no [dead_letter]; name a file with --file"),
+            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NoSink(name) => {
+                write!(f, "there is no [sink.{name}] in the configuration; name another one with --sink")
+            }
+            Self::Sink(error) => write!(
+                f,
+                "{error}; a file that the running worker writes to is not free: stop it, or name another sink with --sink"
+            ),
+            Self::Output(error) => write!(f, "the output can't be written: {error}"),
+        }
+    }
+}
+
+impl Wrong {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Asked(_) | Self::NoFile | Self::NoSink(_) => USAGE,
+            Self::File(..) | Self::Sink(_) | Self::Output(_) => FAILURE,
+        }
+    }
+}
+
+/// Carries `command` out. Returns the exit code: 0; 1 if a file or a sink can't be used, a line can't be read, or a letter
+/// was not delivered; 2 for a wrong command line or configuration.
+pub fn dlq(command: &Dlq, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let done = match command {
+        Dlq::List { which, json } => list(which, *json, out, err),
+        Dlq::Show(which) => show(which, out, err),
+        Dlq::Replay { which, sink, attempts, again, execute } => {
+            let options = Options { sink: sink.as_deref(), attempts: *attempts, again: *again };
+            replay_all(which, &options, *execute, out, err)
+        }
+    };
+    match done {
+        Ok(code) => code,
+        // The reader has seen enough, as in `worker dlq list | head`.
+        Err(Wrong::Output(error))
+            if error.kind() == io::ErrorKind::BrokenPipe && !matches!(command, Dlq::Replay { .. }) =>
+        {
+            OK
+        }
+        Err(wrong) => {
+            // Without standard error there is nobody left to tell; the exit code still says it.
+            let _ = writeln!(err, "{wrong}");
+            wrong.code()
+        }
+    }
+}
+
+fn open(which: &Letters) -> Result<(Config, PathBuf), Wrong> {
+    let config = ask::read(&which.config, &[]).map_err(Wrong::Asked)?;
+    let path = which.file.clone().or_else(|| config.dead_letter.clone()).ok_or(Wrong::NoFile)?;
+    Ok((config, path))
+}
+
+fn time(ms: Option<i64>) -> Option<String> {
+    ms.and_then(|ms| u64::try_from(ms).ok()).map(offsets::time::show)
+}
+
+/// Reads the letters, and tells lines that are none. What may be in the way is the file or the output.
+fn each(
+    path: &Path,
+    which: &Letters,
+    err: &mut dyn Write,
+    mut see: impl FnMut(store::Found) -> io::Result<()>,
+) -> Result<u8, Wrong> {
+    let (mut code, mut failed) = (OK, false);
+    let read = store::read(
+        path,
+        which,
+        |found| see(found).inspect_err(|_| failed = true),
+        |wrong| {
+            code = FAILURE;
+            let _ = writeln!(err, "{wrong}");
+            Ok(())
+        },
+    );
+    match read {
+        Ok(()) => Ok(code),
+        Err(error) if failed => Err(Wrong::Output(error)),
+        // The worker makes the file when it starts.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && which.file.is_none() => Ok(code),
+        Err(error) => Err(Wrong::File(path.to_owned(), error)),
+    }
+}
+
+fn list(which: &Letters, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Wrong> {
+    let (_, path) = open(which)?;
+    if json {
+        return each(&path, which, err, |found| writeln!(out, "{}", found.text));
+    }
+    let replayed = Replayed::read(&path).map_err(|error| Wrong::File(path.clone(), error))?;
+    let mut table =
+        Table::new(&["LINE", "TOPIC", "PARTITION", "OFFSET", "DEAD", "ATTEMPTS", "SINK", "REPLAYED", "REASON"]);
+    let code = each(&path, which, err, |found| {
+        let letter = &found.letter;
+        let mut reason: String = letter.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if reason.chars().count() > REASON {
+            reason = reason.chars().take(REASON - 1).chain(['…']).collect();
+        }
+        table.line(vec![
+            found.line.to_string(),
+            letter.partition.topic.to_string(),
+            letter.partition.partition.to_string(),
+            letter.offset.to_string(),
+            or_dash(time(letter.dead_ms)),
+            letter.attempts.to_string(),
+            letter.sink.clone(),
+            if replayed.has(found.mark) { "yes" } else { "-" }.to_owned(),
+            reason,
+        ]);
+        Ok(())
+    })?;
+    write!(out, "{table}").map_err(Wrong::Output)?;
+    Ok(code)
+}
+
+fn show(which: &Letters, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Wrong> {
+    let (_, path) = open(which)?;
+    each(&path, which, err, |found| {
+        let letter = &found.letter;
+        writeln!(out, "line {} {} offset={}", found.line, letter.partition, letter.offset)?;
+        let mut line = |name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+        line("sink", letter.sink.clone())?;
+        line("reason", letter.reason.clone())?;
+        line("attempts", letter.attempts.to_string())?;
+        line("first failure", or_dash(time(letter.first_failure_ms)))?;
+        line("dead", or_dash(time(letter.dead_ms)))?;
+        line("timestamp", or_dash(time(letter.timestamp_ms)))?;
+        line("key", shown(letter.key.as_deref()))?;
+        line("value", shown(letter.value.as_deref()))?;
+        for (name, value) in &letter.headers {
+            line("header", format!("{name}: {}", shown(value.as_deref())))?;
+        }
+        writeln!(out)
+    })
+}
+
+/// Text as it is; of anything else the first bytes.
+fn shown(bytes: Option<&[u8]>) -> String {
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => "null".to_owned(),
+        Some((_, Ok(text))) => text.to_owned(),
+        Some((bytes, Err(_))) => {
+            let hex: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+            format!("{} bytes, no text: {hex}{}", bytes.len(), if bytes.len() > SHOWN { "…" } else { "" })
+        }
+    }
+}
+
+fn replay_all(
+    which: &Letters,
+    options: &Options<'_>,
+    execute: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Wrong> {
+    let (config, path) = open(which)?;
+    let in_file = |error| Wrong::File(path.clone(), error);
+    let mut replayed = Replayed::read(&path).map_err(in_file)?;
+    let (mut count, mut done) = (0_u64, 0_u64);
+    let code = each(&path, which, err, |found| {
+        *(if replayed.has(found.mark) && !options.again { &mut done } else { &mut count }) += 1;
+        Ok(())
+    })?;
+    if !execute {
+        let say = writeln!(
+            out,
+            "would replay {count} dead letters of {}; {done} were replayed before; do it with --execute",
+            path.display()
+        );
+        say.map_err(Wrong::Output)?;
+        return Ok(code);
+    }
+    let bar = io::stderr().is_terminal();
+    let sum = replay::replay(&config, &path, which, options, &mut replayed, err, |sum, err| {
+        if bar {
+            let seen = sum.delivered + sum.failed;
+            let _ = write!(err, "\r{seen} of {count} ({} failed)", sum.failed);
+        }
+    })?;
+    if bar && count > 0 {
+        let _ = writeln!(err);
+    }
+    let Sum { delivered, failed } = sum;
+    let note = replayed.path().display();
+    writeln!(out, "replayed delivered={delivered} failed={failed} before={done} noted_in={note}")
+        .map_err(Wrong::Output)?;
+    Ok(if failed > 0 { FAILURE } else { code })
+}

@@ -1,0 +1,270 @@
+//! One delivery: what was taken from the queue is written, flushed once, and what was given up is seen to.
+//!
+//! Owns the order of things. What always holds:
+//! - what is given up is remembered, and not written again after a failed flush;
+//! - dead letters are put behind the good flush, and before any ticket is done.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::{GivenUp, Lane};
+use crate::backoff::Backoff;
+use crate::consumer::Batch;
+use crate::dead_letter::Letter;
+use crate::failure::{OnFailure, Policy};
+use crate::record::{Offset, TopicPartition};
+use crate::sink::Why;
+use crate::ticket::Ticket;
+use crate::trouble::{Phrases, Trouble};
+
+const STOPS: Phrases = Phrases {
+    begins: "topic stopped, its records wait",
+    goes_on: "topic still stopped, its records wait",
+    ends: "topic goes on",
+    flaps: "topic stopped again and again",
+};
+/// What to do about a topic that is stopped.
+const ADVICE: &str = "mend what rejects it and send SIGHUP, or set on_failure of the topic to dead_letter or drop";
+
+/// A batch on its way.
+pub(super) struct Item {
+    batch: Batch,
+    /// So many of its records were flushed, or given up, in an earlier delivery.
+    from: usize,
+    /// So many in this one.
+    until: usize,
+    /// Nothing is written from this record on: its topic stops there, or has stopped before.
+    limit: Option<usize>,
+    /// What is to become of records that were given up, by their index.
+    lost: BTreeMap<usize, Lost>,
+}
+
+/// A record that was given up.
+struct Lost {
+    reason: String,
+    attempts: u32,
+    first_failure: SystemTime,
+    is_letter: bool,
+}
+
+impl Item {
+    pub(super) fn new(batch: Batch) -> Self {
+        Self { batch, from: 0, until: 0, limit: None, lost: BTreeMap::new() }
+    }
+
+    /// How many of its records are to be written.
+    pub(super) fn len(&self) -> usize {
+        self.batch.records.len() - self.from
+    }
+
+    fn offset(&self, index: usize) -> Offset {
+        self.batch.records.get(index).map_or(Offset::ZERO, |record| record.offset)
+    }
+}
+
+/// A record that is tried.
+pub(super) struct Head {
+    partition: TopicPartition,
+    offset: Offset,
+    attempts: u32,
+    since: Instant,
+    first_failure: SystemTime,
+    backoff: Backoff,
+}
+
+impl Head {
+    fn new(partition: TopicPartition, offset: Offset, policy: &Policy) -> Self {
+        let backoff = Backoff::new(policy.first, policy.longest);
+        Self { partition, offset, attempts: 0, since: Instant::now(), first_failure: SystemTime::now(), backoff }
+    }
+}
+
+/// A topic of which nothing is written.
+pub(super) struct Stopped {
+    trouble: Trouble,
+    why: String,
+    /// What waits, in its order.
+    items: VecDeque<Item>,
+}
+
+impl Stopped {
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.trouble.wake()
+    }
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+/// The dead letters of one delivery.
+fn letters<'a>(items: &'a [Item], sink: &'a str, dead_ms: i64) -> impl Iterator<Item = Letter<'a>> {
+    let of = move |item: &'a Item| {
+        item.lost.range(..item.until).filter(|(_, lost)| lost.is_letter).filter_map(move |(index, lost)| {
+            Some(Letter {
+                partition: &item.batch.partition,
+                record: item.batch.records.get(*index)?,
+                sink,
+                reason: &lost.reason,
+                attempts: lost.attempts,
+                first_failure_ms: unix_ms(lost.first_failure),
+                dead_ms,
+            })
+        })
+    };
+    items.iter().flat_map(of)
+}
+
+impl Lane<'_> {
+    /// Writes all of it, flushes, and sees to what was given up. Returns the tickets of what is done; comes back
+    /// only with success, or at the process's end.
+    pub(super) fn deliver(&mut self, mut items: Vec<Item>) -> Result<Vec<Ticket>, GivenUp> {
+        self.limit(&mut items);
+        loop {
+            let mut left = &mut items[..];
+            while let Some((item, rest)) = left.split_first_mut() {
+                item.until = item.from;
+                if !self.write(item)? {
+                    self.limit(rest);
+                }
+                left = rest;
+            }
+            match self.ends.busy.during(|| self.sink.flush()) {
+                Ok(()) => break,
+                Err(why) => {
+                    let time = self.backoff.next_wait();
+                    self.wait(time, &why)?;
+                }
+            }
+        }
+        self.bury(&items)?;
+        self.well();
+        let mut tickets = Vec::with_capacity(items.len());
+        for mut item in items {
+            if item.until == item.batch.records.len() {
+                tickets.push(item.batch.ticket);
+            } else if let Some(stopped) = self.stopped.get_mut(&item.batch.partition.topic) {
+                item.lost = item.lost.split_off(&item.until);
+                (item.from, item.limit) = (item.until, None);
+                stopped.items.push_back(item);
+            }
+        }
+        Ok(tickets)
+    }
+
+    /// Of topics that have stopped nothing is written.
+    fn limit(&self, items: &mut [Item]) {
+        for item in items.iter_mut().filter(|item| self.stopped.contains_key(&item.batch.partition.topic)) {
+            item.limit = Some(item.from);
+        }
+    }
+
+    /// Writes an item, but for what was given up, to its end or its limit. `false`: its topic stops here.
+    fn write(&mut self, item: &mut Item) -> Result<bool, GivenUp> {
+        let limit = item.limit.unwrap_or(item.batch.records.len());
+        while item.until < limit {
+            let end = item.lost.range(item.until..limit).next().map_or(limit, |(index, _)| *index);
+            if end == item.until {
+                item.until += 1;
+                continue;
+            }
+            let records = item.batch.records.slice(item.until..end);
+            match self.ends.busy.during(|| self.sink.write(&item.batch.partition, &records)) {
+                Ok(()) => item.until = end,
+                Err(stopped) => {
+                    item.until = item.until.saturating_add(stopped.done).min(end);
+                    // One that says it took all has taken all.
+                    if item.until < end && !self.goes_on(item, stopped.why)? {
+                        item.limit = Some(item.until);
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The item's next record was not taken. `false`: its topic stops.
+    fn goes_on(&mut self, item: &mut Item, why: Why) -> Result<bool, GivenUp> {
+        let (partition, offset) = (item.batch.partition.clone(), item.offset(item.until));
+        let policy = self.ends.failures.policy(&partition.topic);
+        let same = |head: &Head| head.offset == offset && head.partition == partition;
+        let mut head = self.head.take().filter(same).unwrap_or_else(|| Head::new(partition, offset, &policy));
+        head.attempts = head.attempts.saturating_add(1);
+        let elapsed = head.since.elapsed();
+        let reason = match why {
+            Why::Retry(why) if !policy.is_exhausted(head.attempts, elapsed) => {
+                let time = head.backoff.next_wait();
+                let time = if policy.total.is_zero() { time } else { time.min(policy.total.saturating_sub(elapsed)) };
+                let why = format!("{} offset={offset}: {why}", head.partition);
+                self.head = Some(head);
+                self.wait(time, &why)?;
+                return Ok(true);
+            }
+            Why::Retry(why) | Why::Reject(why) => why,
+        };
+        if policy.on_failure == OnFailure::Stop {
+            self.stop(&head, reason);
+            return Ok(false);
+        }
+        let is_letter = policy.on_failure == OnFailure::DeadLetter;
+        let lost = Lost { reason, attempts: head.attempts, first_failure: head.first_failure, is_letter };
+        item.lost.insert(item.until, lost);
+        Ok(true)
+    }
+
+    fn stop(&mut self, head: &Head, reason: String) {
+        let (Head { partition, offset, attempts, .. }, now) = (head, Instant::now());
+        let why = format!("partition={} offset={offset} attempts={attempts}: {reason}", partition.partition);
+        let mut trouble = Trouble::default();
+        if let Some(word) = trouble.failed(now, now) {
+            let who = format!("topic={} sink={} action=\"{ADVICE}\"", partition.topic, self.name);
+            STOPS.log(word, log::Level::Error, &who, &why);
+        }
+        self.ends.progress.stop(&partition.topic, &why);
+        // If it stops once more in the same delivery, after a failed flush, nothing waits yet.
+        self.stopped.insert(Arc::clone(&partition.topic), Stopped { trouble, why, items: VecDeque::new() });
+    }
+
+    /// Puts the dead letters, and notes what was given up.
+    fn bury(&mut self, items: &[Item]) -> Result<(), GivenUp> {
+        let dead_ms = unix_ms(SystemTime::now());
+        let letters = || letters(items, self.name, dead_ms);
+        if letters().next().is_some() {
+            while let Err(why) = self.ends.failures.bury(letters()) {
+                let time = self.backoff.next_wait();
+                self.wait(time, &format!("dead letters can't be written: {why}"))?;
+            }
+        }
+        for item in items {
+            for (index, lost) in item.lost.range(..item.until) {
+                self.ends.progress.gave_up(&item.batch.partition.topic, lost.is_letter);
+                self.given_up.note(&item.batch.partition, item.offset(*index), lost.is_letter, &lost.reason);
+            }
+        }
+        self.given_up.tell(self.name, Instant::now());
+        Ok(())
+    }
+
+    /// What was stopped is tried again.
+    pub(super) fn resume(&mut self) -> Vec<Item> {
+        let mut items = Vec::new();
+        for (topic, stopped) in std::mem::take(&mut self.stopped) {
+            log::info!("topic is tried again topic={topic} sink={} batches={}", self.name, stopped.items.len());
+            self.ends.progress.resume(&topic);
+            items.extend(stopped.items);
+        }
+        items
+    }
+
+    pub(super) fn remind_of_stopped(&mut self) {
+        let now = Instant::now();
+        for (topic, stopped) in &mut self.stopped {
+            if let Some(word) = stopped.trouble.due(now) {
+                let who = format!("topic={topic} sink={} action=\"{ADVICE}\"", self.name);
+                STOPS.log(word, log::Level::Error, &who, &stopped.why);
+            }
+        }
+    }
+}
