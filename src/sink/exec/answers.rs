@@ -285,7 +285,8 @@ mod tests {
         take(&mut owed, r#"{"fail": 2, "reason": " broken ", "retry": false}"#).unwrap();
         take(&mut owed, r#"{"ack":3}"#).unwrap();
         take(&mut owed, r#"{"retry":true,"fail":5}"#).unwrap();
-        let expected = [Settled::Done, failed("broken", false), Settled::Done, Settled::No, failed("no reason given", true)];
+        let expected =
+            [Settled::Done, failed("broken", false), Settled::Done, Settled::No, failed("no reason given", true)];
         assert_eq!(owed.states(), expected);
         assert_eq!((owed.open(), owed.has_failed()), (1, true));
         // A chunk's last record fails, and the chunk is acknowledged by its number.
@@ -366,7 +367,12 @@ mod tests {
         let mut seen = 0;
         let mut lines = Lines::default();
         for part in most.chunks(7_000) {
-            lines.push(part, |line| { seen += line.len(); Ok(()) }).unwrap();
+            lines
+                .push(part, |line| {
+                    seen += line.len();
+                    Ok(())
+                })
+                .unwrap();
         }
         assert_eq!(seen, LONGEST_LINE);
     }

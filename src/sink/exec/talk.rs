@@ -71,9 +71,9 @@ impl Talk {
         let (stopped, stop) = io::pipe()?;
         ioctl_fionbio(&pipe, true)?;
         let sink = name.to_owned();
-        let thread = thread::Builder::new()
-            .name(format!("sink:{name}/err"))
-            .spawn(move || Listener { sink, line: Vec::new(), cut: 0, last: None, ration: Ration::default() }.run(pipe, &stopped))?;
+        let thread = thread::Builder::new().name(format!("sink:{name}/err")).spawn(move || {
+            Listener { sink, line: Vec::new(), cut: 0, last: None, ration: Ration::default() }.run(pipe, &stopped)
+        })?;
         Ok(Self { thread: Some(thread), stop: Some(stop) })
     }
 
