@@ -15,7 +15,6 @@
 //!
 //! How long to wait before a handler that failed is tried again is the lane's to decide, as for every sink.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::{Sink, Stopped};
@@ -105,18 +104,6 @@ impl Sink for ExecSink {
     fn reopen(&mut self) -> Result<(), String> {
         if let Way::Stream(stream) = &mut self.way {
             stream.end();
-        }
-        Ok(())
-    }
-}
-
-/// `handler.py`, `handler.py orders`, for the log.
-struct Shown<'a>(&'a [String]);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, word) in self.0.iter().enumerate() {
-            write!(f, "{}{}", if index == 0 { "" } else { " " }, word.escape_debug())?;
         }
         Ok(())
     }

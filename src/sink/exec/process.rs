@@ -18,8 +18,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
+use super::Settings;
 use super::talk::Talk;
-use super::{Settings, Shown};
 
 /// How long one that was sent SIGKILL may take to be gone: the system does that, unless it hangs in a file system.
 const LAST: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl Process {
                 ErrorKind::ExecutableFileBusy => "it is being written",
                 _ => "look at the limits of processes and of open files",
             };
-            format!("the handler {} can't be started: {error}; {hint}", Shown(&settings.command[..1]))
+            format!("the handler {:?} can't be started: {error}; {hint}", settings.program())
         };
         let (err, err_of_child) = io::pipe().map_err(wrong)?;
         let mut command = Command::new(settings.program());

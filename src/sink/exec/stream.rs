@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::answers::{Lines, Nonsense, Owed, Settled};
 use super::process::{Ending, Process};
 use super::talk::Ration;
-use super::{Settings, Shown};
 use crate::record::{Offset, Records, TopicPartition};
 use crate::sink::{Stopped, Why, json};
 
@@ -186,8 +186,9 @@ impl Stream {
     fn start(&mut self) -> Result<Running, String> {
         let process = Process::start(&self.name, &self.settings, true)?;
         if self.ration.allows(Instant::now()) {
-            let (pid, command) = (process.pid(), Shown(&self.settings.command));
-            log::info!("handler started sink={} pid={pid} command=\"{command}\"", self.name);
+            // Without its arguments: a secret may be among them.
+            let (pid, program) = (process.pid(), self.settings.program());
+            log::info!("handler started sink={} pid={pid} program={program:?}", self.name);
         }
         Ok(Running {
             process,
