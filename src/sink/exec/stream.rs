@@ -108,6 +108,15 @@ impl fmt::Display for Loss {
     }
 }
 
+impl Loss {
+    /// Whether it is none, and nobody has to hear of it: one that ends with exit code 0 now and then, having done
+    /// something, does so on purpose; and one that ended while there was nothing for it to do has lost nothing.
+    fn is_none(&self, has_worked: bool, fresh: bool) -> bool {
+        let well = self.ending.by_itself && self.ending.status.is_some_and(|status| status.success());
+        matches!(self.cause, Cause::Ended) && ((well && has_worked) || (!fresh && self.owed == 0))
+    }
+}
+
 impl Stream {
     pub(super) fn new(name: &str, settings: Settings) -> Self {
         Self {
@@ -159,12 +168,9 @@ impl Stream {
                 self.running = Some(running);
                 return self.stopped(partition, records, states, String::new());
             };
-            // One that ends with exit code 0 now and then, having done something, does so on purpose; and one that
-            // ended while there was nothing for it to do has lost nothing.
             let has_worked = progress || (!fresh && running.has_answered);
             let loss = self.lose(running, cause, owed);
-            let well = loss.ending.by_itself && loss.ending.status.is_some_and(|status| status.success());
-            let calm = (well && has_worked) || (matches!(loss.cause, Cause::Ended) && !fresh && owed == 0);
+            let calm = loss.is_none(has_worked, fresh);
             if self.ration.allows(Instant::now()) {
                 let hidden = match self.ration.hidden() {
                     0 => String::new(),
@@ -378,5 +384,31 @@ impl Running {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn loss(cause: Cause, code: i32, owed: usize) -> Loss {
+        let ending = Ending { status: Some(ExitStatus::from_raw(code << 8)), by_itself: true, last_words: None };
+        Loss { cause, pid: 1, ending, owed, timeout: Duration::ZERO }
+    }
+
+    #[test]
+    fn which_end_is_no_loss() {
+        assert!(loss(Cause::Ended, 0, 7).is_none(true, true));
+        assert!(loss(Cause::Ended, 3, 0).is_none(false, false));
+        // Without an answer it would be a loop.
+        assert!(!loss(Cause::Ended, 0, 7).is_none(false, true));
+        assert!(!loss(Cause::Ended, 3, 7).is_none(true, false));
+        // It may end well by itself before it could be killed, and it was nonsense all the same.
+        let nonsense = Cause::Nonsense(Nonsense("x".to_owned()));
+        assert!(!loss(nonsense, 0, 7).is_none(true, true));
+        assert!(!loss(Cause::Silent, 0, 7).is_none(true, true));
     }
 }
