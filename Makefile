@@ -35,7 +35,7 @@ SHAREDIR ?= $(PREFIX)/share/worker
 # etc/ has the usual places; an installed file, those of this installation.
 PLACES = sed -e 's|/usr/local/bin/worker|$(BINDIR)/worker|g' -e 's|/etc/worker/|$(SYSCONFDIR)/worker/|g' \
     -e 's|/etc/default/worker|$(SYSCONFDIR)/default/worker|g' -e 's|/etc/init.d/worker|$(INIT)|g' \
-    -e 's|/var/log/worker|$(LOGS)|g' -e 's|/var/lib/worker|$(DATA)|g'
+    -e 's|/var/log/worker|$(LOGS)|g' -e 's|/var/lib/worker|$(DATA)|g' -e 's|/usr/local/share/worker|$(SHAREDIR)|g'
 # systemd makes StateDirectory below /var/lib; another place has to be there, and to be named.
 ifneq ($(DATA),/var/lib/worker)
 UNIT_PLACES = $(PLACES) -e 's|^StateDirectory=.*|ReadWritePaths=$(DATA)|' -e '/^StateDirectoryMode=/d'
@@ -114,7 +114,7 @@ endif
 install: program ## install program, service, manual, configuration; PREFIX, DESTDIR
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SYSCONFDIR)/worker' '$(DESTDIR)$(SYSCONFDIR)/init.d' \
 	    '$(DESTDIR)$(SYSCONFDIR)/logrotate.d' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(MANDIR)/man1' \
-	    '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(SHAREDIR)'
+	    '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(SHAREDIR)/handlers'
 	@# Records may stand in both. A mode that somebody has changed stays.
 	@for dir in '$(DESTDIR)$(DATA)' '$(DESTDIR)$(LOGS)'; do [ -d "$$dir" ] || install -d -m 750 "$$dir" || exit 1; done
 	@$(call put,cat,$(PROGRAM),$(BINDIR)/worker,755)
@@ -126,6 +126,7 @@ install: program ## install program, service, manual, configuration; PREFIX, DES
 	@$(call put,cat,etc/completions/worker.fish,$(FISHDIR)/worker.fish,644)
 	@$(call put,cat,etc/worker.rules.yml,$(SHAREDIR)/worker.rules.yml,644)
 	@$(call put,cat,etc/worker-dashboard.json,$(SHAREDIR)/worker-dashboard.json,644)
+	@$(foreach handler,$(wildcard etc/handlers/*),$(call put,$(PLACES),$(handler),$(SHAREDIR)/handlers/$(notdir $(handler)),755) &&) true
 	@conf='$(DESTDIR)$(CONFIG)'; \
 	$(PLACES) -e 's|^#dir = .*|dir = "$(DATA)"|' etc/consumer.toml >"$$conf.new" && chmod 644 "$$conf.new" || exit 1; \
 	if [ ! -e "$$conf" ]; then \
@@ -155,9 +156,10 @@ uninstall: ## remove program, service, manual; configuration, data and logs stay
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ] && systemctl --quiet is-active worker; then \
 	    echo 'worker runs; stop it first: systemctl disable --now worker' >&2; exit 1; fi
 	@for file in '$(BINDIR)/worker' '$(INIT)' '$(UNITDIR)/worker.service' '$(BASHDIR)/worker' '$(ZSHDIR)/_worker' \
-	    '$(FISHDIR)/worker.fish' '$(SHAREDIR)/worker.rules.yml' '$(SHAREDIR)/worker-dashboard.json' $(foreach page,$(wildcard etc/man/*.1),'$(MANDIR)/man1/$(notdir $(page))'); do \
+	    '$(FISHDIR)/worker.fish' '$(SHAREDIR)/worker.rules.yml' '$(SHAREDIR)/worker-dashboard.json' \
+	    $(foreach handler,$(wildcard etc/handlers/*),'$(SHAREDIR)/handlers/$(notdir $(handler))') $(foreach page,$(wildcard etc/man/*.1),'$(MANDIR)/man1/$(notdir $(page))'); do \
 	    [ ! -e '$(DESTDIR)'"$$file" ] || { rm '$(DESTDIR)'"$$file" && echo 'removed $(DESTDIR)'"$$file"; } || exit 1; done
-	@rmdir '$(DESTDIR)$(SHAREDIR)' 2>/dev/null || true
+	@rmdir '$(DESTDIR)$(SHAREDIR)/handlers' '$(DESTDIR)$(SHAREDIR)' 2>/dev/null || true
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo 'left in place: $(DESTDIR)$(SYSCONFDIR)/worker, $(DESTDIR)$(ROTATE), $(DESTDIR)$(DATA), $(DESTDIR)$(LOGS), the user worker'
 

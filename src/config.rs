@@ -32,6 +32,7 @@ use crate::dispatch::Order;
 use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
+use crate::sink::exec;
 
 mod errors;
 mod fixed;
@@ -290,6 +291,8 @@ pub enum SinkSettings {
         /// How many full files are kept; absent: all.
         rotate_keep: Option<usize>,
     },
+    /// A program.
+    Exec(exec::Settings),
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names

@@ -33,6 +33,7 @@ fn main() {
 /// that could not be waited for (a broker or a name server does not answer) still uses, and that is a crash in place
 /// of an exit code.
 fn leave(code: u8) -> ! {
+    worker::sink::exec::kill_left();
     // Nobody is there to be told that it can't be written.
     let _ = (io::stdout().flush(), io::stderr().flush());
     signal_hook::low_level::exit(code.into())

@@ -12,6 +12,7 @@
 use crate::record::{Records, TopicPartition};
 
 pub mod drop;
+pub mod exec;
 pub mod file;
 pub mod format;
 pub mod json;

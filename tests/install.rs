@@ -15,7 +15,7 @@ fn install_keeps_a_changed_configuration_and_uninstall_keeps_what_is_not_its_own
     let config = at("etc/worker/consumer.toml");
     let example = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/consumer.toml")).unwrap();
     // The service's user can't write beside its configuration.
-    let example = example.replace("#dir = ", "dir = ");
+    let example = example.replace("#dir = ", "dir = ").replace("/usr/local/share/worker", "/opt/worker/share/worker");
 
     let said = make("install", root.path());
     let last = said.lines().last().unwrap();
@@ -88,6 +88,8 @@ fn the_tree_is_exactly_this() {
         "755 opt/worker/bin/worker",
         "644 opt/worker/share/bash-completion/completions/worker",
         "644 opt/worker/share/fish/vendor_completions.d/worker.fish",
+        "755 opt/worker/share/worker/handlers/handler.py",
+        "755 opt/worker/share/worker/handlers/handler.sh",
         "644 opt/worker/share/worker/worker-dashboard.json",
         "644 opt/worker/share/worker/worker.rules.yml",
         "644 opt/worker/share/zsh/site-functions/_worker",

@@ -11,6 +11,7 @@ mod delivery;
 mod diagnose;
 mod dlq;
 mod driver;
+mod exec;
 mod faults;
 mod hangs;
 mod install;

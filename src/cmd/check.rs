@@ -1,13 +1,14 @@
 //! `worker check -c FILE`: what is wrong with a configuration, or what it comes to.
 //!
-//! Reads the file and the environment, and looks at the places of file sinks; no broker is asked.
+//! Reads the file and the environment, and looks at the places of file sinks and the programs of exec sinks; no broker is
+//! asked.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::{FAILURE, OK, USAGE};
 use crate::config::{self, Config, Mode, SinkSettings, Source};
-use crate::sink::file;
+use crate::sink::{exec, file};
 
 /// Prints to `out` the configuration that holds, each value with where it comes from, or to `err`
 /// everything that is wrong. Returns the exit code: 0, 2 for a wrong configuration or a file that can't be written, 1 if the output
@@ -37,15 +38,21 @@ pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     }
 }
 
-/// What the start would fail for: a line a file sink that is used and could not be written.
+/// What the start would fail for: a line a sink that is used and could not be opened.
 fn unwritable(file: &Path, config: &Config) -> Vec<String> {
     let used = |name: &str| config.topics.iter().any(|topic| topic.sinks.iter().any(|sink| sink == name));
     let mut lines = Vec::new();
     for (name, sink) in config.sinks.iter().filter(|(name, _)| used(name)) {
-        let SinkSettings::File { path, .. } = sink else { continue };
-        if let Err(error) = file::probe(path) {
-            let line = line_of(config, &format!("[sink.{name}]"), "path");
-            lines.push(format!("{}:{line}: sink.{name}.path: {error}", file.display()));
+        let (key, error) = match sink {
+            SinkSettings::File { path, .. } => ("path", file::probe(path).err().map(|error| error.to_string())),
+            SinkSettings::Exec(settings) => {
+                ("command", exec::probe(settings.program()).err().map(|error| error.to_string()))
+            }
+            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } => continue,
+        };
+        if let Some(error) = error {
+            let line = line_of(config, &format!("[sink.{name}]"), key);
+            lines.push(format!("{}:{line}: sink.{name}.{key}: {error}", file.display()));
         }
     }
     lines

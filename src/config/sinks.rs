@@ -13,6 +13,8 @@ use super::value::{self, Choice};
 use super::{Format, SinkSettings, Spread};
 use crate::dispatch::Order;
 
+mod exec;
+
 /// The sinks that exist without a table.
 const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
 /// Of one value in a log line; more belongs into a file.
@@ -29,18 +31,24 @@ enum Type {
     Log,
     Stdout,
     File,
+    Exec,
 }
 
 impl Choice for Type {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("drop", Self::Drop), ("log", Self::Log), ("stdout", Self::Stdout), ("file", Self::File)];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("drop", Self::Drop),
+        ("log", Self::Log),
+        ("stdout", Self::Stdout),
+        ("file", Self::File),
+        ("exec", Self::Exec),
+    ];
 }
 
 impl Type {
     /// Whether each lane can have one of its own.
     fn may_have_lanes(self) -> bool {
         match self {
-            Self::Drop => true,
+            Self::Drop | Self::Exec => true,
             // Two that write to the same would mix their lines.
             Self::Log | Self::Stdout | Self::File => false,
         }
@@ -157,7 +165,7 @@ fn sink<'a>(
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");
-    let Some(kind) = sink.required("type", kind, "\"file\" (or drop, log, stdout)") else {
+    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, drop, log, stdout)") else {
         any_type(&mut sink);
         let (_, _) = sink.finish(format!("[sink.{name}]"));
         return None;
@@ -183,6 +191,7 @@ fn sink<'a>(
         }
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
+        Type::Exec => exec::read(&mut sink, name).map(SinkSettings::Exec),
     };
     if kind.may_have_lanes()
         && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))
@@ -205,6 +214,7 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.text("path", file_path);
     let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
+    exec::any(sink);
 }
 
 fn file_sink<'a>(

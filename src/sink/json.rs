@@ -31,6 +31,21 @@ pub fn append_head(out: &mut Vec<u8>, partition: &TopicPartition) {
 /// Appends the line of `record`, of which `head` is the beginning as [`append_head`] wrote it.
 pub fn append_rest(out: &mut Vec<u8>, head: &[u8], record: &Record<'_>) {
     out.extend_from_slice(head);
+    append_tail(out, record);
+}
+
+/// The same with a number before all else: `{"seq":7,"topic":"orders",…`.
+pub fn append_numbered(out: &mut Vec<u8>, seq: u64, head: &[u8], record: &Record<'_>) {
+    out.extend_from_slice(b"{\"seq\":");
+    append_decimal(out, seq.cast_signed());
+    out.push(b',');
+    // The head begins with a brace.
+    out.extend_from_slice(&head[1..]);
+    append_tail(out, record);
+}
+
+/// Appends what stands behind `"offset":`.
+fn append_tail(out: &mut Vec<u8>, record: &Record<'_>) {
     append_decimal(out, record.offset.get());
     if let Some(timestamp) = record.timestamp_ms {
         append_number(out, "timestamp", timestamp);

@@ -96,5 +96,6 @@ fn tell(to: &Sender<Stop>, first: &Mutex<Option<Instant>>, stop: Stop, hard_dead
 /// Ends the process, unless it has ended by itself before; without exit handlers, as `main` does: all threads run.
 fn exit_after(time: Duration, code: u8) {
     let _ = never::<()>().recv_timeout(time);
+    crate::sink::exec::kill_left();
     signal_hook::low_level::exit(code.into());
 }

@@ -29,6 +29,7 @@ use crate::plan::Plan;
 use crate::progress::{Board, Pulse};
 use crate::sink::Sink;
 use crate::sink::drop::DropSink;
+use crate::sink::exec::{self, ExecSink};
 use crate::sink::file::{FileSink, OpenError, Rotation};
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
@@ -63,6 +64,13 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// The handler of an exec sink.
+    Exec {
+        /// Its name in the configuration.
+        sink: String,
+        /// What is wrong.
+        error: exec::CommandError,
+    },
     /// The state directory.
     State {
         /// What is wrong.
@@ -88,6 +96,7 @@ impl fmt::Display for StartError {
             Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
+            Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
             }
@@ -141,6 +150,10 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn S
             let rotation = rotate_size.and_then(NonZeroU64::new).map(|size| Rotation { size, keep });
             let file = FileSink::open(path, *format, rotation);
             Box::new(file.map_err(|error| StartError::File { sink: name.to_owned(), error })?)
+        }
+        SinkSettings::Exec(settings) => {
+            let wrong = |error| StartError::Exec { sink: name.to_owned(), error };
+            Box::new(ExecSink::open(name, settings.clone()).map_err(wrong)?)
         }
     })
 }

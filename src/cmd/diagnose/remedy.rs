@@ -235,6 +235,10 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
         }
         SinkSettings::Stdout { .. } => vec!["whoever reads the worker's standard output has to read on".to_owned()],
         SinkSettings::Log { .. } => vec!["whoever reads the worker's log has to read on".to_owned()],
+        SinkSettings::Exec(_) => vec![format!(
+            "see what its handler writes: grep -E 'handler (wrote|lost)' LOG | grep sink={}; README, \"Handlers\"",
+            facts.sink_name
+        )],
         SinkSettings::Drop => Vec::new(),
     };
     lines.extend(start(facts));

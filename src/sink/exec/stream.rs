@@ -1,0 +1,414 @@
+//! A handler that lives long: records go in, answers come out, both at the same time.
+//!
+//! Owns the running handler and what it was given, and remembers between two writes what was settled behind a
+//! record that failed. What always holds:
+//! - records are given in their order, and after one that failed no more are given before the lane goes on there;
+//! - what was settled behind it is remembered only for the write that goes on there: any other one forgets it;
+//! - after a handler was lost the records that it had are given one at a time, so that the one of which it is lost
+//!   the next time is known.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use super::answers::{Lines, Nonsense, Owed, Settled};
+use super::process::{Ending, Process};
+use super::talk::Ration;
+use crate::record::{Offset, Records, TopicPartition};
+use crate::sink::{Stopped, Why, json};
+
+/// How much is gathered before it is written: as much as a pipe holds.
+const CHUNK: usize = 64 << 10;
+/// How much of the answers is read at once.
+const ANSWERS: usize = 16 << 10;
+/// A handler that has closed its output is mostly about to end: how long that may take.
+const ABOUT_TO_END: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    name: String,
+    settings: Settings,
+    running: Option<Running>,
+    remembered: Option<Remembered>,
+    /// So many records are given one at a time.
+    careful: usize,
+    /// Of the lines about starts and ends.
+    ration: Ration,
+    buffer: Vec<u8>,
+}
+
+/// A handler and what it was given.
+#[derive(Debug)]
+struct Running {
+    process: Process,
+    owed: Owed,
+    lines: Lines,
+    /// Lines that are given, and not all in the pipe yet.
+    out: Vec<u8>,
+    /// So much of `out` is in the pipe.
+    written: usize,
+    /// Where the lines in `out` end that are not in the pipe as a whole.
+    ends: VecDeque<usize>,
+    /// It has answered something.
+    has_answered: bool,
+}
+
+/// What was settled behind a record that was not.
+#[derive(Debug)]
+struct Remembered {
+    partition: TopicPartition,
+    from: Offset,
+    settled: BTreeMap<Offset, Settled>,
+}
+
+/// Why a handler can't be used any more.
+#[derive(Debug)]
+enum Cause {
+    Ended,
+    ClosedInput,
+    ClosedOutput,
+    Silent,
+    Nonsense(Nonsense),
+}
+
+/// A handler that was lost.
+struct Loss {
+    cause: Cause,
+    pid: i32,
+    ending: Ending,
+    /// So many records it had been given without an answer.
+    owed: usize,
+    timeout: Duration,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, pid, ending, owed, timeout } = self;
+        write!(f, "the handler (process {pid}) ")?;
+        match cause {
+            Cause::Ended => write!(f, "ended with {owed} records not answered"),
+            Cause::ClosedInput => write!(
+                f,
+                "closed its standard input with {owed} records not answered, and was ended; it has to read to the end"
+            ),
+            Cause::ClosedOutput => {
+                write!(f, "closed its standard output with {owed} records not answered, and was ended")
+            }
+            Cause::Silent => write!(
+                f,
+                "gave no answer for timeout_ms={} with {owed} records not answered, and was killed; it has to answer \
+                 what it was given without waiting for more, and to flush its output behind each answer; or raise \
+                 timeout_ms, or lower max_batch_records",
+                timeout.as_millis()
+            ),
+            Cause::Nonsense(nonsense) => write!(f, "answers nonsense, and was killed: {nonsense}"),
+        }?;
+        write!(f, " ({ending})")
+    }
+}
+
+impl Loss {
+    /// Whether it is none, and nobody has to hear of it: one that ends with exit code 0 now and then, having done
+    /// something, does so on purpose; and one that ended while there was nothing for it to do has lost nothing.
+    fn is_none(&self, has_worked: bool, fresh: bool) -> bool {
+        let well = self.ending.by_itself && self.ending.status.is_some_and(|status| status.success());
+        matches!(self.cause, Cause::Ended) && ((well && has_worked) || (!fresh && self.owed == 0))
+    }
+}
+
+impl Stream {
+    pub(super) fn new(name: &str, settings: Settings) -> Self {
+        Self {
+            name: name.to_owned(),
+            settings,
+            running: None,
+            remembered: None,
+            careful: 0,
+            ration: Ration::default(),
+            buffer: vec![0; ANSWERS],
+        }
+    }
+
+    /// Lets the handler end in peace.
+    pub(super) fn end(&mut self) {
+        if let Some(running) = self.running.take() {
+            let pid = running.process.pid();
+            let ending = running.process.end(self.settings.kill_timeout);
+            log::info!("handler ended sink={} pid={pid} status=\"{ending}\"", self.name);
+        }
+    }
+
+    pub(super) fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
+        let mut states = self.recall(partition, records);
+        let mut head = Vec::new();
+        json::append_head(&mut head, partition);
+        loop {
+            let (mut running, fresh) = match self.running.take() {
+                Some(running) => (running, false),
+                None => match self.start() {
+                    Ok(running) => (running, true),
+                    Err(why) => return self.stopped(partition, records, states, why),
+                },
+            };
+            let mut given = Vec::new();
+            let result = self.run(&mut running, &mut given, &states, &head, records);
+            let (mut progress, mut owed) = (false, 0);
+            for (state, index) in running.owed.states().iter().zip(given) {
+                match state {
+                    Settled::No => owed += 1,
+                    Settled::Done | Settled::Failed { .. } => {
+                        progress = true;
+                        states[index] = state.clone();
+                        self.careful = self.careful.saturating_sub(1);
+                    }
+                }
+            }
+            let Err(cause) = result else {
+                self.running = Some(running);
+                return self.stopped(partition, records, states, String::new());
+            };
+            let has_worked = progress || (!fresh && running.has_answered);
+            let loss = self.lose(running, cause, owed);
+            let calm = loss.is_none(has_worked, fresh);
+            if self.ration.allows(Instant::now()) {
+                let hidden = match self.ration.hidden() {
+                    0 => String::new(),
+                    hidden => format!(" hidden_lines={hidden}"),
+                };
+                if calm {
+                    log::info!("handler ended, it is started again sink={}{hidden} reason=\"{loss}\"", self.name);
+                } else {
+                    log::warn!("handler lost sink={}{hidden} error=\"{loss}\"", self.name);
+                }
+            }
+            if !calm {
+                self.careful = owed;
+                return self.stopped(partition, records, states, loss.to_string());
+            }
+        }
+    }
+
+    fn start(&mut self) -> Result<Running, String> {
+        let process = Process::start(&self.name, &self.settings, true)?;
+        if self.ration.allows(Instant::now()) {
+            // Without its arguments: a secret may be among them.
+            let (pid, program) = (process.pid(), self.settings.program());
+            log::info!("handler started sink={} pid={pid} program={program:?}", self.name);
+        }
+        Ok(Running {
+            process,
+            owed: Owed::new(),
+            lines: Lines::default(),
+            out: Vec::new(),
+            written: 0,
+            ends: VecDeque::new(),
+            has_answered: false,
+        })
+    }
+
+    /// Ends a handler that can't be used any more.
+    fn lose(&self, mut running: Running, cause: Cause, owed: usize) -> Loss {
+        let (pid, timeout) = (running.process.pid(), self.settings.timeout);
+        if matches!(cause, Cause::ClosedInput | Cause::ClosedOutput) {
+            running.process.await_end(ABOUT_TO_END);
+        }
+        let ending = running.process.stop(self.settings.kill_timeout);
+        // It was not its output that mattered.
+        let cause = match cause {
+            Cause::ClosedInput | Cause::ClosedOutput if ending.by_itself => Cause::Ended,
+            other => other,
+        };
+        Loss { cause, pid, ending, owed, timeout }
+    }
+
+    /// Gives the records that have no state yet, and takes answers, until all are settled or one has failed. `given`:
+    /// the index of each record that was given, in the order of their numbers.
+    fn run(
+        &mut self,
+        running: &mut Running,
+        given: &mut Vec<usize>,
+        states: &[Settled],
+        head: &[u8],
+        records: &Records,
+    ) -> Result<(), Cause> {
+        let timeout = self.settings.timeout;
+        // Behind one that has failed before the lane will not go on in this write.
+        let end = states.iter().position(|state| matches!(state, Settled::Failed { .. })).unwrap_or(records.len());
+        running.owed.begin();
+        let mut next = 0;
+        let mut since = Instant::now();
+        let mut input_closed: Option<Instant> = None;
+        let mut ended = running.process.wait(false, since).ended;
+        loop {
+            if running.take_answers(&mut self.buffer)? {
+                since = Instant::now();
+            }
+            if ended {
+                return Err(Cause::Ended);
+            }
+            let careful = self.careful.saturating_sub(given.len() - running.owed.open());
+            let window = if careful > 0 { 1 } else { self.settings.max_batch_records };
+            if running.owed.open() == 0 {
+                since = Instant::now();
+            }
+            while !running.owed.has_failed()
+                && input_closed.is_none()
+                && next < end
+                && running.owed.open() < window
+                && running.out.len() - running.written < CHUNK
+            {
+                if states[next] == Settled::No
+                    && let Some(record) = records.get(next)
+                {
+                    running.give(head, &record);
+                    given.push(next);
+                }
+                next += 1;
+            }
+            if running.owed.open() == 0 && (next >= end || running.owed.has_failed()) {
+                return Ok(());
+            }
+            if input_closed.is_none() && running.put().is_err() {
+                // What it has read before may still be answered.
+                input_closed = Some(Instant::now());
+            }
+            let silent = since + timeout;
+            let until = input_closed.map_or(silent, |at| silent.min(at + self.settings.kill_timeout));
+            if Instant::now() >= until {
+                return Err(if input_closed.is_some() { Cause::ClosedInput } else { Cause::Silent });
+            }
+            let write = input_closed.is_none() && !running.ends.is_empty();
+            ended = running.process.wait(write, until).ended;
+        }
+    }
+
+    /// What is known of the records from an earlier write that stopped before them.
+    fn recall(&mut self, partition: &TopicPartition, records: &Records) -> Vec<Settled> {
+        let mut states = vec![Settled::No; records.len()];
+        let (Some(mut old), Some(first)) = (self.remembered.take(), records.get(0)) else { return states };
+        if old.partition != *partition || first.offset < old.from {
+            return states;
+        }
+        for (state, record) in states.iter_mut().zip(records.iter()) {
+            if let Some(settled) = old.settled.remove(&record.offset) {
+                *state = settled;
+            }
+            old.from = record.offset;
+        }
+        // What is left is behind these records, if the lane gives them in smaller pieces.
+        old.settled.retain(|offset, _| *offset > old.from);
+        if !old.settled.is_empty() {
+            self.remembered = Some(old);
+        }
+        states
+    }
+
+    /// The result of a write, and what is to be remembered of it. `why`: what keeps the next record, if no answer does.
+    fn stopped(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        mut states: Vec<Settled>,
+        why: String,
+    ) -> Result<(), Stopped> {
+        let Some(done) = states.iter().position(|state| *state != Settled::Done) else { return Ok(()) };
+        let why = match std::mem::replace(&mut states[done], Settled::No) {
+            Settled::Failed { reason, retry: true } => {
+                Why::Retry(format!("the handler asks for another try: {reason}"))
+            }
+            Settled::Failed { reason, retry: false } => Why::Reject(format!("the handler rejects it: {reason}")),
+            Settled::No | Settled::Done => Why::Retry(why),
+        };
+        // One that is to be tried again is given again when its turn comes.
+        let lasts = |state: &Settled| matches!(state, Settled::Done | Settled::Failed { retry: false, .. });
+        let offset = |index| records.get(index).map_or(Offset::ZERO, |record| record.offset);
+        let states = states.into_iter().enumerate().skip(done + 1).filter(|(_, state)| lasts(state));
+        let mut settled: BTreeMap<Offset, Settled> = states.map(|(index, state)| (offset(index), state)).collect();
+        if let Some(old) = self.remembered.take() {
+            settled.extend(old.settled);
+        }
+        if !settled.is_empty() {
+            self.remembered = Some(Remembered { partition: partition.clone(), from: offset(done), settled });
+        }
+        Err(Stopped { done, why })
+    }
+}
+
+impl Running {
+    fn give(&mut self, head: &[u8], record: &crate::record::Record<'_>) {
+        json::append_numbered(&mut self.out, self.owed.give(), head, record);
+        self.ends.push_back(self.out.len());
+    }
+
+    /// Writes what the pipe takes now.
+    fn put(&mut self) -> std::io::Result<()> {
+        self.written += self.process.write(&self.out[self.written..])?;
+        while self.ends.front().is_some_and(|end| *end <= self.written) {
+            self.ends.pop_front();
+            self.owed.has_gone();
+        }
+        if self.written == self.out.len() {
+            self.out.clear();
+            // One huge record is no reason to keep its memory for ever.
+            self.out.shrink_to(4 * CHUNK);
+            self.written = 0;
+        } else if self.written >= CHUNK {
+            self.out.drain(..self.written);
+            self.ends.iter_mut().for_each(|end| *end -= self.written);
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes what it has answered. Whether there was an answer.
+    fn take_answers(&mut self, buffer: &mut [u8]) -> Result<bool, Cause> {
+        let mut some = false;
+        let (owed, lines) = (&mut self.owed, &mut self.lines);
+        while let Some(count) = self.process.read(buffer) {
+            if count == 0 {
+                return Err(Cause::ClosedOutput);
+            }
+            let result = lines.push(&buffer[..count], |line| {
+                owed.take(line)?;
+                some = true;
+                Ok(())
+            });
+            self.has_answered |= some;
+            result.map_err(Cause::Nonsense)?;
+        }
+        Ok(some)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn loss(cause: Cause, code: i32, owed: usize) -> Loss {
+        let ending = Ending { status: Some(ExitStatus::from_raw(code << 8)), by_itself: true, last_words: None };
+        Loss { cause, pid: 1, ending, owed, timeout: Duration::ZERO }
+    }
+
+    #[test]
+    fn which_end_is_no_loss() {
+        assert!(loss(Cause::Ended, 0, 7).is_none(true, true));
+        assert!(loss(Cause::Ended, 3, 0).is_none(false, false));
+        // Without an answer it would be a loop.
+        assert!(!loss(Cause::Ended, 0, 7).is_none(false, true));
+        assert!(!loss(Cause::Ended, 3, 7).is_none(true, false));
+        // It may end well by itself before it could be killed, and it was nonsense all the same.
+        let nonsense = Cause::Nonsense(Nonsense("x".to_owned()));
+        assert!(!loss(nonsense, 0, 7).is_none(true, true));
+        assert!(!loss(Cause::Silent, 0, 7).is_none(true, true));
+    }
+}
