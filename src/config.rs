@@ -12,7 +12,7 @@
 //! 5. the topic's `[[topic]]`
 //!
 //! The other tables have the first layer and their own. What always holds of a [`Config`]: at least
-//! one topic and no topic twice, so that no two consumers have the same group and topic; every sink
+//! one topic, or patterns for topics, and no topic twice, so that no two consumers have the same group and topic; every sink
 //! that a topic names is in `sinks`; no two file sinks write to one path; what goes to Kafka as a
 //! 32-bit number fits; in [`Mode::Single`] all topics agree in what belongs to the client.
 
@@ -34,6 +34,7 @@ use crate::logging::LogFormat;
 use crate::memory::Reserve;
 use crate::sink::exec;
 
+pub mod discovery;
 mod errors;
 mod fixed;
 mod read;
@@ -49,6 +50,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use discovery::Discovery;
 use read::{Files, NamedFile};
 
 pub use errors::{Error, Errors, LoadError};
@@ -72,8 +74,10 @@ pub struct Config {
     pub group_id: String,
     /// `consumer.multi_consumer_mode`
     pub mode: Mode,
-    /// The topics in the order of `consumer.topics`, each once, with all its layers resolved.
+    /// The topics in the order of `consumer.topics`, then those that were found, each once, with all its layers resolved.
     pub topics: Vec<TopicSettings>,
+    /// What holds for topics that the file does not name, if there are to be such: `consumer.topics_regex`.
+    pub discovery: Option<Discovery>,
     /// `[commit]`
     pub commit: CommitSettings,
     /// `shutdown.drain_timeout_ms`: how long a stop waits for records that are under way.
@@ -209,6 +213,8 @@ pub struct TopicSettings {
     pub failure: Policy,
     /// It is not read for the time being; its group keeps its offset.
     pub paused: bool,
+    /// It came to be while the worker looked for topics: nothing that was written before it was found is skipped.
+    pub came_later: bool,
 }
 
 impl TopicSettings {

@@ -26,6 +26,7 @@ pub mod cmd;
 pub mod config;
 pub mod consumer;
 pub mod dead_letter;
+pub mod discover;
 pub mod dispatch;
 pub mod failure;
 pub mod lane;

@@ -60,4 +60,5 @@ mod start;
 mod state;
 mod support;
 mod topics;
+mod topics_regex;
 mod watchdog;

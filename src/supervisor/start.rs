@@ -19,6 +19,7 @@ use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
 use crate::admin::{self, Life};
+use crate::config::discovery::Listing;
 use crate::config::{Config, Mode, SinkSettings, Spread};
 use crate::dead_letter::LetterFile;
 use crate::dispatch::{self, Order, gate::Gate};
@@ -228,12 +229,29 @@ pub(super) struct Observers {
     sights: Arc<Sights>,
 }
 
+impl Observers {
+    /// Makes what is asked about the cluster.
+    pub(super) fn cluster(&self) -> Arc<MakeCluster> {
+        Arc::clone(&self.cluster)
+    }
+
+    /// Where threads tell their end.
+    pub(super) fn exits(&self) -> Sender<Exit> {
+        self.exits.clone()
+    }
+}
+
 impl Supervisor {
     /// Starts every thread that `config` asks for.
     pub(super) fn start(config: Config, beside: &Path, source: Source, library: Library) -> Result<Self, StartError> {
         let plan = Plan::new(&config);
         let (state, ledger) = open_state(&config, beside)?;
-        let sinks = open_sinks(&config, plan.used().into_iter())?;
+        let mut sinks = open_sinks(
+            &config,
+            config.possible_topics().flat_map(|topic| &topic.sinks).collect::<BTreeSet<_>>().into_iter(),
+        )?;
+        // Those of topics that may be found later could be opened, which is all that there is to know now.
+        sinks.retain(|name, _| plan.used().contains(name));
         let letters = open_letters(&config)?;
         let admin = open_admin(&config)?;
         let (exits_tx, exits) = bounded(EVENTS);
@@ -244,6 +262,7 @@ impl Supervisor {
         let (settled, settled_rx) = bounded(0);
         let (deliveries_tx, deliveries) = bounded(DELIVERIES);
         let (changes_tx, changes) = bounded(1);
+        let (listed_tx, listed) = bounded(1);
         let (ledger, board) = (Arc::new(ledger), Arc::new(Board::default()));
         let observers = Observers {
             demands: demands_tx,
@@ -294,6 +313,12 @@ impl Supervisor {
             source,
             reloading: None,
             reload_again: false,
+            find_again: false,
+            discoverer: None,
+            discoverers: 0,
+            listed_tx,
+            listed,
+            listing: Listing::default(),
             running: BTreeSet::new(),
             reports: BTreeMap::new(),
             code: CLEAN,
@@ -315,6 +340,7 @@ impl Supervisor {
         })?;
         supervisor.start_ready()?;
         supervisor.observe(observe::Settings::new(&supervisor.config))?;
+        supervisor.discover()?;
         if let Some(listener) = admin {
             supervisor.admin(listener)?;
         }
@@ -365,7 +391,7 @@ impl Supervisor {
         })
     }
 
-    fn spawn(
+    pub(super) fn spawn(
         &mut self,
         role: Role,
         exits: &Sender<Exit>,
