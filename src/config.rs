@@ -33,6 +33,7 @@ use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
 use crate::sink::exec;
+use crate::sink::own::OwnSink;
 
 pub mod discovery;
 mod errors;
@@ -299,6 +300,8 @@ pub enum SinkSettings {
     },
     /// A program.
     Exec(exec::Settings),
+    /// One of the program that has the worker inside.
+    Own(OwnSink),
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names
@@ -310,7 +313,7 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     if text.len() > MAX_FILE_BYTES {
         return Err(Errors::one(format!("is larger than {MAX_FILE_BYTES} bytes, which no configuration is")));
     }
-    resolve::resolve(text, env, None, false)
+    resolve::resolve(text, env, None, false, &BTreeMap::new())
 }
 
 /// Whether `filter` can be a `log.level`: the same for the command line as for the file.
@@ -341,11 +344,44 @@ fn is_open_to_all(file: &Metadata) -> bool {
     file.is_file() && file.permissions().mode() & 0o004 != 0
 }
 
+/// Whether a program that has the worker inside may have a sink of this name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_own_sink_name(name: &str) -> Result<(), String> {
+    value::sink_name(name)?;
+    if sinks::BUILT_IN.contains(&name) {
+        return Err(format!("\"{name}\" is that of a sink that there is always; write another"));
+    }
+    Ok(())
+}
+
+/// Reads a configuration that is no file, with the environment of this process. `own` are the sinks of the program.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_text(text: &str, own: &BTreeMap<String, OwnSink>) -> Result<Config, LoadError> {
+    let path = || PathBuf::from("configuration");
+    if text.len() > MAX_FILE_BYTES {
+        return Err(LoadError::TooLarge { path: path() });
+    }
+    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(Files(&named_file)), false, own);
+    parsed.map_err(|errors| LoadError::Invalid { path: path(), errors })
+}
+
 /// Reads the configuration in the file `path`, with the environment of this process.
 ///
 /// # Errors
 /// The file can't be read, or everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    load_with(path, &BTreeMap::new())
+}
+
+/// The same where a program has sinks of its own.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_with(path: &Path, own: &BTreeMap<String, OwnSink>) -> Result<Config, LoadError> {
     let failed = |error: io::Error| LoadError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
     let open_to_all = file.metadata().is_ok_and(|about| is_open_to_all(&about));
@@ -360,7 +396,7 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         LoadError::NotUtf8 { path: path.to_owned(), line }
     })?;
     let files = Files(&named_file);
-    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(files), open_to_all);
+    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(files), open_to_all, own);
     let config = parsed.map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })?;
     // Of a file that is gone by now the path still says something.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());

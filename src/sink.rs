@@ -17,6 +17,7 @@ pub mod file;
 pub mod format;
 pub mod json;
 pub mod log;
+pub mod own;
 pub mod stdout;
 
 pub use format::Format;

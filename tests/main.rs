@@ -11,6 +11,7 @@ mod delivery;
 mod diagnose;
 mod dlq;
 mod driver;
+mod embed;
 mod exec;
 mod faults;
 mod hangs;

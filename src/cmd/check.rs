@@ -48,7 +48,9 @@ fn unwritable(file: &Path, config: &Config) -> Vec<String> {
             SinkSettings::Exec(settings) => {
                 ("command", exec::probe(settings.program()).err().map(|error| error.to_string()))
             }
-            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } => continue,
+            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Own(_) => {
+                continue;
+            }
         };
         if let Some(error) = error {
             let line = line_of(config, &format!("[sink.{name}]"), key);

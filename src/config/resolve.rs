@@ -20,6 +20,7 @@ use super::{
 };
 use crate::failure::OnFailure;
 use crate::logging::LogFormat;
+use crate::sink::own::OwnSink;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) const PROFILES: &str = include_str!("profiles.toml");
@@ -115,6 +116,7 @@ pub(super) fn resolve(
     env: &dyn Fn(&str) -> Option<String>,
     files: Option<Files<'_>>,
     open_to_all: bool,
+    own: &BTreeMap<String, OwnSink>,
 ) -> Result<Config, Errors> {
     let (file, syntax) = DeTable::parse_recoverable(text);
     // That the embedded texts have no errors is proved by a test.
@@ -126,6 +128,7 @@ pub(super) fn resolve(
         env,
         files,
         open_to_all,
+        own,
         faults: Faults::default(),
         warnings: vec![],
         report: vec![],

@@ -72,6 +72,13 @@ pub enum StartError {
         /// What is wrong.
         error: exec::CommandError,
     },
+    /// A sink of the program that has the worker inside.
+    Own {
+        /// Its name.
+        sink: String,
+        /// What it says.
+        error: String,
+    },
     /// The state directory.
     State {
         /// What is wrong.
@@ -98,6 +105,7 @@ impl fmt::Display for StartError {
             Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::Own { sink, error } => write!(f, "sink {sink}: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
             }
@@ -128,7 +136,7 @@ pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a St
     for name in names {
         let Some(settings) = config.sinks.get(name) else { continue };
         let Spread { lanes, order } = config.spreads.get(name).copied().unwrap_or_default();
-        let sinks = (0..lanes).map(|_| open_sink(name, settings)).collect::<Result<_, _>>()?;
+        let sinks = (0..lanes).map(|lane| open_sink(name, settings, lane)).collect::<Result<_, _>>()?;
         all.insert(name.clone(), SinkLanes { sinks, order });
     }
     Ok(all)
@@ -138,7 +146,7 @@ pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a St
 ///
 /// # Errors
 /// It can't be opened; the text has its name.
-pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn Sink>, StartError> {
+pub(crate) fn open_sink(name: &str, settings: &SinkSettings, lane: usize) -> Result<Box<dyn Sink>, StartError> {
     Ok(match settings {
         SinkSettings::Drop => Box::new(DropSink::new()),
         SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
@@ -156,6 +164,7 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn S
             let wrong = |error| StartError::Exec { sink: name.to_owned(), error };
             Box::new(ExecSink::open(name, settings.clone()).map_err(wrong)?)
         }
+        SinkSettings::Own(own) => own.open(lane).map_err(|error| StartError::Own { sink: name.to_owned(), error })?,
     })
 }
 

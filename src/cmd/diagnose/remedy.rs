@@ -239,7 +239,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
             "see what its handler writes: grep -E 'handler (wrote|lost)' LOG | grep sink={}; README, \"Handlers\"",
             facts.sink_name
         )],
-        SinkSettings::Drop => Vec::new(),
+        SinkSettings::Drop | SinkSettings::Own(_) => Vec::new(),
     };
     lines.extend(start(facts));
     lines
