@@ -270,6 +270,6 @@ fn probe(sink: &SinkSettings) -> Option<String> {
     match sink {
         SinkSettings::File { path, .. } => file::probe(path).err().map(|error| error.to_string()),
         SinkSettings::Exec(settings) => exec::probe(settings.program()).err().map(|error| error.to_string()),
-        SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } => None,
+        SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Http(_) => None,
     }
 }
