@@ -395,7 +395,9 @@ impl Wire {
             Trouble::Alert(reason) => match &self.security.tls {
                 // Before the first answer it is the end of the handshake: with TLS 1.3 the broker looks at our
                 // certificate only then.
-                Some(tls) if self.versions.is_empty() => Fault::Tls { broker, why: tls::explain(&reason, tls, &tls::BROKERS) },
+                Some(tls) if self.versions.is_empty() => {
+                    Fault::Tls { broker, why: tls::explain(&reason, tls, &tls::BROKERS) }
+                }
                 _ => broken(reason),
             },
             #[cfg(feature = "librdkafka")]

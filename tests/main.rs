@@ -14,6 +14,7 @@ mod driver;
 mod exec;
 mod faults;
 mod hangs;
+mod http_sink;
 mod install;
 mod lag;
 mod lengths;

@@ -49,7 +49,9 @@ fn unwritable(file: &Path, config: &Config) -> Vec<String> {
                 ("command", exec::probe(settings.program()).err().map(|error| error.to_string()))
             }
             // The files of an http sink were looked into with the configuration.
-            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Http(_) => continue,
+            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Http(_) => {
+                continue;
+            }
         };
         if let Some(error) = error {
             let line = line_of(config, &format!("[sink.{name}]"), key);

@@ -339,7 +339,10 @@ impl Sink for HttpSink {
                 }
                 (0 | 1, Outcome::Refused(why)) => return Err(Stopped { done, why: Why::Reject(why) }),
                 (count, Outcome::Refused(why)) => {
-                    log::debug!("request refused, looking for the record sink={} {partition} error=\"{why}\"", self.name);
+                    log::debug!(
+                        "request refused, looking for the record sink={} {partition} error=\"{why}\"",
+                        self.name
+                    );
                     suspects = Some(done + count);
                 }
             }

@@ -95,11 +95,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether the connection is there and has brought nothing that was not asked for. Does not wait.
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        let nothing = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
-        let quiet = self.socket().set_nonblocking(true).is_ok() && self.read_once(&mut [0]).is_err_and(|e| nothing(&e));
-        self.socket().set_nonblocking(false).is_ok() && quiet
+    /// Whether nothing has come that was not asked for. Does not wait.
+    pub(crate) fn is_quiet(&mut self) -> Result<bool, Trouble> {
+        self.socket().set_nonblocking(true)?;
+        let read = self.read_once(&mut [0]);
+        self.socket().set_nonblocking(false)?;
+        match read {
+            Ok(0) => Err(Trouble::Ended),
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(trouble(error)),
+        }
     }
 
     fn socket(&self) -> &TcpStream {

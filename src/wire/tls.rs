@@ -187,12 +187,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-fn private_key(
-    path: &Path,
-    password: Option<&str>,
-    terms: &Terms,
-    read: ReadFile<'_>,
-) -> Result<PKey<Private>, Wrong> {
+fn private_key(path: &Path, password: Option<&str>, terms: &Terms, read: ReadFile<'_>) -> Result<PKey<Private>, Wrong> {
     let bytes = load("key", path, read)?;
     let mut encrypted = false;
     let key = PKey::private_key_from_pem_callback(&bytes, |buffer| {
@@ -203,10 +198,9 @@ fn private_key(
         Ok(password.len())
     });
     key.map_err(|_| match (encrypted, password) {
-        (true, None) => Wrong {
-            key: "key",
-            text: format!("is {}, which is encrypted; {}", shown(path), terms.encrypted),
-        },
+        (true, None) => {
+            Wrong { key: "key", text: format!("is {}, which is encrypted; {}", shown(path), terms.encrypted) }
+        }
         (true, Some(_)) => Wrong {
             key: "key_password",
             text: format!("does not decrypt the key in {}; write the right one", shown(path)),
@@ -248,12 +242,7 @@ fn kept(tls: &Tls, terms: &Terms) -> Result<SslConnector, Wrong> {
 ///
 /// # Errors
 /// What to tell of `host`, or the trouble with the socket.
-pub(crate) fn connect(
-    tls: &Tls,
-    terms: &'static Terms,
-    host: &str,
-    socket: Bounded,
-) -> Result<Stream, Trouble> {
+pub(crate) fn connect(tls: &Tls, terms: &'static Terms, host: &str, socket: Bounded) -> Result<Stream, Trouble> {
     let context =
         kept(tls, terms).map_err(|Wrong { key, text }| Trouble::Tls(format!("{} {text}", terms.full(key))))?;
     let setup = |error: ErrorStack| Trouble::Tls(format!("OpenSSL refuses to begin: {}", reason(&error)));
@@ -309,7 +298,10 @@ fn distrust(chain: &X509StoreContextRef, tls: &Tls, terms: &Terms, host: &str) -
             let advice = match &tls.ca {
                 Some(path) => format!("{} ({}) has to hold that authority's certificate", terms.ca, path.display()),
                 None => {
-                    format!("this system does not trust it: write the PEM file of the {who}s' authority as {}", terms.ca)
+                    format!(
+                        "this system does not trust it: write the PEM file of the {who}s' authority as {}",
+                        terms.ca
+                    )
                 }
             };
             format!(
@@ -319,10 +311,7 @@ fn distrust(chain: &X509StoreContextRef, tls: &Tls, terms: &Terms, host: &str) -
         }
         code if OTHER_NAME.contains(&code) => {
             let names = certificate.map_or_else(String::new, names);
-            format!(
-                "its certificate is for {names}, not for {host}; {}",
-                terms.other_name
-            )
+            format!("its certificate is for {names}, not for {host}; {}", terms.other_name)
         }
         _ => format!("{whose}{subject} is not good: {}", error.error_string()),
     }

@@ -116,7 +116,15 @@ impl Web {
         wrap: impl Fn(TcpStream) -> Option<Box<dyn Link>> + Send + Sync + 'static,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let listener = loop {
+            match TcpListener::bind(address) {
+                Ok(listener) => break listener,
+                // Somebody's connection outwards may have the port for a moment.
+                Err(error) => assert!(Instant::now() < deadline, "{address}: {error}"),
+            }
+            thread::yield_now();
+        };
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let own = Arc::clone(&seen);

@@ -50,7 +50,8 @@ pub(super) fn read(sink: &mut Reader<'_, '_>, name: &str) -> Option<Settings> {
     }
     let content_type = sink.text("content_type", check_media_type);
     let timeout = sink.millis("timeout_ms", 1..=KAFKA_INT_MAX);
-    let retry_status = sink.read("retry_status", value::statuses, |list| format!("{:?}", list.iter().collect::<Vec<_>>()));
+    let retry_status =
+        sink.read("retry_status", value::statuses, |list| format!("{:?}", list.iter().collect::<Vec<_>>()));
     let retry_after_max = sink.millis("retry_after_max_ms", 0..=DAY_MS);
     let headers = sink.secrets("headers", check_header);
     let auth = auth(sink, headers.as_deref().unwrap_or_default());
@@ -134,7 +135,11 @@ fn auth(sink: &mut Reader<'_, '_>, headers: &[(String, crate::client::security::
         match from_file(sink, "bearer_token_file", path, "token") {
             Ok(token) if sink.context.files.is_some() => {
                 if let Err(why) = check_token(&token) {
-                    wrong(sink, "bearer_token_file", format!("is {}, whose content {why}", value::show_text(&path.display().to_string())));
+                    wrong(
+                        sink,
+                        "bearer_token_file",
+                        format!("is {}, whose content {why}", value::show_text(&path.display().to_string())),
+                    );
                 }
             }
             Ok(_) => {}
@@ -176,7 +181,9 @@ fn tls(sink: &mut Reader<'_, '_>, endpoint: Option<&Endpoint>) -> Option<Tls> {
             sink.leave_out(own);
         }
     }
-    for (own, read) in [("ca_file", ca.is_some()), ("client_cert_file", certificate.is_some()), ("client_key_file", key.is_some())] {
+    for (own, read) in
+        [("ca_file", ca.is_some()), ("client_cert_file", certificate.is_some()), ("client_key_file", key.is_some())]
+    {
         good &= sink.own(own).is_none() || read;
     }
     let identity = certificate.zip(key).map(|(certificate, key)| Identity { certificate, key, key_password: None });

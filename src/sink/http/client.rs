@@ -104,7 +104,8 @@ fn agent((endpoint, tls, timeout): &(super::Endpoint, Tls, Duration), shared: &S
 /// The rest of an answer.
 fn read(response: Response<Body>) -> io::Result<Answer> {
     let (head, body) = response.into_parts();
-    let header = |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let header =
+        |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let mut beginning = Vec::new();
     let mut reader = body.into_reader().take(BODY_MAX);
     let mut buffer = [0; 8 << 10];

@@ -18,9 +18,7 @@ use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
 use super::Endpoint;
 use super::answer::shown;
@@ -42,6 +40,8 @@ pub(super) struct Progress {
     pub(super) until: Instant,
     /// A connection was opened for it.
     pub(super) opened: bool,
+    /// There is one, and TLS is agreed upon.
+    pub(super) connected: bool,
     /// It was sent as a whole.
     pub(super) sent: bool,
     /// How many bytes of an answer have come, and how they begin.
@@ -99,7 +99,7 @@ impl Shared {
 
 impl Progress {
     fn until(until: Instant) -> Self {
-        Self { until, opened: false, sent: false, received: 0, first: Vec::new(), trouble: None }
+        Self { until, opened: false, connected: false, sent: false, received: 0, first: Vec::new(), trouble: None }
     }
 }
 
@@ -156,6 +156,7 @@ impl Connector for Opener {
     fn connect(&self, _: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Pipe>, Error> {
         self.shared.get().opened = true;
         let stream = self.open().map_err(|fault| self.shared.fail(fault))?;
+        self.shared.get().connected = true;
         let (tls, shared) = (self.tls.clone(), self.shared.clone());
         let buffers = LazyBuffers::new(INPUT, OUTPUT);
         Ok(Some(Pipe { stream, buffers, out: Vec::new(), broken: None, phase: Phase::New, interim: 0, tls, shared }))
@@ -206,8 +207,11 @@ impl Pipe {
             let until = self.shared.get().until;
             self.stream.set_deadline(until);
             if self.phase == Phase::New {
-                if !self.stream.is_quiet() {
-                    return Err(self.shared.fail(Fault::Unasked));
+                let quiet = self.stream.is_quiet().map_err(|trouble| fault(trouble, &self.tls));
+                match quiet {
+                    Ok(true) => {}
+                    Ok(false) => return Err(self.shared.fail(Fault::Unasked)),
+                    Err(fault) => return Err(self.shared.fail(fault)),
                 }
                 self.phase = Phase::Head;
             }
@@ -309,7 +313,7 @@ impl Transport for Pipe {
     fn is_open(&mut self) -> bool {
         let until = self.shared.get().until;
         self.stream.set_deadline(until);
-        let open = self.broken.is_none() && self.buffers.input().is_empty() && self.stream.is_quiet();
+        let open = self.broken.is_none() && self.buffers.input().is_empty() && self.stream.is_quiet().unwrap_or(false);
         (self.phase, self.interim) = (Phase::Head, 0);
         open
     }
@@ -341,6 +345,9 @@ impl Progress {
                 format!("its answer was not whole within timeout_ms={ms} ({} bytes came)", self.received)
             }
             Some(Fault::Late) if self.sent => format!("no answer within timeout_ms={ms}"),
+            Some(Fault::Late) if self.opened && !self.connected => {
+                format!("no TLS handshake within timeout_ms={ms}")
+            }
             Some(Fault::Late) => format!("it did not take the request within timeout_ms={ms}"),
             Some(Fault::Ended) if self.received > 0 => {
                 format!("it closed the connection before its answer was whole ({} bytes came)", self.received)
@@ -352,7 +359,9 @@ impl Progress {
             Some(Fault::Head) => "the head of its answer is too large".to_owned(),
             Some(Fault::Io(error)) => format!("the connection broke: {error}"),
             None if self.first.is_empty() => crate_says.to_owned(),
-            None => format!("its answer is none in HTTP/1.1: {crate_says}; it begins with {}", shown(&self.first, FIRST)),
+            None => {
+                format!("its answer is none in HTTP/1.1: {crate_says}; it begins with {}", shown(&self.first, FIRST))
+            }
         }
     }
 }

@@ -81,10 +81,8 @@ pub(super) fn fill(
 
 /// The headers that say what is in the body: names, and values for each of them.
 pub(super) fn headers(body: Body, partition: &TopicPartition, records: &Records) -> Vec<(&'static str, String)> {
-    let mut list = vec![
-        ("Kafka-Topic", partition.topic.to_string()),
-        ("Kafka-Partition", partition.partition.to_string()),
-    ];
+    let mut list =
+        vec![("Kafka-Topic", partition.topic.to_string()), ("Kafka-Partition", partition.partition.to_string())];
     let offset = |index: usize| records.get(index).map_or_else(String::new, |record| record.offset.to_string());
     if body == Body::Record {
         list.push(("Kafka-Offset", offset(0)));
@@ -223,7 +221,9 @@ mod tests {
         let own = |name: &'static str, value: &str| (name, value.to_owned());
         assert_eq!(key_header(b"user:7/\"x\""), own("Kafka-Key", "user:7/\"x\""));
         assert_eq!(key_header(b""), own("Kafka-Key", ""));
-        for (key, coded) in [(&b"a b"[..], "YSBi"), (b" a", "IGE="), ("é".as_bytes(), "w6k="), (b"\r\nX: y", "DQpYOiB5")] {
+        for (key, coded) in
+            [(&b"a b"[..], "YSBi"), (b" a", "IGE="), ("é".as_bytes(), "w6k="), (b"\r\nX: y", "DQpYOiB5")]
+        {
             assert_eq!(key_header(key), own("Kafka-Key-Base64", coded));
         }
         assert_eq!(key_header(&[b'a'; HEADER_MAX]).0, "Kafka-Key");

@@ -87,7 +87,10 @@ fn a_connection_is_kept_from_request_to_request() {
     let mut sink = sink(&web.url(), Body::Record);
     sink.write(&part(), &numbered(100)).unwrap();
     let requests = web.requests();
-    assert_eq!(requests.iter().map(Request::text).collect::<Vec<_>>(), (0..100).map(|n| format!("v{n}")).collect::<Vec<_>>());
+    assert_eq!(
+        requests.iter().map(Request::text).collect::<Vec<_>>(),
+        (0..100).map(|n| format!("v{n}")).collect::<Vec<_>>()
+    );
     assert_eq!(web.connections(), 1);
     assert_eq!(requests[7].line, "POST /orders HTTP/1.1");
     assert_eq!(requests[7].header("kafka-offset"), Some("7"));
@@ -146,13 +149,11 @@ fn the_one_record_that_is_refused_is_found_and_the_others_are_delivered() {
 
 #[test]
 fn what_was_taken_before_a_failure_stays_taken() {
-    let web = Web::start(|request| if request.number("kafka-first-offset") < 20 { ok() } else { answer(503, "", "busy") });
+    let web =
+        Web::start(|request| if request.number("kafka-first-offset") < 20 { ok() } else { answer(503, "", "busy") });
     let mut sink = HttpSink::open("h", Settings { max_batch_records: 10, ..settings(&web.url(), Body::Json) }).unwrap();
     let Err(Stopped { done: 20, why: Why::Retry(why) }) = sink.write(&part(), &numbered(35)) else { panic!() };
-    assert_eq!(
-        why,
-        format!("POST {} with offsets 20 to 29 (10 records): 503 Service Unavailable: 'busy'", web.url())
-    );
+    assert_eq!(why, format!("POST {} with offsets 20 to 29 (10 records): 503 Service Unavailable: 'busy'", web.url()));
 }
 
 #[test]
@@ -195,14 +196,26 @@ fn servers_that_lie_get_no_acknowledgement() {
         (Reply::Silence, "no answer within timeout_ms=300"),
         (Reply::Close(vec![]), "it closed the connection without an answer"),
         (Reply::Close(bytes("HTTP/1.1 200 OK\r\nContent-Le")), "it closed the connection before its answer was whole"),
-        (Reply::Close(bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), "before its answer was whole (41 bytes came)"),
-        (Reply::Keep(bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), "its answer was not whole within timeout_ms=300"),
+        (
+            Reply::Close(bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")),
+            "before its answer was whole (41 bytes came)",
+        ),
+        (
+            Reply::Keep(bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")),
+            "its answer was not whole within timeout_ms=300",
+        ),
         (Reply::Close(bytes(&format!("{chunked}5\r\nab"))), "before its answer was whole"),
         (Reply::Keep(bytes(&format!("{chunked}xyz\r\nab\r\n"))), "its answer is none in HTTP/1.1"),
         (Reply::Keep(bytes("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n")), "its answer"),
         (Reply::Keep(bytes("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n")), "its answer"),
-        (Reply::Drip(bytes(&format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1_000))), pause), "its answer was not whole within"),
-        (Reply::Drip(bytes(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1_000))), pause), "its answer was not whole within"),
+        (
+            Reply::Drip(bytes(&format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1_000))), pause),
+            "its answer was not whole within",
+        ),
+        (
+            Reply::Drip(bytes(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1_000))), pause),
+            "its answer was not whole within",
+        ),
         (Reply::Endless(bytes("HTTP/1.1 200 OK\r\nX: "), vec![b'x'; 1 << 16]), "its answer"),
         (Reply::Endless(bytes("HTTP/1.1 200 OK\r\n"), bytes("X: y\r\n")), "its answer"),
         (Reply::Endless(vec![], bytes("HTTP/1.1 100 Continue\r\n\r\n")), "more than 100 interim answers"),
@@ -234,8 +247,19 @@ fn whole_answers_of_any_form_acknowledge() {
     for (reply, connections) in [
         (Reply::Keep(bytes("HTTP/1.1 204 No Content\r\n\r\n")), 1),
         (Reply::Keep(bytes(&format!("{chunked}3\r\nabc\r\n0\r\n\r\n"))), 1),
-        (Reply::Keep(bytes("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 X\r\nLink: y\r\n\r\nHTTP/1.1 202 X\r\nContent-Length: 1\r\n\r\na")), 1),
-        (Reply::Drip(bytes("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"), Duration::from_millis(1)), 1),
+        (
+            Reply::Keep(bytes(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 X\r\nLink: y\r\n\r\nHTTP/1.1 202 X\r\nContent-Length: 1\r\n\r\na",
+            )),
+            1,
+        ),
+        (
+            Reply::Drip(
+                bytes("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"),
+                Duration::from_millis(1),
+            ),
+            1,
+        ),
         // No compression was asked for; what is in it does not matter.
         (Reply::Keep(bytes("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc")), 1),
         (Reply::Close(bytes("HTTP/1.0 200 OK\r\n\r\nuntil the end")), 5),
@@ -244,7 +268,12 @@ fn whole_answers_of_any_form_acknowledge() {
         (Reply::Endless(bytes("HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n"), vec![b'x'; 1 << 16]), 5),
         (Reply::Endless(bytes(chunked), bytes("3\r\nabc\r\n")), 5),
         // A second answer to one request is none to the next one.
-        (Reply::Keep(bytes("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), 5),
+        (
+            Reply::Keep(bytes(
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            )),
+            5,
+        ),
     ] {
         let told = format!("{reply:?}").chars().take(120).collect::<String>();
         let web = Web::start(move |_| reply.clone());
@@ -314,7 +343,10 @@ fn a_secret_is_read_anew_when_it_is_refused_and_at_a_reopen() {
     let auth = Some(Auth::Bearer { file: file.clone() });
     let mut sink = HttpSink::open("h", Settings { auth, ..settings(&web.url(), Body::Record) }).unwrap();
     let Err(Stopped { done: 0, why: Why::Reject(why) }) = sink.write(&part(), &numbered(1)) else { panic!() };
-    assert!(why.ends_with("401 Unauthorized; see that the secret is right and may do this; SIGHUP reads it again"), "{why}");
+    assert!(
+        why.ends_with("401 Unauthorized; see that the secret is right and may do this; SIGHUP reads it again"),
+        "{why}"
+    );
     assert_eq!(web.requests().len(), 1, "the file has the same secret");
     std::fs::write(&file, "new\r\n").unwrap();
     sink.write(&part(), &numbered(2)).unwrap();
@@ -352,6 +384,45 @@ fn each_of_the_fixed_headers_is_sent_and_shown_nowhere() {
     assert_eq!(request.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(request.header("user-agent"), Some(concat!("worker/", env!("CARGO_PKG_VERSION"))));
     assert_eq!(request.header("accept-encoding"), None);
+}
+
+struct Two;
+
+impl Arena for Two {
+    fn record(&self, index: usize) -> Record<'_> {
+        let offset = Offset::new(12_850 + index as i64).unwrap();
+        let key = (index == 0).then_some(&b"7"[..]);
+        Record { offset, key, value: key.map(|_| &b"a"[..]), ..Record::default() }
+    }
+}
+
+/// README.md shows a request in full: what is sent is that, byte for byte.
+#[test]
+fn a_request_is_as_the_readme_has_it() {
+    let readme = include_str!("../../../README.md");
+    let from = readme.find("POST /orders HTTP/1.1\n").unwrap();
+    let shown = &readme[from..from + readme[from..].find("\n```\n").unwrap()];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (head, body) = shown.split_once("\n\n").unwrap();
+    let head = head.replace("host: example.com", &format!("host: {address}")).replace("Bearer …", "Bearer x");
+    let expected = format!("{}\r\n\r\n{body}", head.replace('\n', "\r\n"));
+    let length = expected.len();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes).unwrap();
+        io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8(bytes).unwrap()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "x").unwrap();
+    let settings =
+        Settings { auth: Some(Auth::Bearer { file }), ..settings(&format!("http://{address}/orders"), Body::Json) };
+    let mut sink = HttpSink::open("h", settings).unwrap();
+    sink.write(&TopicPartition::new("SCHEDULE-CAR-ORDER", 0), &Records::new(Arc::new(Two), 0..2)).unwrap();
+    assert_eq!(server.join().unwrap(), expected);
 }
 
 #[test]
