@@ -294,7 +294,7 @@ pub enum SinkSettings {
     /// A program.
     Exec(exec::Settings),
     /// A service that takes requests.
-    Http(http::Settings),
+    Http(Box<http::Settings>),
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names

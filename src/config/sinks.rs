@@ -195,7 +195,7 @@ fn sink<'a>(
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
         Type::Exec => exec::read(&mut sink, name).map(SinkSettings::Exec),
-        Type::Http => http::read(&mut sink, name).map(SinkSettings::Http),
+        Type::Http => http::read(&mut sink, name).map(Box::new).map(SinkSettings::Http),
     };
     if kind.may_have_lanes()
         && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))

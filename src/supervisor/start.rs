@@ -166,7 +166,7 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn S
         }
         SinkSettings::Http(settings) => {
             let wrong = |why| StartError::Http { sink: name.to_owned(), why };
-            Box::new(HttpSink::open(name, settings.clone()).map_err(wrong)?)
+            Box::new(HttpSink::open(name, *settings.clone()).map_err(wrong)?)
         }
     })
 }
