@@ -20,6 +20,7 @@ pub mod format;
 pub mod http;
 pub mod json;
 pub mod log;
+pub mod own;
 pub mod stdout;
 
 pub use format::Format;

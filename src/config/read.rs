@@ -5,7 +5,7 @@
 //! text: a layer costs nothing but a reference, however many topics share it.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -18,6 +18,7 @@ use super::errors::{Faults, Lines, TableName, short};
 use super::report::{Scope, Setting, Source};
 use super::value::{self, Choice};
 use crate::client::security::Secret;
+use crate::sink::own::OwnSink;
 
 /// A file that the configuration names.
 pub(super) struct NamedFile {
@@ -47,6 +48,8 @@ pub(super) struct Context<'a> {
     pub(super) faults: Faults,
     pub(super) warnings: Vec<String>,
     pub(super) report: Vec<Scope>,
+    /// The sinks of the program that has the worker inside.
+    pub(super) own: &'a BTreeMap<String, OwnSink>,
     /// The file has `[dead_letter]`.
     pub(super) has_dead_letter: bool,
 }

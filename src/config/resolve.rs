@@ -11,6 +11,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::discovery::Discovery;
 use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Files, Layer, Origin, Reader};
 use super::value::{self, Choice};
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::failure::OnFailure;
 use crate::logging::LogFormat;
+use crate::sink::own::OwnSink;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) const PROFILES: &str = include_str!("profiles.toml");
@@ -114,6 +116,7 @@ pub(super) fn resolve(
     env: &dyn Fn(&str) -> Option<String>,
     files: Option<Files<'_>>,
     open_to_all: bool,
+    own: &BTreeMap<String, OwnSink>,
 ) -> Result<Config, Errors> {
     let (file, syntax) = DeTable::parse_recoverable(text);
     // That the embedded texts have no errors is proved by a test.
@@ -125,6 +128,7 @@ pub(super) fn resolve(
         env,
         files,
         open_to_all,
+        own,
         faults: Faults::default(),
         warnings: vec![],
         report: vec![],
@@ -214,12 +218,17 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(log, "[log]");
         settings
     };
-    let used: BTreeSet<&str> = consumer.topics.iter().flatten().flat_map(|t| &t.sinks).map(String::as_str).collect();
+    let possible = || {
+        let found = consumer.discovery.iter().flatten().flat_map(Discovery::all);
+        consumer.topics.iter().flatten().chain(found)
+    };
+    let used: BTreeSet<&str> = possible().flat_map(|t| &t.sinks).map(String::as_str).collect();
     let mut spreads = BTreeMap::new();
     let (sinks, dead_letter) = sinks::read(tables, context, &used, &mut spreads);
     if let Some(table) = tables.file.get("dead_letter")
-        && !consumer.topics.iter().flatten().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
+        && !possible().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
         && consumer.topics.is_some()
+        && consumer.discovery.is_some()
     {
         let line = context.lines.line(table.span().start);
         context.warnings.push(format!(
@@ -234,6 +243,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         group_id: consumer.group_id?,
         mode: consumer.mode?,
         topics: consumer.topics?,
+        discovery: consumer.discovery?,
         commit: commit?,
         drain_timeout: drain_timeout?,
         observe_interval: observe_interval?,

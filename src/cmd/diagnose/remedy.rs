@@ -244,7 +244,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
             settings.endpoint.shown(),
             facts.sink_name
         )],
-        SinkSettings::Drop => Vec::new(),
+        SinkSettings::Drop | SinkSettings::Own(_) => Vec::new(),
     };
     lines.extend(start(facts));
     lines
