@@ -26,6 +26,7 @@ mod network;
 mod notify;
 mod offsets;
 mod out_of_range;
+mod policies;
 mod portions;
 mod ports;
 #[cfg(feature = "librdkafka")]
@@ -34,6 +35,7 @@ mod real_delivery;
 mod real_diagnose;
 mod real_faults;
 mod real_groups;
+mod real_handlers;
 mod real_kafka;
 mod real_lag;
 #[cfg(feature = "librdkafka")]
