@@ -63,7 +63,8 @@ pub struct Stopped {
 pub enum Why {
     /// It may be taken later: a full disk, a closed pipe. The text says what and where.
     Retry(String),
-    /// The same, and not before so long from now: whoever is behind the sink has asked for that time.
+    /// The same, and not before so long from now: whoever is behind the sink has asked for that time. What bounds
+    /// retries, and an operator who wants another try at once, go before it.
     RetryAfter(String, Duration),
     /// It never will be, however often it is given. The text says what is wrong with it.
     Reject(String),

@@ -34,11 +34,13 @@ mod request;
 pub use endpoint::Endpoint;
 pub use request::Body;
 
-use answer::{Answer, Verdict};
+use answer::{Answer, Mask, Verdict};
 use client::Client;
 
 /// A secret is shorter.
 const SECRET_MAX: u64 = 64 << 10;
+/// Shorter values of headers and of a query are too common to be looked for in what a server says.
+const HIDDEN_MIN: usize = 4;
 /// Of a buffer for bodies that has become larger; the rest is given back.
 const BODY_KEPT: usize = 2 << 20;
 
@@ -189,9 +191,18 @@ pub struct HttpSink {
     client: Client,
     /// The headers of each request.
     fixed: HeaderMap,
-    /// The value of Authorization.
-    secret: Option<HeaderValue>,
+    proof: Option<Proof>,
+    mask: Mask,
     body: Vec<u8>,
+}
+
+/// What proves who the worker is.
+#[derive(Debug, PartialEq, Eq)]
+struct Proof {
+    /// The value of Authorization.
+    value: HeaderValue,
+    /// What it is made of.
+    secrets: Vec<Secret>,
 }
 
 /// What came of a request.
@@ -219,8 +230,9 @@ impl HttpSink {
             add(name, value.reveal(), true)?;
         }
         add(CONTENT_TYPE.as_str(), &settings.content_type, false)?;
-        let secret = read_secret(settings.auth.as_ref())?;
-        Ok(Self { name: name.to_owned(), client: Client::new(&settings), settings, fixed, secret, body: Vec::new() })
+        let proof = read_proof(settings.auth.as_ref())?;
+        let (mask, client) = (mask(&settings, proof.as_ref()), Client::new(&settings));
+        Ok(Self { name: name.to_owned(), client, settings, fixed, proof, mask, body: Vec::new() })
     }
 
     /// Sends the next records, at most `most`; says how many they were and what came of it.
@@ -249,10 +261,10 @@ impl HttpSink {
     }
 
     fn send(&mut self, headers: &mut HeaderMap, body: &[u8]) -> Result<Answer, String> {
-        if let Some(secret) = &self.secret {
-            headers.insert(AUTHORIZATION, secret.clone());
+        if let Some(proof) = &self.proof {
+            headers.insert(AUTHORIZATION, proof.value.clone());
         }
-        self.client.send(self.settings.method.word(), headers, body)
+        self.client.send(self.settings.method.word(), headers, body, &self.mask)
     }
 
     fn outcome(&self, result: Result<Answer, String>, records: &Records) -> Outcome {
@@ -277,11 +289,16 @@ impl HttpSink {
         }
     }
 
+    fn take(&mut self, proof: Option<Proof>) {
+        self.mask = mask(&self.settings, proof.as_ref());
+        self.proof = proof;
+    }
+
     /// Reads the secret again, as it was refused. Whether it is another one.
     fn has_new_secret(&mut self) -> bool {
-        match read_secret(self.settings.auth.as_ref()) {
-            Ok(new) if new != self.secret => {
-                self.secret = new;
+        match read_proof(self.settings.auth.as_ref()) {
+            Ok(new) if new != self.proof => {
+                self.take(new);
                 true
             }
             // What is wrong with the file is told at the next SIGHUP or start; the refusal is told now.
@@ -290,23 +307,32 @@ impl HttpSink {
     }
 }
 
-/// The value of Authorization.
-fn read_secret(auth: Option<&Auth>) -> Result<Option<HeaderValue>, String> {
-    let (key, text) = match auth {
+/// What is shown nowhere.
+fn mask(settings: &Settings, proof: Option<&Proof>) -> Mask {
+    let own = proof.into_iter().flat_map(|proof| &proof.secrets).map(Secret::reveal);
+    let others = settings.headers.iter().map(|(_, value)| value.reveal()).chain(settings.endpoint.secrets());
+    let all = own.chain(others.filter(|secret| secret.len() >= HIDDEN_MIN));
+    Mask::new(all.map(|secret| secret.as_bytes().to_vec()))
+}
+
+/// Reads what proves who the worker is.
+fn read_proof(auth: Option<&Auth>) -> Result<Option<Proof>, String> {
+    let (key, text, secrets) = match auth {
         None => return Ok(None),
         Some(Auth::Bearer { file }) => {
             let token = secret_in(file, "bearer_token_file", "token")?;
             check_token(&token).map_err(|why| format!("bearer_token_file: the content of {} {why}", file.display()))?;
-            ("bearer_token_file", format!("Bearer {}", token.reveal()))
+            ("bearer_token_file", format!("Bearer {}", token.reveal()), vec![token])
         }
         Some(Auth::Basic { username, file }) => {
             let password = secret_in(file, "password_file", "password")?;
-            ("password_file", format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.reveal()))))
+            let both = STANDARD.encode(format!("{username}:{}", password.reveal()));
+            ("password_file", format!("Basic {both}"), vec![password, Secret::new(both)])
         }
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| format!("{key}: the secret can't be sent"))?;
     value.set_sensitive(true);
-    Ok(Some(value))
+    Ok(Some(Proof { value, secrets }))
 }
 
 fn secret_in(file: &Path, key: &str, what: &str) -> Result<Secret, String> {
@@ -356,8 +382,8 @@ impl Sink for HttpSink {
 
     /// Reads the secret and the files of TLS anew, and begins a new connection.
     fn reopen(&mut self) -> Result<(), String> {
-        let secret = read_secret(self.settings.auth.as_ref())?;
-        self.secret = secret;
+        let proof = read_proof(self.settings.auth.as_ref())?;
+        self.take(proof);
         self.client.close();
         Ok(())
     }

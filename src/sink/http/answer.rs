@@ -9,8 +9,10 @@ use jiff::fmt::{rfc2822, strtime};
 use jiff::tz::TimeZone;
 use ureq::http::StatusCode;
 
-/// How much of a body is kept for the log.
-pub(super) const KEPT: usize = 300;
+/// How much of a body is kept. What is to be hidden in it has to be whole.
+pub(super) const KEPT: usize = 8 << 10;
+/// How much of it is shown in the log.
+const BODY_SHOWN: usize = 300;
 /// Of a header of an answer, in the log.
 const SHOWN: usize = 200;
 
@@ -22,6 +24,55 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// How its body begins, at most [`KEPT`] bytes.
     pub(super) beginning: Vec<u8>,
+}
+
+/// What is shown nowhere, also if the server repeats it.
+#[derive(Default)]
+pub(super) struct Mask(Vec<Vec<u8>>);
+
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Mask {
+    /// Hides these, of which none may be empty.
+    pub(super) fn new(secrets: impl Iterator<Item = Vec<u8>>) -> Self {
+        let mut all: Vec<Vec<u8>> = secrets.filter(|secret| !secret.is_empty()).collect();
+        // Who is a part of another one must not leave the rest of it.
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self(all)
+    }
+
+    /// The text with `***` in place of each of them.
+    pub(super) fn hide(&self, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((first, behind)) = rest.split_first() {
+            if let Some(after) = self.0.iter().find_map(|secret| rest.strip_prefix(secret.as_slice())) {
+                out.extend_from_slice(b"***");
+                rest = after;
+            } else {
+                out.push(*first);
+                rest = behind;
+            }
+        }
+        out
+    }
+}
+
+impl Answer {
+    /// The same, with what is to be hidden hidden.
+    pub(super) fn masked(self, mask: &Mask) -> Self {
+        let text = |text: String| String::from_utf8_lossy(&mask.hide(text.as_bytes())).into_owned();
+        Self {
+            retry_after: self.retry_after.map(text),
+            location: self.location.map(text),
+            beginning: mask.hide(&self.beginning),
+            ..self
+        }
+    }
 }
 
 /// What becomes of the records of the request.
@@ -86,7 +137,7 @@ impl fmt::Display for Answer {
             write!(f, ", Location {}", shown(location.as_bytes(), SHOWN))?;
         }
         if !self.beginning.is_empty() {
-            write!(f, ": {}", shown(&self.beginning, KEPT))?;
+            write!(f, ": {}", shown(&self.beginning, BODY_SHOWN))?;
         }
         let advice = match self.status {
             300..=399 => "a redirect is not followed; correct url, and start the worker again",
@@ -145,6 +196,21 @@ mod tests {
         ] {
             assert_eq!(retry_after(text, now), time, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_a_server_repeats_is_hidden() {
+        let mask = Mask::new(["abc", "", "abcdef", "f=\"1"].into_iter().map(|secret| secret.as_bytes().to_vec()));
+        assert_eq!(mask.hide(b"abcdefabcxab f=\"1\""), b"******xab ***\"");
+        assert_eq!(Mask::default().hide(b"abc"), b"abc");
+        let answer = Answer {
+            status: 302,
+            location: Some("/abc".to_owned()),
+            retry_after: Some("abcdef".to_owned()),
+            beginning: b"-abc-".to_vec(),
+        };
+        let text = answer.masked(&mask).to_string();
+        assert!(text.starts_with("302 Found, Retry-After '***', Location '/***': '-***-';"), "{text}");
     }
 
     #[test]

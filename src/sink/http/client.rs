@@ -12,7 +12,7 @@ use ureq::http::{HeaderMap, Request, Response};
 use ureq::{Agent, Body};
 
 use super::Settings;
-use super::answer::{Answer, KEPT};
+use super::answer::{Answer, KEPT, Mask};
 use super::connection::{NoResolver, Opener, Shared};
 use crate::client::security::Tls;
 
@@ -43,18 +43,24 @@ impl Client {
         self.agent = agent(&self.opener, &self.shared);
     }
 
-    /// Sends `body` with these headers.
+    /// Sends `body` with these headers. What `mask` hides is neither in the answer nor in an error.
     ///
     /// # Errors
     /// Why there is no whole answer, in words. Whether the server has taken the request, nobody knows then.
-    pub(super) fn send(&mut self, method: &str, headers: &HeaderMap, body: &[u8]) -> Result<Answer, String> {
+    pub(super) fn send(
+        &mut self,
+        method: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        mask: &Mask,
+    ) -> Result<Answer, String> {
         let timeout = self.opener.2;
         let until = Instant::now() + timeout;
         let mut tried = false;
         loop {
             self.shared.begin(until);
             let why = match crate::logging::without_panic(|| self.exchange(method, headers, body)) {
-                Some(Ok(answer)) => return Ok(answer),
+                Some(Ok(answer)) => return Ok(answer.masked(mask)),
                 Some(Err(why)) => why,
                 None => {
                     self.close();
@@ -66,7 +72,7 @@ impl Client {
             // the request, and the next connection is a new one.
             let stale = !progress.opened && progress.received == 0 && Instant::now() < until;
             if !stale || tried {
-                return Err(progress.explain(timeout, &why));
+                return Err(progress.explain(timeout, &why, mask));
             }
             drop(progress);
             tried = true;

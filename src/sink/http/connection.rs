@@ -21,7 +21,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
 use super::Endpoint;
-use super::answer::shown;
+use super::answer::{Mask, shown};
 use crate::client::security::Tls;
 use crate::wire::{Bounded, Stream, Trouble};
 
@@ -31,8 +31,9 @@ pub(super) const INPUT: usize = 64 << 10;
 const OUTPUT: usize = 64 << 10;
 /// So many interim answers may come before the answer.
 const INTERIM_MAX: usize = 100;
-/// Of an answer's beginning, for the log.
-const FIRST: usize = 60;
+/// Of an answer's beginning, for the log; and what is kept of it, as what is to be hidden in it has to be whole.
+const FIRST_SHOWN: usize = 60;
+const FIRST: usize = 4 << 10;
 
 /// What is known of the request under way; the sink and the connection share it.
 #[derive(Debug)]
@@ -337,7 +338,7 @@ impl fmt::Debug for Pipe {
 
 impl Progress {
     /// What went wrong, in words. `crate_says`: in those of the crate, where the connection knows of nothing.
-    pub(super) fn explain(&self, timeout: Duration, crate_says: &str) -> String {
+    pub(super) fn explain(&self, timeout: Duration, crate_says: &str, mask: &Mask) -> String {
         let ms = timeout.as_millis();
         match &self.trouble {
             Some(Fault::Unreachable(error)) => format!("no connection: {error}"),
@@ -360,7 +361,8 @@ impl Progress {
             Some(Fault::Io(error)) => format!("the connection broke: {error}"),
             None if self.first.is_empty() => crate_says.to_owned(),
             None => {
-                format!("its answer is none in HTTP/1.1: {crate_says}; it begins with {}", shown(&self.first, FIRST))
+                let first = shown(&mask.hide(&self.first), FIRST_SHOWN);
+                format!("its answer is none in HTTP/1.1: {crate_says}; it begins with {first}")
             }
         }
     }

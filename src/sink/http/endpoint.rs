@@ -82,6 +82,13 @@ impl Endpoint {
         self.host() == "localhost" || self.host().parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// What stands behind the question mark, and the values in it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let query = self.uri.query();
+        let pairs = query.into_iter().flat_map(|query| query.split('&'));
+        query.into_iter().chain(pairs.filter_map(|pair| Some(pair.split_once('=')?.1)))
+    }
+
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }

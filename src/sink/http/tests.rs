@@ -364,7 +364,11 @@ fn each_of_the_fixed_headers_is_sent_and_shown_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
     std::fs::write(&file, "s3cret:ü").unwrap();
-    let web = Web::start(|_| answer(400, "", ""));
+    // It repeats what it was sent.
+    let web = Web::start(|request| match request.number("kafka-offset") {
+        0 => answer(400, "", &format!("Cannot {} {:?}", request.line, request.headers)),
+        _ => Reply::Close(format!("{} {:?}", request.line, request.headers).into_bytes()),
+    });
     let settings = Settings {
         auth: Some(Auth::Basic { username: "wörker".to_owned(), file }),
         headers: vec![("X-Api-Key".to_owned(), Secret::new("s3cret"))],
@@ -373,9 +377,12 @@ fn each_of_the_fixed_headers_is_sent_and_shown_nowhere() {
         ..settings(&format!("{}?key=s3cret", web.url()), Body::Record)
     };
     let mut sink = HttpSink::open("h", settings).unwrap();
-    let stopped = sink.write(&part(), &numbered(1)).unwrap_err();
-    for text in [format!("{stopped:?}"), format!("{sink:?}")] {
-        assert!(!text.contains("s3cret") && !text.contains("czNjcm"), "{text}");
+    let refused = format!("{:?}", sink.write(&part(), &numbered(1)).unwrap_err());
+    assert!(refused.contains("Cannot PUT /orders?*** HTTP/1.1"), "{refused}");
+    let nonsense = format!("{:?}", sink.write(&part(), &numbered(2).skip(1)).unwrap_err());
+    assert!(nonsense.contains("it begins with 'PUT /orders?*** HTTP/1.1"), "{nonsense}");
+    for text in [refused, nonsense, format!("{sink:?}")] {
+        assert!(!text.contains("s3cret") && !text.contains("zM2NyZXQ"), "{text}");
     }
     let request = &web.requests()[0];
     assert_eq!(request.line, "PUT /orders?key=s3cret HTTP/1.1");
