@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn no_filter_lets_the_bytes_of_requests_through() {
+        let inner = build("trace,ureq_proto=trace", LogFormat::Text, false);
+        let logger = Logger { inner: Arc::new(RwLock::new(inner)), format: LogFormat::Text, journal: false };
+        let enabled = |target| {
+            let metadata = log::Metadata::builder().level(Level::Trace).target(target).build();
+            log::Log::enabled(&logger, &metadata)
+        };
+        assert!(enabled("worker::sink::http") && !enabled("ureq_proto::util") && !enabled("ureq::run"));
+    }
+
+    #[test]
     fn a_json_line_has_the_details_as_fields() {
         let text = "sink fails, its topics wait sink=orders error=\"No space left on device (os error 28)\"\nand more";
         let line = record(Level::Warn, text, |record| json(&"2026-11-21T08:00:00.123Z", record));
