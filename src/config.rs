@@ -32,8 +32,8 @@ use crate::dispatch::Order;
 use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
-use crate::sink::exec;
 use crate::sink::own::OwnSink;
+use crate::sink::{exec, http};
 
 pub mod discovery;
 mod errors;
@@ -300,6 +300,8 @@ pub enum SinkSettings {
     },
     /// A program.
     Exec(exec::Settings),
+    /// A service that takes requests.
+    Http(Box<http::Settings>),
     /// One of the program that has the worker inside.
     Own(OwnSink),
 }

@@ -14,6 +14,7 @@ use super::{Format, SinkSettings, Spread};
 use crate::dispatch::Order;
 
 mod exec;
+mod http;
 
 /// The sinks that exist without a table.
 pub(super) const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
@@ -32,6 +33,7 @@ enum Type {
     Stdout,
     File,
     Exec,
+    Http,
 }
 
 impl Choice for Type {
@@ -41,6 +43,7 @@ impl Choice for Type {
         ("stdout", Self::Stdout),
         ("file", Self::File),
         ("exec", Self::Exec),
+        ("http", Self::Http),
     ];
 }
 
@@ -48,7 +51,7 @@ impl Type {
     /// Whether each lane can have one of its own.
     fn may_have_lanes(self) -> bool {
         match self {
-            Self::Drop | Self::Exec => true,
+            Self::Drop | Self::Exec | Self::Http => true,
             // Two that write to the same would mix their lines.
             Self::Log | Self::Stdout | Self::File => false,
         }
@@ -176,7 +179,7 @@ fn sink<'a>(
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");
-    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, drop, log, stdout)") else {
+    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, http, drop, log, stdout)") else {
         any_type(&mut sink);
         let (_, _) = sink.finish(format!("[sink.{name}]"));
         return None;
@@ -203,6 +206,7 @@ fn sink<'a>(
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
         Type::Exec => exec::read(&mut sink, name).map(SinkSettings::Exec),
+        Type::Http => http::read(&mut sink, name).map(Box::new).map(SinkSettings::Http),
     };
     if kind.may_have_lanes()
         && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))
@@ -226,6 +230,7 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
     exec::any(sink);
+    http::any(sink);
 }
 
 fn file_sink<'a>(

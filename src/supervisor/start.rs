@@ -32,6 +32,7 @@ use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::exec::{self, ExecSink};
 use crate::sink::file::{FileSink, OpenError, Rotation};
+use crate::sink::http::HttpSink;
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
 use crate::state::{self, Ledger, State};
@@ -72,6 +73,13 @@ pub enum StartError {
         /// What is wrong.
         error: exec::CommandError,
     },
+    /// What an http sink reads from files.
+    Http {
+        /// Its name in the configuration.
+        sink: String,
+        /// What is wrong, with the key.
+        why: String,
+    },
     /// A sink of the program that has the worker inside.
     Own {
         /// Its name.
@@ -105,6 +113,7 @@ impl fmt::Display for StartError {
             Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::Http { sink, why } => write!(f, "[sink.{sink}]: {why}"),
             Self::Own { sink, error } => write!(f, "sink {sink}: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
@@ -163,6 +172,10 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings, lane: usize) -> Res
         SinkSettings::Exec(settings) => {
             let wrong = |error| StartError::Exec { sink: name.to_owned(), error };
             Box::new(ExecSink::open(name, settings.clone()).map_err(wrong)?)
+        }
+        SinkSettings::Http(settings) => {
+            let wrong = |why| StartError::Http { sink: name.to_owned(), why };
+            Box::new(HttpSink::open(name, *settings.clone()).map_err(wrong)?)
         }
         SinkSettings::Own(own) => own.open(lane).map_err(|error| StartError::Own { sink: name.to_owned(), error })?,
     })
