@@ -32,6 +32,8 @@ use delivery::{Head, Item, Stopped};
 /// How many records are written before a flush at the most, so that acknowledgements keep coming
 /// while a long queue is worked off.
 const RECORDS_A_FLUSH: usize = 100_000;
+/// For the same reason no batch is begun after so long: a handler may take milliseconds for each record.
+pub const LONGEST_DELIVERY: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
@@ -84,6 +86,8 @@ pub struct Ends {
     pub abort: Receiver<Never>,
     /// A message asks for the sink's files to be opened anew.
     pub reopen: Receiver<()>,
+    /// No batch is begun after so long, [`LONGEST_DELIVERY`]: what is written is flushed and acknowledged first.
+    pub longest: Duration,
     /// What becomes of what the sink does not take.
     pub failures: Arc<Failures>,
     /// What it tells of itself.
@@ -150,15 +154,28 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         while !taken.is_empty() {
             ends.progress.set_busy(true);
             match lane.deliver(std::mem::take(&mut taken)) {
-                // The memory was given back before the consumer hears of it.
-                Ok(tickets) => Ticket::all_done(tickets),
+                Ok((tickets, rest)) => {
+                    // The memory was given back before the consumer hears of it.
+                    Ticket::all_done(tickets);
+                    taken = rest;
+                }
                 Err(GivenUp) => return,
             }
-            ends.progress.set_busy(false);
+            if !taken.is_empty() && ends.reopen.try_recv().is_ok() {
+                lane.reopen();
+                lane.was_reopened = true;
+            }
             if std::mem::take(&mut lane.was_reopened) {
-                taken = lane.resume();
+                // What is stopped is older than what is left.
+                let mut again = lane.resume();
+                again.append(&mut taken);
+                taken = again;
+            }
+            if lane.is_aborted() {
+                return;
             }
         }
+        ends.progress.set_busy(false);
     }
 }
 

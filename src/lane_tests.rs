@@ -118,6 +118,15 @@ impl Fixture {
     }
 
     fn with(fates: impl IntoIterator<Item = Fate>, never: impl IntoIterator<Item = i64>, policy: Policy) -> Self {
+        Self::within(LONGEST_DELIVERY, fates, never, policy)
+    }
+
+    fn within(
+        longest: Duration,
+        fates: impl IntoIterator<Item = Fate>,
+        never: impl IntoIterator<Item = i64>,
+        policy: Policy,
+    ) -> Self {
         let failures = Arc::new(Failures::default());
         failures.set_policies([(Arc::from("t"), policy)]);
         let sink = Scripted::default();
@@ -139,6 +148,7 @@ impl Fixture {
             abort: abort_rx,
             reopen: reopen_rx,
             busy,
+            longest,
             failures: Arc::clone(&failures),
             progress: Arc::clone(&progress),
         };
@@ -312,6 +322,25 @@ fn reopening_in_the_middle_of_a_delivery_tries_again_what_is_stopped() {
     assert_eq!(fixture.durable(), [2, 10, 11, 3, 4]);
 }
 
+/// Who is slow is acknowledged in between, in its order.
+#[test]
+fn a_long_delivery_is_cut() {
+    let fixture = Fixture::within(Duration::ZERO, [Fate::Take(0)], [], Policy::default());
+    let (queue, queue_rx) = bounded(1);
+    let of = |seq, offsets| {
+        let ticket = Ticket::new(Slot(1), seq, 0, fixture.acks_tx.clone());
+        Batch { partition: TopicPartition::new("t", 0), records: Records::new(Arc::new(Numbers), offsets), ticket }
+    };
+    queue.send(vec![of(0, 0..2), of(1, 2..3), of(2, 3..5)]).unwrap();
+    fixture.queues.send(queue_rx).unwrap();
+    let (acks, sink) = (fixture.acks.clone(), fixture.sink.clone());
+    drop((fixture.queue, fixture.queues, queue));
+    fixture.thread.join().unwrap();
+    let acks: Vec<Vec<u64>> = acks.try_iter().map(|acks| acks.iter().map(|ack| ack.seq).collect()).collect();
+    assert_eq!(acks, [[0], [1], [2]]);
+    assert_eq!(sink.0.lock().unwrap().durable, [0, 1, 2, 3, 4]);
+}
+
 /// Offsets of the dead letters in a file.
 fn letters(path: &std::path::Path) -> Vec<i64> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -455,7 +484,9 @@ fn any_delivery_ends_as_its_policies_say() {
         let never: Vec<i64> = (0..40).filter(|_| random(8) == 0).collect();
         let fates: Vec<Fate> = (0..random(6)).map(|_| Fate::Take(0)).collect();
         let flushes = random(2);
-        let fixture = Fixture::with(fates, never.clone(), policy(on[0]));
+        // In one delivery, or each batch in one of its own.
+        let longest = [LONGEST_DELIVERY, Duration::ZERO][random(2)];
+        let fixture = Fixture::within(longest, fates, never.clone(), policy(on[0]));
         fixture.sink.0.lock().unwrap().fates.extend((0..flushes).map(|_| Fate::FlushFails));
         fixture.failures.set_policies([(Arc::from("t"), policy(on[0])), (Arc::from("u"), policy(on[1]))]);
         let dir = tempfile::tempdir().unwrap();

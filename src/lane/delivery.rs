@@ -125,16 +125,24 @@ fn letters<'a>(items: &'a [Item], sink: &'a str, dead_ms: i64) -> impl Iterator<
 }
 
 impl Lane<'_> {
-    /// Writes all of it, flushes, and sees to what was given up. Returns the tickets of what is done; comes back
-    /// only with success, or at the process's end.
-    pub(super) fn deliver(&mut self, mut items: Vec<Item>) -> Result<Vec<Ticket>, GivenUp> {
+    /// Writes as much of it as there is time for, flushes, and sees to what was given up. Returns the tickets of what is
+    /// done, and what is left for the next delivery; comes back only with success, or at the process's end.
+    pub(super) fn deliver(&mut self, mut items: Vec<Item>) -> Result<(Vec<Ticket>, Vec<Item>), GivenUp> {
         self.limit(&mut items);
-        while let Err(why) = self.write_all(&mut items)? {
-            let time = self.backoff.next_wait();
-            self.wait(time, &why)?;
-            // The sink has gone back to its last good flush.
-            self.reopen_if_asked();
-        }
+        let written = loop {
+            match self.write_all(&mut items)? {
+                Ok(written) => break written,
+                Err(why) => {
+                    let time = self.backoff.next_wait();
+                    self.wait(time, &why)?;
+                    // The sink has gone back to its last good flush.
+                    self.reopen_if_asked();
+                }
+            }
+        };
+        let mut rest = items.split_off(written);
+        // An earlier try may have come further.
+        rest.iter_mut().for_each(|item| (item.until, item.limit) = (item.from, None));
         self.bury(&items)?;
         self.well();
         let mut tickets = Vec::with_capacity(items.len());
@@ -147,11 +155,13 @@ impl Lane<'_> {
                 stopped.items.push_back(item);
             }
         }
-        Ok(tickets)
+        Ok((tickets, rest))
     }
 
-    /// Writes all of it, and flushes once. What a flush has failed with is returned: then nothing of it is done.
-    fn write_all(&mut self, items: &mut [Item]) -> Result<Result<(), String>, GivenUp> {
+    /// Writes until all is written or the time is over, and flushes once: how many items that were. What a flush has failed
+    /// with is returned: then nothing of it is done.
+    fn write_all(&mut self, items: &mut [Item]) -> Result<Result<usize, String>, GivenUp> {
+        let (began, mut written) = (Instant::now(), 0);
         let mut left = items;
         while let Some((item, rest)) = left.split_first_mut() {
             item.until = item.from;
@@ -161,8 +171,12 @@ impl Lane<'_> {
                 Written::NotFlushed(why) => return Ok(Err(why)),
             }
             left = rest;
+            written += 1;
+            if began.elapsed() >= self.ends.longest {
+                break;
+            }
         }
-        Ok(self.ends.busy.during(|| self.sink.flush()))
+        Ok(self.ends.busy.during(|| self.sink.flush()).map(|()| written))
     }
 
     /// Of topics that have stopped nothing is written.

@@ -109,6 +109,7 @@ impl Lanes {
             queues,
             stop: self.stop.clone(),
             abort: self.abort.clone(),
+            longest: lane::LONGEST_DELIVERY,
             failures: Arc::clone(&self.failures),
             reopen,
             busy: Arc::clone(&busy),
