@@ -105,6 +105,7 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         trouble: Trouble::default(),
         why: String::new(),
         backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+        together: 1,
         head: None,
         stopped: BTreeMap::new(),
         given_up: given_up::GivenUp::default(),
@@ -152,6 +153,8 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
             return;
         }
         while !taken.is_empty() {
+            // What belongs together can be given together; the order within a partition stays.
+            taken.sort_by(|a, b| a.partition().cmp(b.partition()));
             ends.progress.set_busy(true);
             match lane.deliver(std::mem::take(&mut taken)) {
                 Ok((tickets, rest)) => {
@@ -191,6 +194,8 @@ struct Lane<'a> {
     why: String,
     /// Of failed flushes, which are no one record's fault.
     backoff: Backoff,
+    /// So many records may be given in one write.
+    together: usize,
     /// The record that was not taken last.
     head: Option<Head>,
     /// The topics of which nothing is written for now.

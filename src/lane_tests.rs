@@ -327,9 +327,14 @@ fn reopening_in_the_middle_of_a_delivery_tries_again_what_is_stopped() {
 fn a_long_delivery_is_cut() {
     let fixture = Fixture::within(Duration::ZERO, [Fate::Take(0)], [], Policy::default());
     let (queue, queue_rx) = bounded(1);
+    // What is of one partition may be given together.
     let of = |seq, offsets| {
         let ticket = Ticket::new(Slot(1), seq, 0, fixture.acks_tx.clone());
-        Batch { partition: TopicPartition::new("t", 0), records: Records::new(Arc::new(Numbers), offsets), ticket }
+        Batch {
+            partition: TopicPartition::new("t", i32::try_from(seq).unwrap()),
+            records: Records::new(Arc::new(Numbers), offsets),
+            ticket,
+        }
     };
     queue.send(vec![of(0, 0..2), of(1, 2..3), of(2, 3..5)]).unwrap();
     fixture.queues.send(queue_rx).unwrap();

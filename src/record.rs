@@ -241,6 +241,46 @@ impl Records {
     }
 }
 
+impl Records {
+    /// One run of several, in their order: all of one partition, each behind the one before.
+    pub fn join(runs: &[Self]) -> Self {
+        let [first, rest @ ..] = runs else { return Self::none() };
+        let mut whole = first.clone();
+        for next in rest {
+            let same = matches!((&whole.arena, &next.arena), (Some(a), Some(b)) if Arc::ptr_eq(a, b));
+            if !same || whole.range.end != next.range.start {
+                let mut end = 0;
+                let ends: Box<[usize]> = runs
+                    .iter()
+                    .map(|run| {
+                        end += run.len();
+                        end
+                    })
+                    .collect();
+                return Self::new(Arc::new(Joined { runs: runs.into(), ends }), 0..end);
+            }
+            whole.range.end = next.range.end;
+        }
+        whole
+    }
+}
+
+/// Several runs, one behind the other.
+struct Joined {
+    runs: Box<[Records]>,
+    /// How many records there are up to the end of each.
+    ends: Box<[usize]>,
+}
+
+/// Headers are asked for where the records are.
+impl Arena for Joined {
+    fn record(&self, index: usize) -> Record<'_> {
+        let run = self.ends.partition_point(|end| *end <= index);
+        let before = run.checked_sub(1).and_then(|run| self.ends.get(run)).copied().unwrap_or(0);
+        self.runs.get(run).and_then(|run| run.get(index - before)).unwrap_or_default()
+    }
+}
+
 /// Some records of a run.
 struct Picked {
     of: Records,
@@ -307,6 +347,21 @@ mod tests {
         fn record(&self, index: usize) -> Record<'_> {
             Record { offset: Offset(index as i64), value: Some(b"v"), ..Record::default() }
         }
+    }
+
+    /// However runs are cut and joined, the records are the same.
+    #[test]
+    fn joined_runs_have_the_records_of_all() {
+        let all = Records::new(Arc::new(Numbers), 0..10);
+        let other = Records::new(Arc::new(Numbers), 10..13);
+        let offsets = |records: &Records| records.iter().map(|record| record.offset.0).collect::<Vec<_>>();
+        let one = Records::join(&[all.slice(0..3), all.slice(3..4), all.slice(4..10)]);
+        assert_eq!((one.range.clone(), offsets(&one)), (0..10, (0..10).collect()), "it is the same window");
+        let two = Records::join(&[all.slice(2..3), all.slice(5..7), other.clone()]);
+        assert_eq!(offsets(&two), [2, 5, 6, 10, 11, 12]);
+        assert_eq!(offsets(&two.slice(1..4)), [5, 6, 10]);
+        assert_eq!(offsets(&Records::join(&[two, other.skip(2)])), [2, 5, 6, 10, 11, 12, 12]);
+        assert!(Records::join(&[]).is_empty() && Records::join(&[Records::none(), Records::none()]).is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::consumer::Batch;
 use crate::dead_letter::Letter;
 use crate::failure::{OnFailure, Policy};
-use crate::record::{Offset, TopicPartition};
+use crate::record::{Offset, Records, TopicPartition};
 use crate::sink::Why;
 use crate::ticket::Ticket;
 use crate::trouble::{Phrases, Trouble};
@@ -24,6 +24,10 @@ const STOPS: Phrases = Phrases {
     ends: "topic goes on",
     flaps: "topic stopped again and again",
 };
+/// For how long a sink may be busy with one write, as far as its pace tells.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// More at once makes nobody faster.
+const MOST_TOGETHER: usize = 10_000;
 /// What to do about a topic that is stopped.
 const ADVICE: &str = "mend what rejects it and send SIGHUP, or set on_failure of the topic to dead_letter or drop";
 
@@ -56,6 +60,10 @@ impl Item {
     /// How many of its records are to be written.
     pub(super) fn len(&self) -> usize {
         self.batch.records.len() - self.from
+    }
+
+    pub(super) fn partition(&self) -> &TopicPartition {
+        &self.batch.partition
     }
 
     fn offset(&self, index: usize) -> Offset {
@@ -162,21 +170,73 @@ impl Lane<'_> {
     /// with is returned: then nothing of it is done.
     fn write_all(&mut self, items: &mut [Item]) -> Result<Result<usize, String>, GivenUp> {
         let (began, mut written) = (Instant::now(), 0);
-        let mut left = items;
-        while let Some((item, rest)) = left.split_first_mut() {
-            item.until = item.from;
-            match self.write(item)? {
+        items.iter_mut().for_each(|item| item.until = item.from);
+        while written < items.len() && (written == 0 || began.elapsed() < self.ends.longest) {
+            let (count, why) = self.write_together(&items[written..]);
+            let mut taken = count;
+            while let Some(item) = items.get_mut(written).filter(|item| taken > 0 && item.len() <= taken) {
+                (item.until, taken) = (item.batch.records.len(), taken - item.len());
+                written += 1;
+            }
+            let Some((item, rest)) = items[written..].split_first_mut() else { break };
+            let so_far = match why {
+                None if count > 0 => continue,
+                None => Written::All,
+                Some(why) => {
+                    item.until += taken;
+                    self.after(item, why)?
+                }
+            };
+            // What stands alone, or what is left of the one in which it has stopped.
+            let so_far = if matches!(so_far, Written::All) { self.write(item)? } else { so_far };
+            match so_far {
                 Written::All => {}
                 Written::TopicStops => self.limit(rest),
                 Written::NotFlushed(why) => return Ok(Err(why)),
             }
-            left = rest;
             written += 1;
-            if began.elapsed() >= self.ends.longest {
-                break;
-            }
         }
         Ok(self.ends.busy.during(|| self.sink.flush()).map(|()| written))
+    }
+
+    /// Writes the first items in one call, as far as they belong to one partition and nothing is to be left out of them. How
+    /// many records were taken, and why no more; 0 and nothing if there is only one such item.
+    ///
+    /// A sink that asks somebody else has to wait for the answers of each call. So it is given as much at once as it has
+    /// lately taken in [`TOGETHER`].
+    fn write_together(&mut self, items: &[Item]) -> (usize, Option<Why>) {
+        let Some(first) = items.first() else { return (0, None) };
+        let plain = |item: &&Item| {
+            item.limit.is_none() && item.lost.is_empty() && item.batch.partition == first.batch.partition
+        };
+        let mut count = 0;
+        let fits = |item: &&Item| {
+            count += item.len();
+            count <= self.together
+        };
+        let runs: Vec<Records> =
+            items.iter().take_while(plain).take_while(fits).map(|item| item.batch.records.skip(item.from)).collect();
+        if runs.len() < 2 {
+            return (0, None);
+        }
+        let records = Records::join(&runs);
+        let began = Instant::now();
+        match self.ends.busy.during(|| self.sink.write(&first.batch.partition, &records)) {
+            Ok(()) => {
+                self.pace(records.len(), began);
+                (records.len(), None)
+            }
+            Err(stopped) if stopped.done < records.len() => (stopped.done, Some(stopped.why)),
+            // One that says it took all has taken all.
+            Err(_) => (records.len(), None),
+        }
+    }
+
+    /// So many records were taken since `began`.
+    fn pace(&mut self, count: usize, began: Instant) {
+        let could = count as f64 * TOGETHER.as_secs_f64() / began.elapsed().as_secs_f64().max(1e-6);
+        // No more than that doubles from write to write: one that was fast says little.
+        self.together = (could as usize).clamp(1, (count * 2).clamp(1, MOST_TOGETHER));
     }
 
     /// Of topics that have stopped nothing is written.
@@ -196,23 +256,38 @@ impl Lane<'_> {
                 continue;
             }
             let records = item.batch.records.slice(item.until..end);
+            let began = Instant::now();
             match self.ends.busy.during(|| self.sink.write(&item.batch.partition, &records)) {
-                Ok(()) => item.until = end,
+                Ok(()) => {
+                    self.pace(records.len(), began);
+                    item.until = end;
+                }
                 Err(stopped) => {
                     item.until = item.until.saturating_add(stopped.done).min(end);
                     // One that says it took all has taken all.
-                    if item.until < end && !self.goes_on(item, stopped.why)? {
-                        item.limit = Some(item.until);
-                        return Ok(Written::TopicStops);
-                    }
-                    if self.asked_to_reopen {
-                        if let Err(why) = self.ends.busy.during(|| self.sink.flush()) {
-                            return Ok(Written::NotFlushed(why));
-                        }
-                        self.reopen_if_asked();
+                    if item.until < end
+                        && let stopped @ (Written::TopicStops | Written::NotFlushed(_)) =
+                            self.after(item, stopped.why)?
+                    {
+                        return Ok(stopped);
                     }
                 }
             }
+        }
+        Ok(Written::All)
+    }
+
+    /// The item's next record was not taken. `All`: it is gone on with.
+    fn after(&mut self, item: &mut Item, why: Why) -> Result<Written, GivenUp> {
+        if !self.goes_on(item, why)? {
+            item.limit = Some(item.until);
+            return Ok(Written::TopicStops);
+        }
+        if self.asked_to_reopen {
+            if let Err(why) = self.ends.busy.during(|| self.sink.flush()) {
+                return Ok(Written::NotFlushed(why));
+            }
+            self.reopen_if_asked();
         }
         Ok(Written::All)
     }
