@@ -32,7 +32,7 @@ use crate::dispatch::Order;
 use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
-use crate::sink::exec;
+use crate::sink::{exec, kafka};
 
 mod errors;
 mod fixed;
@@ -293,6 +293,8 @@ pub enum SinkSettings {
     },
     /// A program.
     Exec(exec::Settings),
+    /// A topic of this or another cluster.
+    Kafka(Box<kafka::Settings>),
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names

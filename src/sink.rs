@@ -16,6 +16,7 @@ pub mod exec;
 pub mod file;
 pub mod format;
 pub mod json;
+pub mod kafka;
 pub mod log;
 pub mod stdout;
 

@@ -33,6 +33,8 @@ mod real_diagnose;
 mod real_faults;
 mod real_groups;
 mod real_kafka;
+#[cfg(feature = "librdkafka")]
+mod real_kafka_sink;
 mod real_lag;
 #[cfg(feature = "librdkafka")]
 mod real_librdkafka;

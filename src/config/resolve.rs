@@ -17,6 +17,7 @@ use super::value::{self, Choice};
 use super::{
     CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, security, sinks, topics,
 };
+use crate::client::properties::owned;
 use crate::failure::OnFailure;
 use crate::logging::LogFormat;
 
@@ -216,7 +217,10 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     };
     let used: BTreeSet<&str> = consumer.topics.iter().flatten().flat_map(|t| &t.sinks).map(String::as_str).collect();
     let mut spreads = BTreeMap::new();
-    let (sinks, dead_letter) = sinks::read(tables, context, &used, &mut spreads);
+    let (sinks, dead_letter) = sinks::read(tables, context, &used, kafka.as_ref(), &mut spreads);
+    if let (Some(kafka), Some(sinks), Some(topics)) = (&kafka, &sinks, &consumer.topics) {
+        sinks::check_ways(tables, context, kafka, sinks, topics);
+    }
     if let Some(table) = tables.file.get("dead_letter")
         && !consumer.topics.iter().flatten().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
         && consumer.topics.is_some()
@@ -296,8 +300,8 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
     let metadata_max_age = kafka.millis("metadata_max_age_ms", METADATA_AGE_MIN_MS..=DAY_MS);
     let (tls, sasl, librdkafka) = (kafka.inner("tls"), kafka.inner("sasl"), kafka.inner("librdkafka"));
     finish(kafka, "[kafka]");
-    let security = security::read(tables, context, tls, sasl);
-    let properties = security::properties(context, librdkafka);
+    let security = security::read(tables, context, "kafka", tls, sasl);
+    let properties = security::properties(context, "kafka", owned, librdkafka);
     let mut seen = HashSet::new();
     let servers = servers?.into_iter().map(Spanned::into_inner).filter(|server| seen.insert(server.clone()));
     Some(KafkaSettings {

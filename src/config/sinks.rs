@@ -10,10 +10,13 @@ use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
 use super::resolve::{KAFKA_INT_MAX, Tables, entries};
 use super::value::{self, Choice};
-use super::{Format, SinkSettings, Spread};
+use super::{Format, KafkaSettings, SinkSettings, Spread};
 use crate::dispatch::Order;
 
 mod exec;
+mod kafka;
+
+pub(super) use kafka::check_ways;
 
 /// The sinks that exist without a table.
 const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
@@ -32,6 +35,7 @@ enum Type {
     Stdout,
     File,
     Exec,
+    Kafka,
 }
 
 impl Choice for Type {
@@ -41,6 +45,7 @@ impl Choice for Type {
         ("stdout", Self::Stdout),
         ("file", Self::File),
         ("exec", Self::Exec),
+        ("kafka", Self::Kafka),
     ];
 }
 
@@ -48,7 +53,7 @@ impl Type {
     /// Whether each lane can have one of its own.
     fn may_have_lanes(self) -> bool {
         match self {
-            Self::Drop | Self::Exec => true,
+            Self::Drop | Self::Exec | Self::Kafka => true,
             // Two that write to the same would mix their lines.
             Self::Log | Self::Stdout | Self::File => false,
         }
@@ -64,6 +69,8 @@ struct Places<'p, 'a> {
     /// The files that are written, and by whom.
     paths: &'p mut HashMap<PathBuf, &'a str>,
     spreads: &'p mut BTreeMap<String, Spread>,
+    /// `[kafka]`, unless it is wrong.
+    kafka: Option<&'p KafkaSettings>,
 }
 
 impl Choice for Format {
@@ -82,10 +89,11 @@ pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
     used: &BTreeSet<&str>,
+    kafka: Option<&KafkaSettings>,
     spreads: &mut BTreeMap<String, Spread>,
 ) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
     let mut paths = HashMap::new();
-    let mut places = Places { paths: &mut paths, spreads };
+    let mut places = Places { paths: &mut paths, spreads, kafka };
     let sinks = read_sinks(tables, context, used, &mut places);
     (sinks, dead_letter(tables, context, &mut paths))
 }
@@ -158,14 +166,14 @@ fn sink<'a>(
     name: &'a str,
     at: usize,
     file: Option<Layer<'a>>,
-    Places { paths, spreads }: &mut Places<'_, 'a>,
+    Places { paths, spreads, kafka }: &mut Places<'_, 'a>,
 ) -> Option<SinkSettings> {
     let built_in = BUILT_IN.contains(&name);
     let default = |name| tables.default_layer(&["sink", name]);
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");
-    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, drop, log, stdout)") else {
+    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, kafka, drop, log, stdout)") else {
         any_type(&mut sink);
         let (_, _) = sink.finish(format!("[sink.{name}]"));
         return None;
@@ -192,7 +200,9 @@ fn sink<'a>(
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
         Type::Exec => exec::read(&mut sink, name).map(SinkSettings::Exec),
+        Type::Kafka => None,
     };
+    let found = (kind == Type::Kafka).then(|| kafka::read(&mut sink));
     if kind.may_have_lanes()
         && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))
     {
@@ -200,7 +210,11 @@ fn sink<'a>(
     }
     let (context, scope) = sink.finish(format!("[sink.{name}]"));
     context.report.push(scope);
-    settings
+    match found {
+        // Its inner tables come behind its own.
+        Some(found) => found.resolve(tables, context, name, at, *kafka).map(|found| SinkSettings::Kafka(Box::new(found))),
+        None => settings,
+    }
 }
 
 /// Of a sink without a type nobody knows which keys it has; but each has its type of value, and a key that
@@ -215,6 +229,7 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
     exec::any(sink);
+    kafka::any(sink);
 }
 
 fn file_sink<'a>(

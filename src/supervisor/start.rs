@@ -31,6 +31,7 @@ use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::exec::{self, ExecSink};
 use crate::sink::file::{FileSink, OpenError, Rotation};
+use crate::sink::kafka;
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
 use crate::state::{self, Ledger, State};
@@ -71,6 +72,13 @@ pub enum StartError {
         /// What is wrong.
         error: exec::CommandError,
     },
+    /// A kafka sink.
+    Kafka {
+        /// Its name in the configuration.
+        sink: String,
+        /// What is wrong.
+        error: kafka::OpenError,
+    },
     /// The state directory.
     State {
         /// What is wrong.
@@ -97,6 +105,7 @@ impl fmt::Display for StartError {
             Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::Kafka { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
             }
@@ -154,6 +163,9 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn S
         SinkSettings::Exec(settings) => {
             let wrong = |error| StartError::Exec { sink: name.to_owned(), error };
             Box::new(ExecSink::open(name, settings.clone()).map_err(wrong)?)
+        }
+        SinkSettings::Kafka(settings) => {
+            kafka::open(name, settings).map_err(|error| StartError::Kafka { sink: name.to_owned(), error })?
         }
     })
 }

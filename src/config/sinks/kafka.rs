@@ -1,0 +1,201 @@
+//! The keys of `type = "kafka"`, and the ways that records take through sinks of this type.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::super::read::{Context, Reader};
+use super::super::resolve::{KAFKA_INT_MAX, Tables};
+use super::super::security::{self, Found};
+use super::super::value::{self, Choice};
+use super::super::{KafkaSettings, SinkSettings, TopicSettings};
+use crate::client::properties::owned_by_producer;
+use crate::sink::kafka::{Compression, Placement, Settings, Template};
+
+const EXAMPLE: &str = "\"copy-of-{topic}\"";
+const SERVERS: &str = "[\"broker1:9092\"]";
+/// What librdkafka takes at most.
+const LINGER_MAX_MS: u64 = 900_000;
+
+impl Choice for Placement {
+    const ALL: &'static [(&'static str, Self)] = &[("key", Self::Key), ("same", Self::Same)];
+}
+
+impl Choice for Compression {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("gzip", Self::Gzip),
+        ("snappy", Self::Snappy),
+        ("lz4", Self::Lz4),
+        ("zstd", Self::Zstd),
+    ];
+}
+
+/// What stands in the table itself.
+pub(super) struct Own<'a> {
+    topic: Option<String>,
+    servers: Option<Vec<String>>,
+    has_servers: bool,
+    placement: Option<Placement>,
+    compression: Option<Compression>,
+    linger: Option<Duration>,
+    timeout: Option<Duration>,
+    tls: Found<'a>,
+    sasl: Found<'a>,
+    librdkafka: Found<'a>,
+}
+
+/// Reads it.
+pub(super) fn read<'a>(sink: &mut Reader<'_, 'a>) -> Own<'a> {
+    let topic = sink.text("topic", template);
+    let topic = sink.required("topic", topic, EXAMPLE);
+    let servers = sink.list("bootstrap_servers", SERVERS, true, value::server);
+    Own {
+        topic,
+        servers: servers.map(|list| list.into_iter().map(Spanned::into_inner).collect()),
+        has_servers: sink.own("bootstrap_servers").is_some(),
+        placement: sink.choice("partition"),
+        compression: sink.choice("compression"),
+        linger: sink.millis("linger_ms", 0..=LINGER_MAX_MS),
+        timeout: sink.millis("timeout_ms", 1..=KAFKA_INT_MAX),
+        tls: sink.inner("tls"),
+        sasl: sink.inner("sasl"),
+        librdkafka: sink.inner("librdkafka"),
+    }
+}
+
+impl<'a> Own<'a> {
+    /// Reads the tables inside of it. `at`: where the sink begins.
+    pub(super) fn resolve(
+        self,
+        tables: &Tables<'a>,
+        context: &mut Context<'a>,
+        name: &str,
+        at: usize,
+        kafka: Option<&KafkaSettings>,
+    ) -> Option<Settings> {
+        let owner = format!("sink.{name}");
+        let built_in = security::is_built_in(context, at, &owner);
+        let of_its_own = self.has_servers;
+        for (key, table) in [("tls", self.tls), ("sasl", self.sasl)] {
+            if let Some((at, _)) = table.filter(|_| !of_its_own) {
+                let text = format!(
+                    "stands without {owner}.bootstrap_servers, and [kafka] decides how its own cluster is talked to; write bootstrap_servers = {SERVERS} under [{owner}], or leave it out"
+                );
+                context.faults.add(at, format!("{owner}.{key}"), text);
+            }
+        }
+        let security = match of_its_own {
+            true => security::read(tables, context, &owner, self.tls, self.sasl).ok(),
+            false => kafka.map(|kafka| kafka.security.clone()),
+        };
+        let properties = security::properties(context, &owner, owned_by_producer, self.librdkafka).ok();
+        let template = self.topic.and_then(|text| Template::parse(&text).ok());
+        let kafka = kafka?;
+        built_in.ok()?;
+        let servers = match of_its_own {
+            true => {
+                let mut seen = HashSet::new();
+                self.servers?.into_iter().filter(|server| seen.insert(server.clone())).collect()
+            }
+            false => kafka.bootstrap_servers.clone(),
+        };
+        if !of_its_own && (self.tls.is_some() || self.sasl.is_some()) {
+            return None;
+        }
+        Some(Settings {
+            topic: template?,
+            placement: self.placement?,
+            compression: self.compression?,
+            linger: self.linger?,
+            timeout: self.timeout?,
+            cluster: KafkaSettings {
+                bootstrap_servers: servers,
+                security: security?,
+                properties: properties?,
+                ..kafka.clone()
+            },
+            table: if of_its_own { owner } else { "kafka".to_owned() },
+        })
+    }
+}
+
+/// Of a sink without a type: each key has its type of value.
+pub(super) fn any(sink: &mut Reader<'_, '_>) {
+    let _ = sink.text("topic", template);
+    let _ = sink.list("bootstrap_servers", SERVERS, true, value::server);
+    let _ = sink.choice::<Placement>("partition");
+    let _ = sink.choice::<Compression>("compression");
+    let _ = sink.millis("linger_ms", 0..=LINGER_MAX_MS);
+    let _ = (sink.inner("tls"), sink.inner("sasl"), sink.inner("librdkafka"));
+}
+
+fn template(text: &str) -> Result<(), String> {
+    let template = Template::parse(text).map_err(|why| format!("{why}; write a topic's name such as {EXAMPLE}"))?;
+    // What the words stand for is legal by itself.
+    let sample = template.name(&crate::record::TopicPartition::new("t", 0));
+    value::topic_name(&sample).map_err(|_| {
+        format!(
+            "is {}, which makes no topic's name; names are made of a-z, A-Z, 0-9, '.', '_' and '-', {{topic}} and {{partition}}",
+            value::show_text(text)
+        )
+    })
+}
+
+/// Whether records go where they can't, or in a circle, as far as that can be seen.
+pub(in super::super) fn check_ways<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    kafka: &KafkaSettings,
+    sinks: &BTreeMap<String, SinkSettings>,
+    topics: &[TopicSettings],
+) {
+    let is_here = |settings: &Settings| {
+        settings.cluster.bootstrap_servers.iter().any(|server| kafka.bootstrap_servers.contains(server))
+    };
+    let table = tables.file.get("sink").and_then(|sink| sink.get_ref().as_table());
+    let place = |sink: &str| {
+        let table = table?.get(sink)?.get_ref().as_table()?;
+        Some(table.get("topic")?.span().start)
+    };
+    let mut told: BTreeSet<(&str, String)> = BTreeSet::new();
+    // From each topic to those that are read here.
+    let mut ways: Vec<Vec<(usize, &str)>> = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let mut next = Vec::new();
+        for sink in &topic.sinks {
+            let Some(SinkSettings::Kafka(settings)) = sinks.get(sink) else { continue };
+            let name = settings.topic.name(&crate::record::TopicPartition::new(&*topic.name, 0));
+            if let Err(why) = value::topic_name(&name) {
+                told.insert((sink, format!("leads records of {} to a topic whose name {why}", topic.name)));
+            }
+            if is_here(settings) {
+                let to = topics.iter().enumerate().filter(|(_, to)| settings.topic.can_lead(&topic.name, &to.name));
+                next.extend(to.map(|(index, _)| (index, sink.as_str())));
+            }
+        }
+        ways.push(next);
+    }
+    for (start, topic) in topics.iter().enumerate() {
+        for (first, sink) in &ways[start] {
+            let (mut seen, mut left) = (HashSet::from([*first]), vec![*first]);
+            while let Some(at) = left.pop() {
+                left.extend(ways[at].iter().map(|(to, _)| *to).filter(|to| seen.insert(*to)));
+            }
+            if seen.contains(&start) {
+                let way = match *first == start {
+                    true => format!("into the topic that they come from ({})", topic.name),
+                    false => format!("to {}, and from there back to {}", topics[*first].name, topic.name),
+                };
+                let text = format!(
+                    "leads records {way}, on the same cluster, without an end; write another topic, such as {EXAMPLE}, or another bootstrap_servers"
+                );
+                told.insert((sink, text));
+            }
+        }
+    }
+    for (sink, text) in told {
+        context.faults.add(place(sink).unwrap_or(0), format!("sink.{sink}.topic"), text);
+    }
+}
