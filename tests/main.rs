@@ -15,6 +15,8 @@ mod exec;
 mod faults;
 mod hangs;
 mod install;
+#[cfg(feature = "librdkafka")]
+mod kafka_sink;
 mod lag;
 mod lengths;
 mod log_lines;

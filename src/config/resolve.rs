@@ -165,7 +165,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     let consumer_scope = context.report.len();
     let declared = sinks::names(tables, context);
     let reading = reading::of_kafka(tables, context, kafka.as_ref().map(|kafka| &kafka.security));
-    let consumer = topics::read(tables, context, &declared, &reading);
+    let mut consumer = topics::read(tables, context, &declared, &reading);
     let commit = commit(tables, context);
     let drain_timeout = {
         let mut shutdown = tables.reader(context, "shutdown");
@@ -215,11 +215,14 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(log, "[log]");
         settings
     };
-    let used: BTreeSet<&str> = consumer.topics.iter().flatten().flat_map(|t| &t.sinks).map(String::as_str).collect();
+    let used: BTreeSet<String> = consumer.topics.iter().flatten().flat_map(|t| t.sinks.iter().cloned()).collect();
     let mut spreads = BTreeMap::new();
     let (sinks, dead_letter) = sinks::read(tables, context, &used, kafka.as_ref(), &mut spreads);
     if let (Some(kafka), Some(sinks), Some(topics)) = (&kafka, &sinks, &consumer.topics) {
         sinks::check_ways(tables, context, kafka, sinks, topics);
+    }
+    if let (Some(sinks), Some(mode), Some(topics)) = (&sinks, consumer.mode, &mut consumer.topics) {
+        sinks::read_whole(context, mode, sinks, topics);
     }
     if let Some(table) = tables.file.get("dead_letter")
         && !consumer.topics.iter().flatten().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)

@@ -16,7 +16,7 @@ use crate::dispatch::Order;
 mod exec;
 mod kafka;
 
-pub(super) use kafka::check_ways;
+pub(super) use kafka::{check_ways, read_whole};
 
 /// The sinks that exist without a table.
 const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
@@ -88,7 +88,7 @@ pub(super) fn names<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> BTree
 pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    used: &BTreeSet<&str>,
+    used: &BTreeSet<String>,
     kafka: Option<&KafkaSettings>,
     spreads: &mut BTreeMap<String, Spread>,
 ) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
@@ -121,7 +121,7 @@ fn dead_letter<'a>(
 fn read_sinks<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    used: &BTreeSet<&str>,
+    used: &BTreeSet<String>,
     places: &mut Places<'_, 'a>,
 ) -> Option<BTreeMap<String, SinkSettings>> {
     let mut sinks = BTreeMap::new();

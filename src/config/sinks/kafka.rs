@@ -9,7 +9,8 @@ use super::super::read::{Context, Reader};
 use super::super::resolve::{KAFKA_INT_MAX, Tables};
 use super::super::security::{self, Found};
 use super::super::value::{self, Choice};
-use super::super::{KafkaSettings, SinkSettings, TopicSettings};
+use super::super::{KafkaSettings, Mode, SinkSettings, TopicSettings};
+use crate::client::Library;
 use crate::client::properties::owned_by_producer;
 use crate::sink::kafka::{Compression, Placement, Settings, Template};
 
@@ -197,5 +198,30 @@ pub(in super::super) fn check_ways<'a>(
     }
     for (sink, text) in told {
         context.faults.add(place(sink).unwrap_or(0), format!("sink.{sink}.topic"), text);
+    }
+}
+
+/// With `client = "auto"` what is forwarded is read by librdkafka: the crate `kafka` knows no headers and no timestamps.
+pub(in super::super) fn read_whole(
+    context: &mut Context<'_>,
+    mode: Mode,
+    sinks: &BTreeMap<String, SinkSettings>,
+    topics: &mut [TopicSettings],
+) {
+    let is_forwarded = |topic: &TopicSettings| {
+        topic.sinks.iter().any(|sink| matches!(sinks.get(sink), Some(SinkSettings::Kafka(_))))
+    };
+    // One client reads all of them then.
+    let any = mode == Mode::Single && topics.iter().any(is_forwarded);
+    for topic in topics {
+        let forwarded = is_forwarded(topic);
+        match topic.reading.library {
+            None if forwarded || any => topic.reading.library = Some(Library::Librdkafka),
+            Some(Library::Kafka) if forwarded => context.warnings.push(format!(
+                "topic {} is forwarded by a sink of type kafka and read with client = \"kafka\", which knows no headers and no timestamps, and takes empty keys and values for null: none of that arrives; write client = \"auto\" or \"librdkafka\"",
+                topic.name
+            )),
+            None | Some(Library::Kafka | Library::Librdkafka) => {}
+        }
     }
 }
