@@ -114,6 +114,8 @@ fn the_example_has_every_key() {
         "[sink.stdout]",
         "[sink.orders]",
         "[sink.handler]",
+        "[sink.copy]",
+        "[sink.copy.librdkafka]",
         "[dead_letter]",
     ];
     assert_eq!(titles, BTreeSet::from(all));

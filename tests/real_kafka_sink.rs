@@ -121,7 +121,8 @@ fn records_arrive_as_they_were(version: Version) {
 
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let (site, group) = (Site::new(), Kafka::name("g"));
-        let config = forward(kafka, &group, &[&topic], "copy-of-{topic}.x").set("sink.k", "compression", format!("'{codec}'"));
+        let config =
+            forward(kafka, &group, &[&topic], "copy-of-{topic}.x").set("sink.k", "compression", format!("'{codec}'"));
         let worker = site.start(&config.to_string());
         await_committed(kafka, &group, &topic, &[5]);
         let ended = worker.stop();
@@ -145,7 +146,8 @@ fn keys_go_where_a_java_producer_puts_them(version: Version) {
     kafka.tool().produce(&Produce { partition: None, keys: "300", ..Produce::new(&topic, 3_000) });
     let ends: Vec<i64> = kafka.tool().bounds(&topic).iter().map(|(_, end)| *end).collect();
     let (site, group) = (Site::new(), Kafka::name("g"));
-    let config = forward(kafka, &group, &[&topic], "{topic}-copy").set("sink.k", "lanes", 3).set("sink.k", "order", "'key'");
+    let config =
+        forward(kafka, &group, &[&topic], "{topic}-copy").set("sink.k", "lanes", 3).set("sink.k", "order", "'key'");
     let worker = site.start(&config.to_string());
     await_committed(kafka, &group, &topic, &ends);
     assert_eq!(worker.stop().code(), Some(0));
@@ -181,8 +183,10 @@ fn seed() -> u64 {
 /// How many records of each partition came again, after all have come, in order.
 #[track_caller]
 fn account_all(source: &Kafka, topic: &str, target: &Kafka, copy: &str) -> usize {
-    let (original, copied) =
-        (by_partition(source.tool().read(topic, "read_committed")), by_partition(target.tool().read(copy, "read_committed")));
+    let (original, copied) = (
+        by_partition(source.tool().read(topic, "read_committed")),
+        by_partition(target.tool().read(copy, "read_committed")),
+    );
     original.iter().map(|(partition, records)| account(records, &copied[partition])).sum()
 }
 
@@ -258,9 +262,8 @@ fn a_restart_of_the_target_under_load_loses_nothing_and_keeps_the_order(version:
 fn letters(site: &Site) -> Vec<(i64, String)> {
     let text = fs::read_to_string(site.path("dead.jsonl")).unwrap_or_default();
     let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-    let letter = |line: serde_json::Value| {
-        (line["offset"].as_i64().unwrap(), line["reason"].as_str().unwrap().to_owned())
-    };
+    let letter =
+        |line: serde_json::Value| (line["offset"].as_i64().unwrap(), line["reason"].as_str().unwrap().to_owned());
     text.lines().map(|line| letter(parse(line))).collect()
 }
 

@@ -355,7 +355,7 @@ fn records_are_forwarded_over_tls_as_a_user_of_the_sinks() {
     secure.kafka.tool().create(&copy, "1", "");
     secure.kafka.tool().produce(&Produce::new(&topic, 500));
     let site = site();
-    let config = Config::new(&[secure.kafka.bootstrap.clone()], &[&topic])
+    let config = Config::new(std::slice::from_ref(&secure.kafka.bootstrap), &[&topic])
         .set("consumer", "group_id", "'forwards'")
         .set("consumer", "sink", "'k'")
         .set("sink.k", "type", "'kafka'")

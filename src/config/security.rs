@@ -39,7 +39,8 @@ pub(super) fn read<'a>(
     tls_table: Found<'a>,
     sasl_table: Found<'a>,
 ) -> Result<Security, Told> {
-    let security = Security { tls: tls(tables, context, owner, tls_table)?, sasl: sasl(tables, context, owner, sasl_table)? };
+    let security =
+        Security { tls: tls(tables, context, owner, tls_table)?, sasl: sasl(tables, context, owner, sasl_table)? };
     if let (Some(Sasl { mechanism: Mechanism::Plain, .. }), None, Some((at, _))) =
         (&security.sasl, &security.tls, sasl_table)
     {
@@ -75,12 +76,7 @@ fn reader<'c, 'a>(
     Reader::new(context, TableName::new(&format!("{owner}.{name}")), at, layers)
 }
 
-fn tls<'a>(
-    tables: &Tables<'a>,
-    context: &mut Context<'a>,
-    owner: &str,
-    table: Found<'a>,
-) -> Result<Option<Tls>, Told> {
+fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, owner: &str, table: Found<'a>) -> Result<Option<Tls>, Told> {
     let Some(found) = table else { return Ok(None) };
     is_built_in(context, found.0, &format!("{owner}.tls"))?;
     let mut reader = reader(tables, context, owner, "tls", found);

@@ -212,7 +212,9 @@ fn sink<'a>(
     context.report.push(scope);
     match found {
         // Its inner tables come behind its own.
-        Some(found) => found.resolve(tables, context, name, at, *kafka).map(|found| SinkSettings::Kafka(Box::new(found))),
+        Some(found) => {
+            found.resolve(tables, context, name, at, *kafka).map(|found| SinkSettings::Kafka(Box::new(found)))
+        }
         None => settings,
     }
 }

@@ -116,7 +116,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, text: &str) {
-        log::debug!("librdkafka tells an error sink={} code={:?} error=\"{text}\"", self.name, error.rdkafka_error_code());
+        log::debug!(
+            "librdkafka tells an error sink={} code={:?} error=\"{text}\"",
+            self.name,
+            error.rdkafka_error_code()
+        );
         // That all brokers are down says less than what it said of the last of them.
         if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
             lock(&self.notes).last_error = Some(text.to_owned());

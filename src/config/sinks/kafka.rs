@@ -208,9 +208,8 @@ pub(in super::super) fn read_whole(
     sinks: &BTreeMap<String, SinkSettings>,
     topics: &mut [TopicSettings],
 ) {
-    let is_forwarded = |topic: &TopicSettings| {
-        topic.sinks.iter().any(|sink| matches!(sinks.get(sink), Some(SinkSettings::Kafka(_))))
-    };
+    let is_forwarded =
+        |topic: &TopicSettings| topic.sinks.iter().any(|sink| matches!(sinks.get(sink), Some(SinkSettings::Kafka(_))));
     // One client reads all of them then.
     let any = mode == Mode::Single && topics.iter().any(is_forwarded);
     for topic in topics {

@@ -134,9 +134,9 @@ impl KafkaSink {
             ),
             Fault::Unauthorized { code, .. } => code.clone(),
             other if table == "kafka" => other.to_string(),
-            other => ["bootstrap_servers", "tls", "sasl"].iter().fold(other.to_string(), |text, key| {
-                text.replace(&format!("kafka.{key}"), &format!("{table}.{key}"))
-            }),
+            other => ["bootstrap_servers", "tls", "sasl"]
+                .iter()
+                .fold(other.to_string(), |text, key| text.replace(&format!("kafka.{key}"), &format!("{table}.{key}"))),
         }
     }
 
@@ -153,7 +153,8 @@ impl KafkaSink {
     fn target(&mut self, from: &TopicPartition) -> Result<usize, Why> {
         let name = self.settings.topic.name(from);
         let known = self.targets.iter().position(|target| *target.name == *name);
-        let is_fresh = |target: &Target| target.looked.is_some_and(|at| at.elapsed() < self.connection.metadata_max_age);
+        let is_fresh =
+            |target: &Target| target.looked.is_some_and(|at| at.elapsed() < self.connection.metadata_max_age);
         if let Some(known) = known.filter(|known| self.targets.get(*known).is_some_and(is_fresh)) {
             return Ok(known);
         }
@@ -380,7 +381,8 @@ impl KafkaSink {
 
     /// A batch that is too large may be so only as a whole: then batches are made smaller.
     fn shrink(&mut self, list: Vec<(usize, String)>) {
-        let bytes: usize = list.iter().filter_map(|(number, _)| self.window.get(*number)).map(|entry| entry.bytes).sum();
+        let bytes: usize =
+            list.iter().filter_map(|(number, _)| self.window.get(*number)).map(|entry| entry.bytes).sum();
         let smaller = bytes / 2;
         if list.len() == 1 || smaller == 0 || smaller >= self.batch.unwrap_or(BATCH) {
             return self.blame(list);
@@ -474,10 +476,14 @@ impl KafkaSink {
                     }
                 }
                 Err(Untaken::Failed(Failure::TooLarge(text))) => {
-                    let text = format!("to topic {topic}: {text}; message.max.bytes of the sink's librdkafka table allows no larger ones");
+                    let text = format!(
+                        "to topic {topic}: {text}; message.max.bytes of the sink's librdkafka table allows no larger ones"
+                    );
                     return Err(Why::Reject(text));
                 }
-                Err(Untaken::Failed(Failure::Refused(text))) => return Err(Why::Reject(format!("to topic {topic}: {text}"))),
+                Err(Untaken::Failed(Failure::Refused(text))) => {
+                    return Err(Why::Reject(format!("to topic {topic}: {text}")));
+                }
                 Err(Untaken::Failed(Failure::Innocent)) => {
                     // Why it has given up is known to it.
                     self.serve(|_| false);
@@ -489,7 +495,9 @@ impl KafkaSink {
                     return Ok(());
                 }
                 Err(Untaken::Failed(Failure::Elsewhere(text))) => {
-                    self.give_up(format!("to topic {topic} partition {partition}: {text}; check the topic and its partitions"));
+                    self.give_up(format!(
+                        "to topic {topic} partition {partition}: {text}; check the topic and its partitions"
+                    ));
                     self.outdated(u32::try_from(target).unwrap_or(u32::MAX));
                     return Ok(());
                 }

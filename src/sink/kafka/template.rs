@@ -69,7 +69,8 @@ impl Template {
         // The number is what is left of the name when all the rest is taken away; it may stand there more than once.
         let rest = self.with(topic, "").len();
         let times = self.0.iter().filter(|piece| **piece == Piece::Partition).count();
-        let Some(digits) = target.len().checked_sub(rest).filter(|left| left % times == 0).map(|left| left / times) else {
+        let Some(digits) = target.len().checked_sub(rest).filter(|left| left % times == 0).map(|left| left / times)
+        else {
             return false;
         };
         let start = self.0.iter().take_while(|piece| **piece != Piece::Partition).fold(0, |at, piece| {

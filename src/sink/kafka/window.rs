@@ -83,7 +83,16 @@ impl Window {
     /// A record that was not given before. It counts as lost until it was sent.
     pub(super) fn add(&mut self, source: u32, offset: Offset, target: u32, partition: i32, bytes: usize) -> usize {
         let number = self.entries.len();
-        self.entries.push(Entry { source, offset, target, partition, bytes, state: State::Lost, alone: false, taken: false });
+        self.entries.push(Entry {
+            source,
+            offset,
+            target,
+            partition,
+            bytes,
+            state: State::Lost,
+            alone: false,
+            taken: false,
+        });
         if let Some(index) = &mut self.index {
             index.insert((source, offset), number);
         }
