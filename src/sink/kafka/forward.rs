@@ -14,7 +14,6 @@
 //!
 //! A call waits at most `timeout` for each acknowledgement, beside what it takes to look a topic up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,14 +22,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::Settings;
 use super::window::{State, Window};
 use crate::client::librdkafka::producer::{Failure, IN_FLIGHT, Producer, Producing, Report, Untaken};
-use crate::client::{Cluster, Connection, Fault, control};
+use crate::client::{Cluster, Connection, control};
 use crate::record::{Record, Records, TopicPartition};
 use crate::sink::{Sink, Stopped, Why};
 
+mod failing;
+mod targets;
+
+use failing::note;
+use targets::{Start, Target};
+
 /// Bytes of keys and values that may be under way: librdkafka's copies.
 const BYTES_IN_FLIGHT: usize = 32 << 20;
-/// How long `write` waits for its own records after one was rejected: where there is one there are more.
-const CAREFUL_FOR: Duration = Duration::from_secs(60);
 /// After so long without a record a producer is made anew: a broker forgets those that are silent (a day by default,
 /// `producer.id.expiration.ms`), and then takes any number for the first one.
 const IDLE: Duration = Duration::from_secs(600);
@@ -38,26 +41,6 @@ const IDLE: Duration = Duration::from_secs(600);
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// The shortest and the longest slice of a wait.
 const SLICES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
-/// What librdkafka gathers into a batch by default (`batch.size`), in bytes.
-const BATCH: usize = 1_000_000;
-
-/// A topic that records go to.
-struct Target {
-    name: Arc<str>,
-    partitions: i32,
-    /// When it was looked up; `None`: that holds no more.
-    looked: Option<Instant>,
-    /// Of each partition, as far as records have gone there through this producer.
-    started: Vec<Start>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
-    No,
-    /// The first record is under way.
-    First,
-    Yes,
-}
 
 /// The producer was ended.
 struct Broken {
@@ -124,78 +107,6 @@ impl KafkaSink {
         self.window.looks_up() || self.careful_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// A fault of the cluster, in the words of the table that it is written in.
-    fn fault(&self, fault: &Fault) -> String {
-        let table = &self.settings.table;
-        match fault {
-            Fault::TopicMissing { topic } => format!(
-                "topic {topic} does not exist there, and the worker creates none: kafka-topics --bootstrap-server {} --create --topic {topic} --partitions N",
-                self.connection.bootstrap_servers.join(",")
-            ),
-            Fault::Unauthorized { code, .. } => code.clone(),
-            other if table == "kafka" => other.to_string(),
-            other => ["bootstrap_servers", "tls", "sasl"]
-                .iter()
-                .fold(other.to_string(), |text, key| text.replace(&format!("kafka.{key}"), &format!("{table}.{key}"))),
-        }
-    }
-
-    /// What to do about a missing ACL.
-    fn allow(&self, topic: &str) -> String {
-        format!(
-            "{} may not write there: kafka-acls --add --allow-principal {} --operation Write --topic {topic} (brokers before 2.8 also want --operation IdempotentWrite --cluster)",
-            self.connection.security.principal(),
-            self.connection.security.principal().for_acls()
-        )
-    }
-
-    /// The topic for the records of a partition, by its index, with the number of its partitions.
-    fn target(&mut self, from: &TopicPartition) -> Result<usize, Why> {
-        let name = self.settings.topic.name(from);
-        let known = self.targets.iter().position(|target| *target.name == *name);
-        let is_fresh =
-            |target: &Target| target.looked.is_some_and(|at| at.elapsed() < self.connection.metadata_max_age);
-        if let Some(known) = known.filter(|known| self.targets.get(*known).is_some_and(is_fresh)) {
-            return Ok(known);
-        }
-        let topic: Arc<str> = Arc::from(name.as_str());
-        let asked = self.cluster.partitions(&[Arc::clone(&topic)]);
-        let found = asked.and_then(|found| found.into_iter().next().unwrap_or(Err(Fault::NoLeader)));
-        let partitions = match found {
-            Ok(list) => i32::try_from(list.len()).unwrap_or(i32::MAX),
-            // What is known still holds as far as anybody knows, and records that can't be written are told of.
-            Err(fault) if known.is_some() && !matches!(fault, Fault::TopicMissing { .. }) => {
-                log::debug!("topic not looked up sink={} topic={topic} error=\"{fault}\"", self.name);
-                return known.ok_or_else(|| Why::Retry(String::new()));
-            }
-            Err(Fault::Unauthorized { code, .. }) => {
-                return Err(Why::Retry(format!("to topic {topic}: {code}; {}", self.allow(&topic))));
-            }
-            Err(Fault::Refused { code, .. }) if code.contains("InvalidTopic") => {
-                return Err(Why::Reject(format!("to topic {topic}: the cluster takes no such name ({code})")));
-            }
-            Err(fault) => return Err(Why::Retry(format!("to topic {topic}: {}", self.fault(&fault)))),
-        };
-        if partitions == 0 {
-            return Err(Why::Retry(format!("to topic {topic}: it has no partitions at present")));
-        }
-        let looked = Some(Instant::now());
-        Ok(match known {
-            Some(known) => {
-                if let Some(target) = self.targets.get_mut(known) {
-                    (target.partitions, target.looked) = (partitions, looked);
-                    target.started.resize(usize::try_from(partitions).unwrap_or(0), Start::No);
-                }
-                known
-            }
-            None => {
-                let started = vec![Start::No; usize::try_from(partitions).unwrap_or(0)];
-                self.targets.push(Target { name: topic, partitions, looked, started });
-                self.targets.len() - 1
-            }
-        })
-    }
-
     /// There is a producer.
     fn ready(&mut self) -> Result<(), String> {
         if self.producer.is_some() && self.used.elapsed() > IDLE && self.window.under_way().0 == 0 {
@@ -228,19 +139,6 @@ impl KafkaSink {
         self.collect();
         self.end();
         self.broken.get_or_insert(Broken { reason, of_record: false });
-    }
-
-    /// Takes what is reported of what is given up. Failures are of no interest any more.
-    fn collect(&mut self) -> Vec<(usize, Failure)> {
-        let mut failures = Vec::new();
-        let Some(producer) = &self.producer else { return failures };
-        producer.purge();
-        let until = Instant::now() + END_WITHIN;
-        while self.window.under_way().0 > 0 && Instant::now() < until {
-            producer.serve(SLICES.0, &mut self.reports);
-            failures.extend(note(&mut self.window, &mut self.targets, &mut self.reports));
-        }
-        failures
     }
 
     /// Waits for reports until `is_done`. `false`: the producer was ended.
@@ -289,110 +187,6 @@ impl KafkaSink {
     /// Waits for all that is under way. `false`: the producer was ended.
     fn settle(&mut self) -> bool {
         self.window.under_way().0 == 0 || self.serve(|sink| sink.window.under_way().0 == 0)
-    }
-
-    /// Why nothing was acknowledged in time.
-    fn silence(&mut self) -> String {
-        let timeout = self.settings.timeout.as_millis();
-        let names: Vec<Arc<str>> = self.targets.iter().map(|target| Arc::clone(&target.name)).collect();
-        let asked = self.cluster.partitions(&names);
-        // It is looked for again before the next record goes there.
-        self.targets.iter_mut().for_each(|target| target.looked = None);
-        let faults = asked.map(|found| found.into_iter().find_map(Result::err));
-        let why = match (faults, self.producer.as_ref().and_then(Producer::last_error)) {
-            (Err(fault) | Ok(Some(fault)), _) => self.fault(&fault),
-            (Ok(None), Some(text)) => format!("{text}; check that the brokers run, and are reachable from here"),
-            (Ok(None), None) => {
-                "the brokers answer, but acknowledge nothing: look for partitions without a leader or with too few replicas in sync (kafka-topics --describe --under-min-isr-partitions)".to_owned()
-            }
-        };
-        format!("nothing was acknowledged for timeout_ms={timeout}: {why}")
-    }
-
-    /// Some records failed: the producer is ended, and it is found out which are to blame.
-    fn fail(&mut self, mut failures: Vec<(usize, Failure)>) {
-        failures.extend(self.collect());
-        let fatal = self.producer.as_ref().and_then(Producer::fatal);
-        self.end();
-        let mut reason = None;
-        let mut too_large: BTreeMap<(u32, i32), Vec<(usize, String)>> = BTreeMap::new();
-        let mut refused = too_large.clone();
-        for (number, failure) in failures {
-            let Some(entry) = self.window.get(number) else { continue };
-            let place = (entry.target, entry.partition);
-            let topic = self.targets.get(place.0 as usize).map_or("", |target| &*target.name);
-            let place_text = format!("to topic {topic} partition {}", place.1);
-            match failure {
-                Failure::Innocent => {}
-                Failure::TooLarge(text) => too_large.entry(place).or_default().push((
-                    number,
-                    format!("{place_text}: {text}; raise max.message.bytes of the topic (kafka-configs --entity-type topics --entity-name {topic}) if it is to be there"),
-                )),
-                Failure::Refused(text) => {
-                    refused.entry(place).or_default().push((number, format!("{place_text}: the cluster refuses it: {text}")));
-                }
-                Failure::Unauthorized(text) => {
-                    reason.get_or_insert_with(|| format!("{place_text}: {text}; {}", self.allow(topic)));
-                    self.outdated(place.0);
-                }
-                Failure::Elsewhere(text) => {
-                    reason.get_or_insert_with(|| format!("{place_text}: {text}; check the topic and its partitions"));
-                    self.outdated(place.0);
-                }
-            }
-        }
-        let of_record = !too_large.is_empty() || !refused.is_empty();
-        if of_record {
-            self.careful_until = Some(Instant::now() + CAREFUL_FOR);
-        }
-        for list in too_large.into_values() {
-            reason.get_or_insert_with(|| list[0].1.clone());
-            self.shrink(list);
-        }
-        for list in refused.into_values() {
-            reason.get_or_insert_with(|| list[0].1.clone());
-            self.blame(list);
-        }
-        let reason = reason.unwrap_or_else(|| match fatal {
-            Some(Failure::Elsewhere(text) | Failure::Unauthorized(text)) => text,
-            _ => "librdkafka has given up".to_owned(),
-        });
-        self.broken.get_or_insert(Broken { reason, of_record });
-    }
-
-    /// The topic is looked up before the next record goes there.
-    fn outdated(&mut self, target: u32) {
-        if let Some(target) = self.targets.get_mut(target as usize) {
-            target.looked = None;
-        }
-    }
-
-    /// One that was refused alone is rejected; of several each is tried alone.
-    fn blame(&mut self, list: Vec<(usize, String)>) {
-        let alone = list.len() == 1;
-        for (number, reason) in list {
-            if alone {
-                self.window.set(number, State::Rejected(reason));
-            } else {
-                self.window.isolate(number);
-            }
-        }
-    }
-
-    /// A batch that is too large may be so only as a whole: then batches are made smaller.
-    fn shrink(&mut self, list: Vec<(usize, String)>) {
-        let bytes: usize =
-            list.iter().filter_map(|(number, _)| self.window.get(*number)).map(|entry| entry.bytes).sum();
-        let smaller = bytes / 2;
-        if list.len() == 1 || smaller == 0 || smaller >= self.batch.unwrap_or(BATCH) {
-            return self.blame(list);
-        }
-        log::info!(
-            "batches made smaller sink={} bytes={smaller} reason=\"{}\"",
-            self.name,
-            list.first().map_or("", |(_, reason)| reason)
-        );
-        self.batch = Some(smaller);
     }
 
     /// Takes one record. The number under which it is known; `Err`: it was not taken.
@@ -559,30 +353,6 @@ impl KafkaSink {
             }
         }
     }
-}
-
-/// Notes reports; returns what failed.
-fn note(window: &mut Window, targets: &mut [Target], reports: &mut Vec<Report>) -> Vec<(usize, Failure)> {
-    let mut failures = Vec::new();
-    for Report { number, result } in reports.drain(..) {
-        match result {
-            Ok(()) => {
-                if let Some(entry) = window.get(number) {
-                    let place = usize::try_from(entry.partition).unwrap_or(usize::MAX);
-                    let to = targets.get_mut(entry.target as usize).and_then(|target| target.started.get_mut(place));
-                    if let Some(start) = to {
-                        *start = Start::Yes;
-                    }
-                }
-                window.set(number, State::Done);
-            }
-            Err(failure) => {
-                window.set(number, State::Lost);
-                failures.push((number, failure));
-            }
-        }
-    }
-    failures
 }
 
 impl Sink for KafkaSink {

@@ -1,0 +1,102 @@
+//! The topics that records go to: looked up before the first record, and again from time to time; and the faults of their
+//! cluster, with what to do.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::KafkaSink;
+use crate::client::Fault;
+use crate::record::TopicPartition;
+use crate::sink::Why;
+
+/// A topic that records go to.
+pub(super) struct Target {
+    pub(super) name: Arc<str>,
+    pub(super) partitions: i32,
+    /// When it was looked up; `None`: that holds no more.
+    pub(super) looked: Option<Instant>,
+    /// Of each partition, as far as records have gone there through this producer.
+    pub(super) started: Vec<Start>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    No,
+    /// The first record is under way.
+    First,
+    Yes,
+}
+
+impl KafkaSink {
+    /// A fault of the cluster, in the words of the table that it is written in.
+    pub(super) fn fault(&self, fault: &Fault) -> String {
+        let table = &self.settings.table;
+        match fault {
+            Fault::TopicMissing { topic } => format!(
+                "topic {topic} does not exist there, and the worker creates none: kafka-topics --bootstrap-server {} --create --topic {topic} --partitions N",
+                self.connection.bootstrap_servers.join(",")
+            ),
+            Fault::Unauthorized { code, .. } => code.clone(),
+            other if table == "kafka" => other.to_string(),
+            other => ["bootstrap_servers", "tls", "sasl"]
+                .iter()
+                .fold(other.to_string(), |text, key| text.replace(&format!("kafka.{key}"), &format!("{table}.{key}"))),
+        }
+    }
+
+    /// What to do about a missing ACL.
+    pub(super) fn allow(&self, topic: &str) -> String {
+        format!(
+            "{} may not write there: kafka-acls --add --allow-principal {} --operation Write --topic {topic} (brokers before 2.8 also want --operation IdempotentWrite --cluster)",
+            self.connection.security.principal(),
+            self.connection.security.principal().for_acls()
+        )
+    }
+
+    /// The topic for the records of a partition, by its index, with the number of its partitions.
+    pub(super) fn target(&mut self, from: &TopicPartition) -> Result<usize, Why> {
+        let name = self.settings.topic.name(from);
+        let known = self.targets.iter().position(|target| *target.name == *name);
+        let is_fresh =
+            |target: &Target| target.looked.is_some_and(|at| at.elapsed() < self.connection.metadata_max_age);
+        if let Some(known) = known.filter(|known| self.targets.get(*known).is_some_and(is_fresh)) {
+            return Ok(known);
+        }
+        let topic: Arc<str> = Arc::from(name.as_str());
+        let asked = self.cluster.partitions(&[Arc::clone(&topic)]);
+        let found = asked.and_then(|found| found.into_iter().next().unwrap_or(Err(Fault::NoLeader)));
+        let partitions = match found {
+            Ok(list) => i32::try_from(list.len()).unwrap_or(i32::MAX),
+            // What is known still holds as far as anybody knows, and records that can't be written are told of.
+            Err(fault) if known.is_some() && !matches!(fault, Fault::TopicMissing { .. }) => {
+                log::debug!("topic not looked up sink={} topic={topic} error=\"{fault}\"", self.name);
+                return known.ok_or_else(|| Why::Retry(String::new()));
+            }
+            Err(Fault::Unauthorized { code, .. }) => {
+                return Err(Why::Retry(format!("to topic {topic}: {code}; {}", self.allow(&topic))));
+            }
+            Err(Fault::Refused { code, .. }) if code.contains("InvalidTopic") => {
+                return Err(Why::Reject(format!("to topic {topic}: the cluster takes no such name ({code})")));
+            }
+            Err(fault) => return Err(Why::Retry(format!("to topic {topic}: {}", self.fault(&fault)))),
+        };
+        if partitions == 0 {
+            return Err(Why::Retry(format!("to topic {topic}: it has no partitions at present")));
+        }
+        let looked = Some(Instant::now());
+        Ok(match known {
+            Some(known) => {
+                if let Some(target) = self.targets.get_mut(known) {
+                    (target.partitions, target.looked) = (partitions, looked);
+                    target.started.resize(usize::try_from(partitions).unwrap_or(0), Start::No);
+                }
+                known
+            }
+            None => {
+                let started = vec![Start::No; usize::try_from(partitions).unwrap_or(0)];
+                self.targets.push(Target { name: topic, partitions, looked, started });
+                self.targets.len() - 1
+            }
+        })
+    }
+}
