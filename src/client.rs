@@ -208,6 +208,12 @@ pub trait Cluster: Send {
     /// [`Fault::TopicMissing`].
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<Result<Vec<TopicPartition>, Fault>>, Fault>;
 
+    /// The names of all topics that the cluster has and lets us see, without its own.
+    ///
+    /// # Errors
+    /// No broker could be asked.
+    fn topic_names(&mut self) -> Result<BTreeSet<Arc<str>>, Fault>;
+
     /// Log start and log end of each partition.
     ///
     /// # Errors

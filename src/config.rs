@@ -12,7 +12,7 @@
 //! 5. the topic's `[[topic]]`
 //!
 //! The other tables have the first layer and their own. What always holds of a [`Config`]: at least
-//! one topic and no topic twice, so that no two consumers have the same group and topic; every sink
+//! one topic, or patterns for topics, and no topic twice, so that no two consumers have the same group and topic; every sink
 //! that a topic names is in `sinks`; no two file sinks write to one path; what goes to Kafka as a
 //! 32-bit number fits; in [`Mode::Single`] all topics agree in what belongs to the client.
 
@@ -32,8 +32,10 @@ use crate::dispatch::Order;
 use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
+use crate::sink::own::OwnSink;
 use crate::sink::{exec, kafka};
 
+pub mod discovery;
 mod errors;
 mod fixed;
 mod read;
@@ -49,6 +51,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use discovery::Discovery;
 use read::{Files, NamedFile};
 
 pub use errors::{Error, Errors, LoadError};
@@ -72,8 +75,10 @@ pub struct Config {
     pub group_id: String,
     /// `consumer.multi_consumer_mode`
     pub mode: Mode,
-    /// The topics in the order of `consumer.topics`, each once, with all its layers resolved.
+    /// The topics in the order of `consumer.topics`, then those that were found, each once, with all its layers resolved.
     pub topics: Vec<TopicSettings>,
+    /// What holds for topics that the file does not name, if there are to be such: `consumer.topics_regex`.
+    pub discovery: Option<Discovery>,
     /// `[commit]`
     pub commit: CommitSettings,
     /// `shutdown.drain_timeout_ms`: how long a stop waits for records that are under way.
@@ -209,6 +214,8 @@ pub struct TopicSettings {
     pub failure: Policy,
     /// It is not read for the time being; its group keeps its offset.
     pub paused: bool,
+    /// It came to be while the worker looked for topics: nothing that was written before it was found is skipped.
+    pub came_later: bool,
 }
 
 impl TopicSettings {
@@ -295,6 +302,8 @@ pub enum SinkSettings {
     Exec(exec::Settings),
     /// A topic of this or another cluster.
     Kafka(Box<kafka::Settings>),
+    /// One of the program that has the worker inside.
+    Own(OwnSink),
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names
@@ -306,7 +315,7 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     if text.len() > MAX_FILE_BYTES {
         return Err(Errors::one(format!("is larger than {MAX_FILE_BYTES} bytes, which no configuration is")));
     }
-    resolve::resolve(text, env, None, false)
+    resolve::resolve(text, env, None, false, &BTreeMap::new())
 }
 
 /// Whether `filter` can be a `log.level`: the same for the command line as for the file.
@@ -337,11 +346,44 @@ fn is_open_to_all(file: &Metadata) -> bool {
     file.is_file() && file.permissions().mode() & 0o004 != 0
 }
 
+/// Whether a program that has the worker inside may have a sink of this name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_own_sink_name(name: &str) -> Result<(), String> {
+    value::sink_name(name)?;
+    if sinks::BUILT_IN.contains(&name) {
+        return Err(format!("\"{name}\" is that of a sink that there is always; write another"));
+    }
+    Ok(())
+}
+
+/// Reads a configuration that is no file, with the environment of this process. `own` are the sinks of the program.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_text(text: &str, own: &BTreeMap<String, OwnSink>) -> Result<Config, LoadError> {
+    let path = || PathBuf::from("configuration");
+    if text.len() > MAX_FILE_BYTES {
+        return Err(LoadError::TooLarge { path: path() });
+    }
+    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(Files(&named_file)), false, own);
+    parsed.map_err(|errors| LoadError::Invalid { path: path(), errors })
+}
+
 /// Reads the configuration in the file `path`, with the environment of this process.
 ///
 /// # Errors
 /// The file can't be read, or everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    load_with(path, &BTreeMap::new())
+}
+
+/// The same where a program has sinks of its own.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_with(path: &Path, own: &BTreeMap<String, OwnSink>) -> Result<Config, LoadError> {
     let failed = |error: io::Error| LoadError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
     let open_to_all = file.metadata().is_ok_and(|about| is_open_to_all(&about));
@@ -356,7 +398,7 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         LoadError::NotUtf8 { path: path.to_owned(), line }
     })?;
     let files = Files(&named_file);
-    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(files), open_to_all);
+    let parsed = resolve::resolve(text, &|name| std::env::var(name).ok(), Some(files), open_to_all, own);
     let config = parsed.map_err(|errors| LoadError::Invalid { path: path.to_owned(), errors })?;
     // Of a file that is gone by now the path still says something.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());

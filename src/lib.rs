@@ -14,7 +14,7 @@
 //! without harm; [`consumer`] decides what to fetch, deliver and commit; [`dispatch`], [`lane`] and
 //! [`sink`] are the way out; [`memory`] is what all consumers share; [`config`] and [`plan`] say what is
 //! to run, [`supervisor`] runs it, and [`cmd`] is what the command line calls; [`progress`] is what the
-//! threads tell of themselves.
+//! threads tell of themselves. [`embed`] is for programs that have the worker inside.
 //!
 //! The invariants stand in each module's first paragraph, and all of them in ARCHITECTURE.md.
 
@@ -26,7 +26,9 @@ pub mod cmd;
 pub mod config;
 pub mod consumer;
 pub mod dead_letter;
+pub mod discover;
 pub mod dispatch;
+pub mod embed;
 pub mod failure;
 pub mod lane;
 pub mod logging;
@@ -44,3 +46,5 @@ pub mod trend;
 pub mod trouble;
 pub mod verdict;
 pub mod wire;
+
+pub use embed::Worker;

@@ -168,6 +168,7 @@ fn consumer(
             max_poll_records: topic.max_poll_records,
             takeover_timeout: topic.takeover_timeout,
             on_takeover_timeout: topic.on_takeover_timeout,
+            came_later: topic.came_later,
         };
         (Arc::clone(&topic.name), policy)
     };

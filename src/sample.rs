@@ -135,6 +135,8 @@ fn ask_for_stable(cluster: &mut dyn Cluster, watched: &[&Watched], round: &mut R
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::client::Bounds;
     use crate::record::Offset;
@@ -151,6 +153,10 @@ mod tests {
                 _ => Ok(vec![TopicPartition::new(Arc::clone(name), 0)]),
             };
             Ok(topics.iter().map(of).collect())
+        }
+
+        fn topic_names(&mut self) -> Result<BTreeSet<Arc<str>>, Fault> {
+            unreachable!("who watches knows what")
         }
 
         fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {

@@ -18,6 +18,7 @@ pub mod format;
 pub mod json;
 pub mod kafka;
 pub mod log;
+pub mod own;
 pub mod stdout;
 
 pub use format::Format;

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 
 use crate::admin::Life;
 use crate::config::Config;
+use crate::config::discovery::Listing;
 use crate::consumer::{Never, Notice, Report};
 use crate::dispatch;
 use crate::observe::Demand;
@@ -28,6 +29,7 @@ use crate::record::TopicPartition;
 use crate::trouble::chorus;
 
 mod consumers;
+mod found;
 mod lanes;
 mod library;
 mod limits;
@@ -122,6 +124,17 @@ struct Supervisor {
     reloading: Option<Instant>,
     /// It waits for a lane to end.
     reload_again: bool,
+    /// So does what the newest list of topics comes to.
+    find_again: bool,
+    /// Dropped: the discoverer ends.
+    discoverer: Option<Sender<Never>>,
+    /// How many there were.
+    discoverers: u32,
+    listed_tx: Sender<BTreeSet<Arc<str>>>,
+    /// The discoverer's.
+    listed: Receiver<BTreeSet<Arc<str>>>,
+    /// The cluster's topics, while there are patterns.
+    listing: Listing,
     /// What has not ended yet.
     running: BTreeSet<Role>,
     startup: Startup,
@@ -178,6 +191,10 @@ impl Supervisor {
                     Ok(demand) => self.give_up(&demand),
                     Err(_) => self.demands = never(),
                 },
+                recv(self.listed) -> names => match names {
+                    Ok(names) => self.listed(names),
+                    Err(_) => self.listed = never(),
+                },
                 // Time alone may have made something worth a line, see below.
                 recv(looks) -> _ => {}
                 recv(alarm) -> _ => {
@@ -196,7 +213,8 @@ impl Supervisor {
             }
             let now = Instant::now();
             self.life.pulse.beat(now);
-            self.life.set_waiting(self.startup.starting().cloned().collect());
+            let list = self.startup.is_unlisted().then(|| Arc::from("the topics of topics_regex"));
+            self.life.set_waiting(list.into_iter().chain(self.startup.starting().cloned()).collect());
             self.lanes.look(now);
             self.look_after_leavers();
             chorus::flush(now);
@@ -229,6 +247,7 @@ impl Supervisor {
         self.notify.stopping(hard_deadline(&self.config));
         self.stop = None;
         self.observer = None;
+        self.discoverer = None;
         self.lanes.close();
         if let Some(consumers) = self.consumers.take() {
             (self.reports, self.draining) = consumers.into_drain();
@@ -285,11 +304,14 @@ impl Supervisor {
                     self.reload();
                     self.lanes.reopen();
                 }
+                if self.find_again {
+                    self.find();
+                }
             }
             // The worker's work does not depend on it; why it ended, it has said.
             Ok(threads::End::Admin) => {}
             // It ends when it is to stop, or another one takes its place.
-            Ok(threads::End::Observe) => {}
+            Ok(threads::End::Observe | threads::End::Discover) => {}
             Ok(threads::End::Dispatch(Ok(())) | threads::End::State) => {
                 if !stopping {
                     log::error!("thread ended by itself, stopping thread={}", exit.role);

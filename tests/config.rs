@@ -37,7 +37,8 @@ fn commented_out(line: &str) -> Option<&str> {
 }
 
 /// Settings that can't stand beside the others of the example.
-const ALTERNATIVES: [&str; 3] = ["group_instance_id", "partitions", "instance"];
+const ALTERNATIVES: [&str; 6] =
+    ["group_instance_id", "partitions", "instance", "topics_regex", "topics_exclude_regex", "regex"];
 
 /// The example with every setting made that it shows, but for the [`ALTERNATIVES`].
 fn example_with_all_settings() -> String {
@@ -142,6 +143,21 @@ fn the_example_has_the_alternatives() {
     }
 }
 
+/// Patterns are in it too.
+#[test]
+fn the_example_has_patterns() {
+    let text = example_with(Some("topics_regex")).replace("#topics_exclude_regex", "topics_exclude_regex");
+    let found = good(&text).discovery.unwrap();
+    let means =
+        ["SCHEDULE-NEW", "MODULE-OUTPUT-NEW", "SCHEDULE-TEST", "SCHEDULE-A-TEST", "ASCHEDULE-A", "__SCHEDULE-A"];
+    assert_eq!(means.map(|name| found.means(name)), [true, true, false, false, false, false]);
+    let own = ["name = \"SCHEDULE-CAR-ORDER\"\n", "group_id = \"stack-charge-tcp-command-xfy-SCHEDULE-CAR-ORDER\"\n"];
+    let text = own.iter().fold(example_with(Some("regex")), |text, line| text.replacen(line, "", 1));
+    let config = good(&text.replace("#paused = false", "paused = true").replace("\npaused = false", "\npaused = true"));
+    let paused: Vec<_> = config.topics.iter().filter(|topic| topic.paused).map(|topic| &*topic.name).collect();
+    assert_eq!(paused, ["SCHEDULE-CAR-ORDER", "SCHEDULE-CAR-PRICE"]);
+}
+
 /// Its values are the program's defaults: with all of them, or with none but those without default,
 /// the configuration is the same.
 #[test]
@@ -203,6 +219,22 @@ fn errors_say_what_where_and_what_to_do() {
           7:20: consumer.retry_initial_ms: waits only grow: retry_initial_ms is 20000, and retry_max_ms is 10000; write a retry_initial_ms of at most that",
         ),
         (
+            "topics_regex = ['a(', '']\n[[topic]]\nregex = 'x+'\nname = 't'\n[[topic]]\nregex = '['\n[[topic]]\nregex = '.'\ngroup_id = 'h'\n",
+            "6:17: consumer.topics_regex: is \"a(\", which is no regular expression: unclosed group; write one for the whole name, such as \"orders-.*\"\n\
+          6:23: consumer.topics_regex: is empty; write a regular expression for the whole name, such as \"orders-.*\"\n\
+          8:9: topic.regex: stands beside name; write one of them: a [[topic]] is for one topic, or for those that fit\n\
+          11:9: topic.regex: is \"[\", which is no regular expression: unclosed character class; write one for the whole name, such as \"orders-.*\"\n\
+          14:12: topic.group_id: stands beside regex, and a group is for one topic; leave it out: each has its own, GROUP_ID-TOPIC",
+        ),
+        (
+            "topics_exclude_regex = 'a'\n",
+            "6:24: consumer.topics_exclude_regex: does nothing without topics_regex; write that, or leave this out",
+        ),
+        (
+            "topics_regex = 'x.*'\n[[topic]]\nname = 'y'\n",
+            "8:8: topic.name: is \"y\", which is neither in consumer.topics nor meant by topics_regex; add it there, or leave it out here",
+        ),
+        (
             "sink = ['log', 'lag', 'log']\n",
             "6:8: consumer.sink: has \"log\" twice; write it once\n\
           6:8: consumer.sink: is \"lag\", and there is no such sink; did you mean \"log\"?",
@@ -225,7 +257,7 @@ fn errors_say_what_where_and_what_to_do() {
             "fetch_min_byte = 1\nbatch_size = 5\ncolour = 1\nauto_offset_reset = 'latst'\nprofile = 1\n",
             "6:1: consumer.fetch_min_byte: is no key of [consumer]; did you mean fetch_min_bytes?\n\
           7:1: consumer.batch_size: is no key of [consumer]; it belongs under [commit]; move it there\n\
-          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, profile, isolation_level, membership, group_instance_id, partitions, instance, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, takeover_timeout_ms, on_takeover_timeout, sink, retry_attempts, retry_total_ms, retry_initial_ms, retry_max_ms, on_failure\n\
+          8:1: consumer.colour: is no key of [consumer]; the keys here are group_id, multi_consumer_mode, topics, topics_regex, topics_exclude_regex, profile, isolation_level, membership, group_instance_id, partitions, instance, auto_offset_reset, on_out_of_range, max_poll_records, timeout_ms, fetch_max_wait_ms, fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, check_crcs, takeover_timeout_ms, on_takeover_timeout, sink, retry_attempts, retry_total_ms, retry_initial_ms, retry_max_ms, on_failure\n\
           9:21: consumer.auto_offset_reset: is \"latst\"; did you mean \"latest\"? It is one of \"latest\", \"earliest\"\n\
           10:11: consumer.profile: is 1; write \"balanced\", \"high-throughput\" or \"real-time\"",
         ),

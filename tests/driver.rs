@@ -41,6 +41,7 @@ impl Consumer {
             max_poll_records: 10,
             takeover_timeout: PATIENCE,
             on_takeover_timeout: OnTakeoverTimeout::Wait,
+            came_later: false,
         };
         let settings = Settings {
             group: "g".to_owned(),

@@ -50,6 +50,11 @@ fn what_is_wrong_is_told_with_its_line_and_key() {
         (base().set("sink.k", "topic", "'t'"), "sink.k.topic: ", "the topic that they come from (t)"),
         // From t to t-7, and from there to t-7.
         (base().set("sink.k", "topic", "'t-{partition}'"), "sink.k.topic: ", "come from (t-7)"),
+        (
+            base().set("consumer", "topics_regex", "'orders-.*'").set("sink.k", "topic", "'{topic}'"),
+            "sink.k.topic: ",
+            "come from (any that topics_regex finds)",
+        ),
         (base().set("sink.k", "partition", "'random'"), "sink.k.partition: ", "\"key\" or \"same\""),
         (base().set("sink.k", "compression", "'brotli'"), "sink.k.compression: ", "zstd"),
         (base().set("sink.k", "bootstrap_servers", "'a'"), "sink.k.bootstrap_servers: ", "has no port"),

@@ -5,7 +5,7 @@
 //! for its metadata, drops all answers when one partition fails, needs the metadata of all topics for a
 //! question about a group, and repeats a commit that is not answered without an end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::client::{Assignment, Bounds, Cluster, Committed, Connection, Fault, Inspect, Manage, Member, Portion};
@@ -268,16 +268,19 @@ impl Control {
 
     /// Asks one broker after the other for the metadata, until one answers.
     fn view(&mut self, topics: &[Arc<str>]) -> Result<ClusterView, Fault> {
+        let (view, old_fetch) = self.ask_any(|wire| Ok((wire.metadata(topics)?, wire.require_old_fetch())))?;
+        self.old_fetch = old_fetch;
+        self.brokers = view.brokers.iter().map(|(_, address)| address.clone()).collect();
+        self.brokers_are_known = true;
+        Ok(view)
+    }
+
+    /// Asks the first broker that answers.
+    fn ask_any<T>(&mut self, ask: impl Fn(&mut Wire) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut faults = Vec::new();
         for host in self.hosts() {
-            let asked = self.connect(&host).and_then(|mut wire| Ok((wire.metadata(topics)?, wire.require_old_fetch())));
-            match asked {
-                Ok((view, old_fetch)) => {
-                    self.old_fetch = old_fetch;
-                    self.brokers = view.brokers.iter().map(|(_, address)| address.clone()).collect();
-                    self.brokers_are_known = true;
-                    return Ok(view);
-                }
+            match self.connect(&host).and_then(|mut wire| ask(&mut wire)) {
+                Ok(answer) => return Ok(answer),
                 Err(fault) => faults.push(fault),
             }
         }
@@ -335,6 +338,10 @@ impl Cluster for Control {
             }
         };
         Ok(self.begin(topics)?.into_iter().map(list).collect())
+    }
+
+    fn topic_names(&mut self) -> Result<BTreeSet<Arc<str>>, Fault> {
+        self.ask_any(Wire::topic_names)
     }
 
     fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {

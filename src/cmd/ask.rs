@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{FAILURE, OK};
+use super::{FAILURE, OK, USAGE};
 use crate::client::control;
 use crate::client::{Fault, Inspect, Membership};
+use crate::config::discovery::Listing;
 use crate::config::{self, Config, LoadError, TopicSettings};
 use crate::plan::Plan;
 use crate::sample::{self, Watched};
@@ -23,6 +24,18 @@ pub(super) enum Wrong {
     Config(LoadError),
     /// Topics on the command line that are not in the configuration, in words.
     Topics(Vec<String>),
+    /// Topics are read by pattern, and the cluster can't be asked which it has.
+    Unlisted(Fault),
+}
+
+impl Wrong {
+    /// The exit code of a command that it ends.
+    pub(super) const fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Topics(_) => USAGE,
+            Self::Unlisted(_) => FAILURE,
+        }
+    }
 }
 
 impl fmt::Display for Wrong {
@@ -30,18 +43,33 @@ impl fmt::Display for Wrong {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Topics(lines) => f.write_str(&lines.join("\n")),
+            Self::Unlisted(fault) => {
+                write!(f, "the cluster can't be asked which topics it has, for consumer.topics_regex: {fault}")
+            }
         }
     }
 }
 
-/// Reads the configuration in `path`, in which these topics have to be.
+/// Reads the configuration in `path`, with the topics that its patterns find; these topics have to be in it.
 pub(super) fn read(path: &Path, topics: &[String]) -> Result<Config, Wrong> {
     let config = config::load(path).map_err(Wrong::Config)?;
+    let config = match &config.discovery {
+        None => config,
+        Some(_) => {
+            let mut listing = Listing::default();
+            listing.take(cluster(&config).topic_names().map_err(Wrong::Unlisted)?);
+            config.with_found(&listing).0
+        }
+    };
     let known = |name: &str| config.topics.iter().any(|topic| &*topic.name == name);
     let strange = topics.iter().filter(|name| !known(name)).map(|name| {
         let offer = config::nearest(name, config.topics.iter().map(|topic| &*topic.name));
         let offer = offer.map(|offer| format!("; did you mean {offer}?")).unwrap_or_default();
-        format!("topic {name:?} is not in consumer.topics of {}{offer}", path.display())
+        let place = match config.discovery {
+            None => "not in consumer.topics",
+            Some(_) => "neither in consumer.topics nor found by topics_regex",
+        };
+        format!("topic {name:?} is {place} of {}{offer}", path.display())
     });
     let strange: Vec<String> = strange.collect();
     if strange.is_empty() { Ok(config) } else { Err(Wrong::Topics(strange)) }

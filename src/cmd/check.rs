@@ -40,7 +40,7 @@ pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 
 /// What the start would fail for: a line a sink that is used and could not be opened.
 fn unwritable(file: &Path, config: &Config) -> Vec<String> {
-    let used = |name: &str| config.topics.iter().any(|topic| topic.sinks.iter().any(|sink| sink == name));
+    let used = |name: &str| config.possible_topics().any(|topic| topic.sinks.iter().any(|sink| sink == name));
     let mut lines = Vec::new();
     for (name, sink) in config.sinks.iter().filter(|(name, _)| used(name)) {
         let (key, error) = match sink {
@@ -49,7 +49,9 @@ fn unwritable(file: &Path, config: &Config) -> Vec<String> {
                 ("command", exec::probe(settings.program()).err().map(|error| error.to_string()))
             }
             SinkSettings::Kafka(settings) => ("type", kafka::probe(settings).err().map(|error| error.to_string())),
-            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } => continue,
+            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Own(_) => {
+                continue;
+            }
         };
         if let Some(error) = error {
             let line = line_of(config, &format!("[sink.{name}]"), key);
@@ -84,5 +86,6 @@ fn print(path: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {
         0 => String::new(),
         count => format!(" paused={count}"),
     };
-    writeln!(out, "{}: correct; topics={topics}{paused} ({consumers}) warnings={warnings}", path.display())
+    let found = if config.discovery.is_some() { " and those that fit topics_regex" } else { "" };
+    writeln!(out, "{}: correct; topics={topics}{found}{paused} ({consumers}) warnings={warnings}", path.display())
 }

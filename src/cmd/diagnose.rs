@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ask::{self, written};
-use super::{FAILURE, OK, USAGE};
+use super::{FAILURE, OK};
 use crate::admin::status::Status;
 use crate::client::{Fault, Inspect, Member};
 use crate::config::{Config, Mode, SinkSettings, TopicSettings};
@@ -58,7 +58,7 @@ pub fn diagnose(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> 
         Ok(loaded) => loaded,
         Err(wrong) => {
             let _ = writeln!(err, "{wrong}");
-            return USAGE;
+            return wrong.code();
         }
     };
     let (report, unasked) = report(options, &config, &watched);
@@ -271,6 +271,6 @@ fn probe(sink: &SinkSettings) -> Option<String> {
         SinkSettings::File { path, .. } => file::probe(path).err().map(|error| error.to_string()),
         SinkSettings::Exec(settings) => exec::probe(settings.program()).err().map(|error| error.to_string()),
         SinkSettings::Kafka(settings) => kafka::probe(settings).err().map(|error| error.to_string()),
-        SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } => None,
+        SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Own(_) => None,
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::table::{Table, or_dash};
 use super::{FAILURE, OK, USAGE, ask, offsets};
 use crate::cli::{Dlq, Letters};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::supervisor::StartError;
 
 mod letter;
@@ -91,7 +91,7 @@ pub fn dlq(command: &Dlq, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 }
 
 fn open(which: &Letters) -> Result<(Config, PathBuf), Wrong> {
-    let config = ask::read(&which.config, &[]).map_err(Wrong::Asked)?;
+    let config = config::load(&which.config).map_err(|error| Wrong::Asked(ask::Wrong::Config(error)))?;
     let path = which.file.clone().or_else(|| config.dead_letter.clone()).ok_or(Wrong::NoFile)?;
     Ok((config, path))
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::ask::{self, written};
-use super::{FAILURE, OK, USAGE};
+use super::{FAILURE, OK};
 use crate::client::{Fault, Inspect};
 use crate::config::Config;
 use crate::sample::Watched;
@@ -58,7 +58,7 @@ pub fn lag(options: &Options, output: Output, out: &mut dyn Write, err: &mut dyn
         Ok(loaded) => loaded,
         Err(wrong) => {
             let _ = writeln!(err, "{wrong}");
-            return USAGE;
+            return wrong.code();
         }
     };
     let mut cluster = ask::cluster(&config);

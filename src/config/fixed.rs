@@ -38,6 +38,7 @@ impl Config {
             );
             self.mode = running.mode;
             self.topics.clone_from(&running.topics);
+            self.discovery.clone_from(&running.discovery);
             self.sinks.clone_from(&running.sinks);
             self.spreads.clone_from(&running.spreads);
             self.dead_letter.clone_from(&running.dead_letter);

@@ -5,7 +5,7 @@
 //! text: a layer costs nothing but a reference, however many topics share it.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -19,6 +19,7 @@ use super::report::{Scope, Setting, Source};
 use super::security;
 use super::value::{self, Choice};
 use crate::client::security::Secret;
+use crate::sink::own::OwnSink;
 
 /// A file that the configuration names.
 pub(super) struct NamedFile {
@@ -48,6 +49,8 @@ pub(super) struct Context<'a> {
     pub(super) faults: Faults,
     pub(super) warnings: Vec<String>,
     pub(super) report: Vec<Scope>,
+    /// The sinks of the program that has the worker inside.
+    pub(super) own: &'a BTreeMap<String, OwnSink>,
     /// The file has `[dead_letter]`.
     pub(super) has_dead_letter: bool,
 }

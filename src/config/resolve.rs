@@ -11,6 +11,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::discovery::Discovery;
 use super::errors::{Errors, Faults, Lines, TableName};
 use super::read::{Context, Files, Layer, Origin, Reader};
 use super::value::{self, Choice};
@@ -20,6 +21,7 @@ use super::{
 use crate::client::properties::owned;
 use crate::failure::OnFailure;
 use crate::logging::LogFormat;
+use crate::sink::own::OwnSink;
 
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) const PROFILES: &str = include_str!("profiles.toml");
@@ -115,6 +117,7 @@ pub(super) fn resolve(
     env: &dyn Fn(&str) -> Option<String>,
     files: Option<Files<'_>>,
     open_to_all: bool,
+    own: &BTreeMap<String, OwnSink>,
 ) -> Result<Config, Errors> {
     let (file, syntax) = DeTable::parse_recoverable(text);
     // That the embedded texts have no errors is proved by a test.
@@ -126,6 +129,7 @@ pub(super) fn resolve(
         env,
         files,
         open_to_all,
+        own,
         faults: Faults::default(),
         warnings: vec![],
         report: vec![],
@@ -215,23 +219,31 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         finish(log, "[log]");
         settings
     };
-    let used: BTreeSet<String> = consumer.topics.iter().flatten().flat_map(|t| t.sinks.iter().cloned()).collect();
+    let possible = || {
+        let found = consumer.discovery.iter().flatten().flat_map(Discovery::all);
+        consumer.topics.iter().flatten().chain(found)
+    };
+    let used: BTreeSet<String> = possible().flat_map(|t| t.sinks.iter().cloned()).collect();
     let mut spreads = BTreeMap::new();
     let (sinks, dead_letter) = sinks::read(tables, context, &used, kafka.as_ref(), &mut spreads);
-    if let (Some(kafka), Some(sinks), Some(topics)) = (&kafka, &sinks, &consumer.topics) {
-        sinks::check_ways(tables, context, kafka, sinks, topics);
-    }
-    if let (Some(sinks), Some(mode), Some(topics)) = (&sinks, consumer.mode, &mut consumer.topics) {
-        sinks::read_whole(context, mode, sinks, topics);
+    if let Some(sinks) = &sinks {
+        let all: Vec<_> = possible().collect();
+        sinks::check_ways(tables, context, sinks, &all);
     }
     if let Some(table) = tables.file.get("dead_letter")
-        && !consumer.topics.iter().flatten().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
+        && !possible().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
         && consumer.topics.is_some()
+        && consumer.discovery.is_some()
     {
         let line = context.lines.line(table.span().start);
         context.warnings.push(format!(
             "line {line}: [dead_letter] is used by no topic; write on_failure = \"dead_letter\" under [consumer] or a [[topic]]"
         ));
+    }
+    if let (Some(sinks), Some(mode)) = (&sinks, consumer.mode) {
+        let found = consumer.discovery.iter_mut().flatten().flat_map(Discovery::all_mut);
+        let mut all: Vec<_> = consumer.topics.iter_mut().flatten().chain(found).collect();
+        sinks::read_whole(context, mode, sinks, &mut all);
     }
     // The base first, the topics last: they are many.
     context.report.splice(consumer_scope..consumer_scope, [consumer.base]);
@@ -241,6 +253,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         group_id: consumer.group_id?,
         mode: consumer.mode?,
         topics: consumer.topics?,
+        discovery: consumer.discovery?,
         commit: commit?,
         drain_timeout: drain_timeout?,
         observe_interval: observe_interval?,

@@ -19,7 +19,7 @@ mod kafka;
 pub(super) use kafka::{check_ways, read_whole};
 
 /// The sinks that exist without a table.
-const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
+pub(super) const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
 /// Of one value in a log line; more belongs into a file.
 const SHOWN_MAX: u64 = 1 << 20;
 /// Below this a file would be begun every few records.
@@ -80,7 +80,8 @@ impl Choice for Format {
 /// The names that a topic may give as its sink, whether their tables are right or not.
 pub(super) fn names<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> BTreeSet<&'a str> {
     let table = tables.in_file(context, "sink").map(|(_, table)| table);
-    BUILT_IN.into_iter().chain(table.into_iter().flat_map(entries).map(|(_, name, _)| name)).collect()
+    let own = context.own.keys().map(String::as_str);
+    BUILT_IN.into_iter().chain(own).chain(table.into_iter().flat_map(entries).map(|(_, name, _)| name)).collect()
 }
 
 /// Reads the sinks of the file, and the built-in ones that are used; and the file for dead letters, which no sink
@@ -152,7 +153,7 @@ fn read_sinks<'a>(
         }
         sinks.insert(name.to_owned(), settings);
     }
-    for name in BUILT_IN {
+    for name in BUILT_IN.into_iter().chain(context.own.keys().map(String::as_str)) {
         if used.contains(name) && !sinks.contains_key(name) {
             sinks.insert(name.to_owned(), sink(tables, context, name, 0, None, places)?);
         }
@@ -170,6 +171,16 @@ fn sink<'a>(
 ) -> Option<SinkSettings> {
     let built_in = BUILT_IN.contains(&name);
     let default = |name| tables.default_layer(&["sink", name]);
+    if let Some(own) = context.own.get(name) {
+        let layers = default("own").into_iter().chain(file).collect();
+        let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
+        let spread = sink.number("lanes", 1..=LANES_MAX).zip(sink.choice("order"));
+        let (context, scope) = sink.finish(format!("[sink.{name}]"));
+        context.report.push(scope);
+        let (lanes, order) = spread?;
+        spreads.insert(name.to_owned(), Spread { lanes, order });
+        return Some(SinkSettings::Own(own.clone()));
+    }
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");

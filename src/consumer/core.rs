@@ -50,6 +50,8 @@ pub struct Policy {
     pub takeover_timeout: Duration,
     /// `on_takeover_timeout`
     pub on_takeover_timeout: OnTakeoverTimeout,
+    /// The topic came to be while the worker ran: whatever it holds was written since.
+    pub came_later: bool,
 }
 
 /// The settings of one consumer.
@@ -209,7 +211,10 @@ impl Core {
         let topics = settings.topics.iter().cloned();
         Self {
             topics: topics
-                .map(|(name, policy)| (name, Topic { policy, started: false, unstarted: 0, continued: false }))
+                .map(|(name, policy)| {
+                    let continued = policy.came_later;
+                    (name, Topic { policy, started: false, unstarted: 0, continued })
+                })
                 .collect(),
             parts: Vec::new(),
             index: HashMap::new(),

@@ -124,7 +124,14 @@ fn run(seed: u64) {
             .map(|t| {
                 (
                     Arc::clone(t),
-                    Policy { reset, on_out_of_range: policy, max_poll_records, takeover_timeout, on_takeover_timeout },
+                    Policy {
+                        reset,
+                        on_out_of_range: policy,
+                        max_poll_records,
+                        takeover_timeout,
+                        on_takeover_timeout,
+                        came_later: false,
+                    },
                 )
             })
             .collect(),

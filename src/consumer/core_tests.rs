@@ -13,6 +13,7 @@ fn idle(now: Instant) -> Core {
         max_poll_records: 10,
         takeover_timeout: Duration::from_secs(60),
         on_takeover_timeout: OnTakeoverTimeout::Wait,
+        came_later: false,
     };
     let mut core = Core::new(Settings {
         group: "g".to_owned(),

@@ -62,6 +62,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The cluster. Its properties are those of the sink alone.
     pub cluster: KafkaSettings,
+    /// It is the one that records come from, as far as the names of its brokers tell.
+    pub same_cluster: bool,
     /// Where the cluster is written: `kafka`, or the table with `bootstrap_servers` of its own, as in `sink.out`.
     pub table: String,
 }

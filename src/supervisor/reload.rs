@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::consumers::Consumers;
 use super::{Supervisor, start};
-use crate::config::{Config, LoadError};
+use crate::config::{Config, Fixed, LoadError};
 use crate::observe;
 use crate::plan::{Difference, Plan};
 
@@ -60,28 +60,41 @@ impl Supervisor {
 
     fn take_over(&mut self, config: Config) {
         let (config, fixed) = config.reloaded(&self.config, |sink| self.lanes.has(sink));
+        let (config, _) = config.with_found(&self.listing);
+        if let Err(error) = self.adopt(config, Some(&fixed)) {
+            return self.refused(&format!("error=\"{error}\" "));
+        }
+        // At once: a new pattern is not to wait for the next list.
+        if let Err(error) = self.discover() {
+            log::error!("topics can't be looked for, stopping error=\"{error}\"");
+            self.fail();
+        }
+    }
+
+    /// Makes `config` hold, of which everything can. `fixed`: it was read anew, and of that these keys stay as they were.
+    ///
+    /// # Errors
+    /// A sink can't be opened; nothing has changed.
+    pub(super) fn adopt(&mut self, config: Config, fixed: Option<&[Fixed]>) -> Result<(), start::StartError> {
         let plan = Plan::over(&config, &self.plan);
         let new: Vec<&String> = plan.used().into_iter().filter(|name| !self.lanes.has(name)).collect();
-        let sinks = match start::open_sinks(&config, new.into_iter()) {
-            Ok(sinks) => sinks,
-            Err(error) => {
-                return self.refused(&format!("error=\"{error}\" "));
-            }
-        };
+        let sinks = start::open_sinks(&config, new.into_iter())?;
         if config.dead_letter != self.config.dead_letter {
-            match start::open_letters(&config) {
-                Ok(letters) => self.lanes.failures().set_letters(letters),
-                Err(error) => return self.refused(&format!("error=\"{error}\" ")),
-            }
+            self.lanes.failures().set_letters(start::open_letters(&config)?);
         }
         self.lanes.failures().set_policies(start::policies(&config));
-        for warning in &config.warnings {
-            log::warn!("configuration: {warning}");
-        }
         let difference = Difference::new(&self.plan, &plan);
-        log::info!("configuration reloaded {}", difference.said);
-        for fixed in fixed {
-            log::warn!("restart needed {fixed}");
+        if let Some(fixed) = fixed {
+            for warning in &config.warnings {
+                log::warn!("configuration: {warning}");
+            }
+            log::info!("configuration reloaded {}", difference.said);
+            for fixed in fixed {
+                log::warn!("restart needed {fixed}");
+            }
+        }
+        if plan.consumers.len() > self.plan.consumers.len() {
+            super::limits::raise_open_files(plan.consumers.len());
         }
         if config.log_level != self.config.log_level {
             (self.source.set_log_level)(&config.log_level);
@@ -92,6 +105,7 @@ impl Supervisor {
             self.fail();
         }
         (self.config, self.plan) = (config, plan);
+        Ok(())
     }
 
     fn change(

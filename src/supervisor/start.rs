@@ -19,6 +19,7 @@ use super::startup::Startup;
 use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
 use crate::admin::{self, Life};
+use crate::config::discovery::Listing;
 use crate::config::{Config, Mode, SinkSettings, Spread};
 use crate::dead_letter::LetterFile;
 use crate::dispatch::{self, Order, gate::Gate};
@@ -79,6 +80,13 @@ pub enum StartError {
         /// What is wrong.
         error: kafka::OpenError,
     },
+    /// A sink of the program that has the worker inside.
+    Own {
+        /// Its name.
+        sink: String,
+        /// What it says.
+        error: String,
+    },
     /// The state directory.
     State {
         /// What is wrong.
@@ -106,6 +114,7 @@ impl fmt::Display for StartError {
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::Kafka { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::Own { sink, error } => write!(f, "sink {sink}: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
             }
@@ -136,7 +145,7 @@ pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a St
     for name in names {
         let Some(settings) = config.sinks.get(name) else { continue };
         let Spread { lanes, order } = config.spreads.get(name).copied().unwrap_or_default();
-        let sinks = (0..lanes).map(|_| open_sink(name, settings)).collect::<Result<_, _>>()?;
+        let sinks = (0..lanes).map(|lane| open_sink(name, settings, lane)).collect::<Result<_, _>>()?;
         all.insert(name.clone(), SinkLanes { sinks, order });
     }
     Ok(all)
@@ -146,7 +155,7 @@ pub(super) fn open_sinks<'a>(config: &Config, names: impl Iterator<Item = &'a St
 ///
 /// # Errors
 /// It can't be opened; the text has its name.
-pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn Sink>, StartError> {
+pub(crate) fn open_sink(name: &str, settings: &SinkSettings, lane: usize) -> Result<Box<dyn Sink>, StartError> {
     Ok(match settings {
         SinkSettings::Drop => Box::new(DropSink::new()),
         SinkSettings::Log { level, max_value_bytes } => Box::new(LogSink::new(*level, *max_value_bytes)),
@@ -167,6 +176,7 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings) -> Result<Box<dyn S
         SinkSettings::Kafka(settings) => {
             kafka::open(name, settings).map_err(|error| StartError::Kafka { sink: name.to_owned(), error })?
         }
+        SinkSettings::Own(own) => own.open(lane).map_err(|error| StartError::Own { sink: name.to_owned(), error })?,
     })
 }
 
@@ -240,12 +250,29 @@ pub(super) struct Observers {
     sights: Arc<Sights>,
 }
 
+impl Observers {
+    /// Makes what is asked about the cluster.
+    pub(super) fn cluster(&self) -> Arc<MakeCluster> {
+        Arc::clone(&self.cluster)
+    }
+
+    /// Where threads tell their end.
+    pub(super) fn exits(&self) -> Sender<Exit> {
+        self.exits.clone()
+    }
+}
+
 impl Supervisor {
     /// Starts every thread that `config` asks for.
     pub(super) fn start(config: Config, beside: &Path, source: Source, library: Library) -> Result<Self, StartError> {
         let plan = Plan::new(&config);
         let (state, ledger) = open_state(&config, beside)?;
-        let sinks = open_sinks(&config, plan.used().into_iter())?;
+        let mut sinks = open_sinks(
+            &config,
+            config.possible_topics().flat_map(|topic| &topic.sinks).collect::<BTreeSet<_>>().into_iter(),
+        )?;
+        // Those of topics that may be found later could be opened, which is all that there is to know now.
+        sinks.retain(|name, _| plan.used().contains(name));
         let letters = open_letters(&config)?;
         let admin = open_admin(&config)?;
         let (exits_tx, exits) = bounded(EVENTS);
@@ -256,6 +283,7 @@ impl Supervisor {
         let (settled, settled_rx) = bounded(0);
         let (deliveries_tx, deliveries) = bounded(DELIVERIES);
         let (changes_tx, changes) = bounded(1);
+        let (listed_tx, listed) = bounded(1);
         let (ledger, board) = (Arc::new(ledger), Arc::new(Board::default()));
         let observers = Observers {
             demands: demands_tx,
@@ -306,6 +334,12 @@ impl Supervisor {
             source,
             reloading: None,
             reload_again: false,
+            find_again: false,
+            discoverer: None,
+            discoverers: 0,
+            listed_tx,
+            listed,
+            listing: Listing::default(),
             running: BTreeSet::new(),
             reports: BTreeMap::new(),
             code: CLEAN,
@@ -327,6 +361,7 @@ impl Supervisor {
         })?;
         supervisor.start_ready()?;
         supervisor.observe(observe::Settings::new(&supervisor.config))?;
+        supervisor.discover()?;
         if let Some(listener) = admin {
             supervisor.admin(listener)?;
         }
@@ -377,7 +412,7 @@ impl Supervisor {
         })
     }
 
-    fn spawn(
+    pub(super) fn spawn(
         &mut self,
         role: Role,
         exits: &Sender<Exit>,

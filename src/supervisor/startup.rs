@@ -20,6 +20,8 @@ pub(super) struct Startup {
     long: Option<Instant>,
     told: bool,
     told_all: bool,
+    /// Which topics there are is not known yet.
+    unlisted: bool,
 }
 
 impl Startup {
@@ -32,7 +34,23 @@ impl Startup {
             long: Some(now + LONG),
             told: false,
             told_all: false,
+            unlisted: false,
         }
+    }
+
+    /// Topics are read by pattern, and the cluster's list is not there yet.
+    pub(super) fn awaits_list(&mut self) {
+        self.unlisted = true;
+    }
+
+    /// The list is there, or no longer waited for.
+    pub(super) fn needs_no_list(&mut self) {
+        self.unlisted = false;
+    }
+
+    /// Whether the list is waited for.
+    pub(super) fn is_unlisted(&self) -> bool {
+        self.unlisted
     }
 
     /// Another topic is to be read.
@@ -94,6 +112,9 @@ impl Startup {
                 status += &format!(", {count} {what}");
             }
         }
+        if self.unlisted {
+            status += ", the cluster's topics are not listed yet";
+        }
         status
     }
 
@@ -104,16 +125,17 @@ impl Startup {
         }
         let (all, started, missing) = (self.topics.len(), self.started.len(), self.missing.len());
         let counts = format!("topics={started} missing={missing}");
-        if started == all {
+        if started == all && !self.unlisted {
             (self.told_all, self.long) = (true, None);
             return Some(format!("all consumers started {counts}"));
         }
-        if !self.told && started + missing == all {
+        if !self.told && !self.unlisted && started + missing == all {
             (self.told, self.long) = (true, None);
             return Some(format!("consumers started {counts}"));
         }
         self.long.take_if(|long| *long <= now)?;
-        let waits: Vec<String> = self.starting().map(|topic| self.reason(topic)).collect();
+        let list = self.unlisted.then(|| "topics_regex: the cluster's topics are not listed yet".to_owned());
+        let waits: Vec<String> = list.into_iter().chain(self.starting().map(|topic| self.reason(topic))).collect();
         Some(format!("consumers still starting {counts} waiting={} waits_for=\"{}\"", waits.len(), waits.join("; ")))
     }
 

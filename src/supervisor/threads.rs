@@ -21,6 +21,8 @@ pub(super) enum Role {
     },
     /// With the number of its run.
     Observe(u32),
+    /// With the number of its run.
+    Discover(u32),
     Dispatch,
     /// The lane of a sink, by its number.
     Lane(String, usize),
@@ -33,6 +35,7 @@ impl fmt::Display for Role {
         match self {
             Self::Consumer { name, .. } => write!(f, "consumer:{name}"),
             Self::Observe(_) => f.write_str("observe"),
+            Self::Discover(_) => f.write_str("discover"),
             Self::Dispatch => f.write_str("dispatch"),
             Self::State => f.write_str("state"),
             Self::Admin => f.write_str("admin"),
@@ -48,6 +51,7 @@ pub(super) enum End {
     Dispatch(Result<(), (dispatch::Failure, dispatch::Rest)>),
     Lane,
     Observe,
+    Discover,
     State,
     Admin,
 }

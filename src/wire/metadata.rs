@@ -1,6 +1,6 @@
 //! Which topics exist, their partitions and leaders. Never creates a topic.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -51,6 +51,19 @@ pub struct PartitionView {
 }
 
 impl Wire {
+    /// The names of all topics that we may see (DESCRIBE), but those that are the cluster's own.
+    ///
+    /// # Errors
+    /// The broker did not answer, or [`Fault::TooOld`].
+    pub fn topic_names(&mut self) -> Result<BTreeSet<Arc<str>>, Fault> {
+        let version = self.choose(ApiKey::Metadata, (MIN_VERSION, MAX_VERSION), "Metadata 4")?;
+        // Absent topics are all of them: MetadataRequest.json, from version 1 on.
+        let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+        let answer: MetadataResponse = self.call("Metadata", ApiKey::Metadata, version, &request, &shape(version))?;
+        let own = answer.topics.iter().filter(|topic| !topic.is_internal && topic.error_code != UNKNOWN_TOPIC);
+        Ok(own.filter_map(|topic| topic.name.as_ref().map(|name| Arc::from(name.0.as_str()))).collect())
+    }
+
     /// Looks topics up, at the newest version of Metadata that both sides speak (4 to 12). Topics
     /// that do not exist are not created.
     ///

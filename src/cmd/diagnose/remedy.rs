@@ -246,7 +246,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
             settings.cluster.bootstrap_servers.join(","),
             settings.topic.name(&TopicPartition::new(&*facts.settings.name, 0))
         )],
-        SinkSettings::Drop => Vec::new(),
+        SinkSettings::Drop | SinkSettings::Own(_) => Vec::new(),
     };
     lines.extend(start(facts));
     lines

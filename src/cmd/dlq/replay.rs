@@ -119,7 +119,7 @@ impl Sinks<'_> {
     fn of(&mut self, name: &str) -> Result<&mut Box<dyn Sink>, Wrong> {
         if !self.open.contains_key(name) {
             let settings = self.config.sinks.get(name).ok_or_else(|| Wrong::NoSink(name.to_owned()))?;
-            let sink = open_sink(name, settings).map_err(Wrong::Sink)?;
+            let sink = open_sink(name, settings, 0).map_err(Wrong::Sink)?;
             self.open.insert(name.to_owned(), sink);
         }
         self.open.get_mut(name).ok_or_else(|| Wrong::NoSink(name.to_owned()))

@@ -44,7 +44,8 @@ impl Wrong {
     /// The exit code that says so.
     pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Asked(_) | Self::CommandLine(_) => USAGE,
+            Self::Asked(wrong) => wrong.code(),
+            Self::CommandLine(_) => USAGE,
             Self::Cluster(_)
             | Self::Unanswered { .. }
             | Self::Refused(_)

@@ -19,7 +19,7 @@ fn read(more: &str, files: &[(&str, &[u8])], open_to_all: bool) -> Result<Config
     };
     let env = |name: &str| (name == "SECRET").then(|| SECRET.to_owned());
     let text = format!("[kafka]\nbootstrap_servers = 'a:1'\n{more}\n[consumer]\ngroup_id = 'g'\ntopics = ['t']\n");
-    resolve::resolve(&text, &env, Some(Files(&file)), open_to_all)
+    resolve::resolve(&text, &env, Some(Files(&file)), open_to_all, &Default::default())
 }
 
 fn sasl(password: &str) -> String {

@@ -1,6 +1,7 @@
 //! The keys of `type = "kafka"`, and the ways that records take through sinks of this type.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -16,6 +17,8 @@ use crate::sink::kafka::{Compression, Placement, Settings, Template};
 
 const EXAMPLE: &str = "\"copy-of-{topic}\"";
 const SERVERS: &str = "[\"broker1:9092\"]";
+/// What is found by a pattern, in an error; no topic's name.
+const FOUND: &str = "any that topics_regex finds";
 /// What librdkafka takes at most.
 const LINGER_MAX_MS: u64 = 900_000;
 
@@ -95,7 +98,7 @@ impl<'a> Own<'a> {
         let template = self.topic.and_then(|text| Template::parse(&text).ok());
         let kafka = kafka?;
         built_in.ok()?;
-        let servers = match of_its_own {
+        let servers: Vec<String> = match of_its_own {
             true => {
                 let mut seen = HashSet::new();
                 self.servers?.into_iter().filter(|server| seen.insert(server.clone())).collect()
@@ -105,6 +108,7 @@ impl<'a> Own<'a> {
         if !of_its_own && (self.tls.is_some() || self.sasl.is_some()) {
             return None;
         }
+        let servers_are_same = servers.iter().any(|server| kafka.bootstrap_servers.contains(server));
         Some(Settings {
             topic: template?,
             placement: self.placement?,
@@ -117,6 +121,7 @@ impl<'a> Own<'a> {
                 properties: properties?,
                 ..kafka.clone()
             },
+            same_cluster: servers_are_same,
             table: if of_its_own { owner } else { "kafka".to_owned() },
         })
     }
@@ -148,37 +153,41 @@ fn template(text: &str) -> Result<(), String> {
 pub(in super::super) fn check_ways<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    kafka: &KafkaSettings,
     sinks: &BTreeMap<String, SinkSettings>,
-    topics: &[TopicSettings],
+    topics: &[&TopicSettings],
 ) {
-    let is_here = |settings: &Settings| {
-        settings.cluster.bootstrap_servers.iter().any(|server| kafka.bootstrap_servers.contains(server))
-    };
     let table = tables.file.get("sink").and_then(|sink| sink.get_ref().as_table());
     let place = |sink: &str| {
         let table = table?.get(sink)?.get_ref().as_table()?;
         Some(table.get("topic")?.span().start)
     };
+    // Of what patterns find there are no names yet; what leads any topic into itself shows all the same.
+    let name_of = |topic: &TopicSettings| match topic.name.is_empty() {
+        true => Arc::from(FOUND),
+        false => Arc::clone(&topic.name),
+    };
+    let names: Vec<Arc<str>> = topics.iter().map(|topic| name_of(topic)).collect();
     let mut told: BTreeSet<(&str, String)> = BTreeSet::new();
     // From each topic to those that are read here.
     let mut ways: Vec<Vec<(usize, &str)>> = Vec::with_capacity(topics.len());
-    for topic in topics {
+    for (topic, own) in topics.iter().zip(&names) {
         let mut next = Vec::new();
         for sink in &topic.sinks {
             let Some(SinkSettings::Kafka(settings)) = sinks.get(sink) else { continue };
-            let name = settings.topic.name(&crate::record::TopicPartition::new(&*topic.name, 0));
-            if let Err(why) = value::topic_name(&name) {
+            let name = settings.topic.name(&crate::record::TopicPartition::new(Arc::clone(own), 0));
+            if let Err(why) = value::topic_name(&name)
+                && !topic.name.is_empty()
+            {
                 told.insert((sink, format!("leads records of {} to a topic whose name {why}", topic.name)));
             }
-            if is_here(settings) {
-                let to = topics.iter().enumerate().filter(|(_, to)| settings.topic.can_lead(&topic.name, &to.name));
+            if settings.same_cluster {
+                let to = names.iter().enumerate().filter(|(_, to)| settings.topic.can_lead(own, to));
                 next.extend(to.map(|(index, _)| (index, sink.as_str())));
             }
         }
         ways.push(next);
     }
-    for (start, topic) in topics.iter().enumerate() {
+    for (start, name) in names.iter().enumerate() {
         for (first, sink) in &ways[start] {
             let (mut seen, mut left) = (HashSet::from([*first]), vec![*first]);
             while let Some(at) = left.pop() {
@@ -186,8 +195,8 @@ pub(in super::super) fn check_ways<'a>(
             }
             if seen.contains(&start) {
                 let way = match *first == start {
-                    true => format!("into the topic that they come from ({})", topic.name),
-                    false => format!("to {}, and from there back to {}", topics[*first].name, topic.name),
+                    true => format!("into the topic that they come from ({name})"),
+                    false => format!("to {}, and from there back to {name}", names[*first]),
                 };
                 let text = format!(
                     "leads records {way}, on the same cluster, without an end; write another topic, such as {EXAMPLE}, or another bootstrap_servers"
@@ -206,19 +215,19 @@ pub(in super::super) fn read_whole(
     context: &mut Context<'_>,
     mode: Mode,
     sinks: &BTreeMap<String, SinkSettings>,
-    topics: &mut [TopicSettings],
+    topics: &mut [&mut TopicSettings],
 ) {
     let is_forwarded =
         |topic: &TopicSettings| topic.sinks.iter().any(|sink| matches!(sinks.get(sink), Some(SinkSettings::Kafka(_))));
     // One client reads all of them then.
-    let any = mode == Mode::Single && topics.iter().any(is_forwarded);
+    let any = mode == Mode::Single && topics.iter().any(|topic| is_forwarded(topic));
     for topic in topics {
         let forwarded = is_forwarded(topic);
         match topic.reading.library {
             None if forwarded || any => topic.reading.library = Some(Library::Librdkafka),
             Some(Library::Kafka) if forwarded => context.warnings.push(format!(
-                "topic {} is forwarded by a sink of type kafka and read with client = \"kafka\", which knows no headers and no timestamps, and takes empty keys and values for null: none of that arrives; write client = \"auto\" or \"librdkafka\"",
-                topic.name
+                "{} is forwarded by a sink of type kafka and read with client = \"kafka\", which knows no headers and no timestamps, and takes empty keys and values for null: none of that arrives; write client = \"auto\" or \"librdkafka\"",
+                if topic.name.is_empty() { "what topics_regex finds".to_owned() } else { format!("topic {}", topic.name) }
             )),
             None | Some(Library::Kafka | Library::Librdkafka) => {}
         }

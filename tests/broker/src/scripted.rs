@@ -215,6 +215,10 @@ impl Cluster for Stage {
         Ok(topics.iter().map(of).collect())
     }
 
+    fn topic_names(&mut self) -> Result<BTreeSet<Arc<str>>, Fault> {
+        Ok(self.state().logs.keys().map(|name| Arc::clone(&name.topic)).collect())
+    }
+
     fn bounds(&mut self, of: &[TopicPartition]) -> Result<Vec<Result<Bounds, Fault>>, Fault> {
         let state = self.state();
         Ok(of.iter().map(|name| state.logs.get(name).map(bounds).ok_or(Fault::NoLeader)).collect())

@@ -48,6 +48,13 @@ impl Config {
         self
     }
 
+    /// Leaves a key out.
+    #[must_use]
+    pub fn without(mut self, table: &str, key: &str) -> Self {
+        self.values.retain(|(t, k, _)| t != table || k != key);
+        self
+    }
+
     /// Appends lines: `[[topic]]` tables and the like.
     #[must_use]
     pub fn more(mut self, lines: &str) -> Self {

@@ -56,6 +56,11 @@ impl KafkaSink {
     /// The topic for the records of a partition, by its index, with the number of its partitions.
     pub(super) fn target(&mut self, from: &TopicPartition) -> Result<usize, Why> {
         let name = self.settings.topic.name(from);
+        // Of a topic that a pattern finds nobody could see that before.
+        if self.settings.same_cluster && name == *from.topic {
+            let why = "it comes from there, and would come again without an end; write another topic for its sink";
+            return Err(Why::Retry(format!("to topic {name}: {why}")));
+        }
         let known = self.targets.iter().position(|target| *target.name == *name);
         let is_fresh =
             |target: &Target| target.looked.is_some_and(|at| at.elapsed() < self.connection.metadata_max_age);
