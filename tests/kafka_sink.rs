@@ -110,3 +110,39 @@ fn what_is_forwarded_is_read_whole() {
     let config = worker::config::parse(&base().set("consumer", "sink", "'drop'").to_string(), &|_| None).unwrap();
     assert!(config.topics.iter().all(|topic| topic.reading.library.is_none()));
 }
+
+#[test]
+fn dead_letters_go_to_a_file_or_to_a_topic() {
+    let site = Site::new();
+    let dead = |key: &str, value: &str| {
+        base().set("consumer", "sink", "'drop'").set("consumer", "on_failure", "'dead_letter'").set(
+            "dead_letter",
+            key,
+            value,
+        )
+    };
+    let good = dead("topic", "'{topic}-dead'").set("dead_letter.librdkafka", "'batch.size'", 5000);
+    let ended = check(&site, &good);
+    let text = [ended.stdout.join("\n"), ended.log.join("\n")].concat();
+    assert_eq!(ended.code(), Some(0), "{text}");
+    assert!(text.contains("topic = \"{topic}-dead\"") && text.contains("[dead_letter.librdkafka]"), "{text}");
+    let cases = [
+        (dead("topic", "'d'").set("dead_letter", "path", "'/x/d'"), "dead_letter.path: ", "stands beside topic"),
+        (dead("topic", "'d-{partition}'"), "dead_letter.topic: ", "one for each {topic}"),
+        (dead("topic", "'{topic}'"), "dead_letter.topic: ", "the topic that they come from (t)"),
+        // What is in t-7 may become a dead letter there.
+        (dead("topic", "'t-7'"), "dead_letter.topic: ", "the topic that they come from (t-7)"),
+        (dead("bootstrap_servers", "'a:1'"), "dead_letter.path: ", "is missing"),
+        (
+            dead("topic", "'d'").set("dead_letter.librdkafka", "acks", 1),
+            "dead_letter.librdkafka.acks: ",
+            "the worker's own",
+        ),
+    ];
+    for (config, key, words) in cases {
+        let ended = check(&site, &config);
+        let text = [ended.stdout.join("\n"), ended.log.join("\n")].concat();
+        assert_eq!(ended.code(), Some(2), "{key} {words}: {text}");
+        assert!(ended.log.iter().any(|line| line.contains(key) && line.contains(words)), "{key} {words}: {text}");
+    }
+}

@@ -31,6 +31,8 @@ mod portions;
 mod ports;
 #[cfg(feature = "librdkafka")]
 mod real_auto;
+#[cfg(feature = "librdkafka")]
+mod real_dead_letters;
 mod real_delivery;
 mod real_diagnose;
 mod real_faults;

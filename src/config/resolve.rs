@@ -228,7 +228,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     let (sinks, dead_letter) = sinks::read(tables, context, &used, kafka.as_ref(), &mut spreads);
     if let Some(sinks) = &sinks {
         let all: Vec<_> = possible().collect();
-        sinks::check_ways(tables, context, sinks, &all);
+        sinks::check_ways(tables, context, sinks, dead_letter.as_ref(), &all);
     }
     if let Some(table) = tables.file.get("dead_letter")
         && !possible().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)

@@ -10,7 +10,7 @@ use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
 use super::resolve::{KAFKA_INT_MAX, Tables, entries};
 use super::value::{self, Choice};
-use super::{Format, KafkaSettings, SinkSettings, Spread};
+use super::{DeadLetter, Format, KafkaSettings, SinkSettings, Spread};
 use crate::dispatch::Order;
 
 mod exec;
@@ -92,31 +92,56 @@ pub(super) fn read<'a>(
     used: &BTreeSet<String>,
     kafka: Option<&KafkaSettings>,
     spreads: &mut BTreeMap<String, Spread>,
-) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
+) -> (Option<BTreeMap<String, SinkSettings>>, Option<DeadLetter>) {
     let mut paths = HashMap::new();
     let mut places = Places { paths: &mut paths, spreads, kafka };
     let sinks = read_sinks(tables, context, used, &mut places);
-    (sinks, dead_letter(tables, context, &mut paths))
+    (sinks, dead_letter(tables, context, kafka, &mut paths))
 }
 
 /// `[dead_letter]`
 fn dead_letter<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
+    kafka: Option<&KafkaSettings>,
     paths: &mut HashMap<PathBuf, &'a str>,
-) -> Option<PathBuf> {
+) -> Option<DeadLetter> {
     let (at, table) = tables.in_file(context, "dead_letter")?;
-    let layer = Layer { origin: Origin::File { inherited: None }, table };
-    let mut reader = Reader::new(context, TableName::new("dead_letter"), at, vec![layer]);
+    let file = Layer { origin: Origin::File { inherited: None }, table };
+    let to_topic = table.contains_key("topic");
+    let defaults = tables.default_layer(&["sink", "kafka"]).filter(|_| to_topic);
+    let mut reader =
+        Reader::new(context, TableName::new("dead_letter"), at, defaults.into_iter().chain([file]).collect());
     let path = reader.text("path", file_path);
-    let path = reader.required("path", path, "\"/var/lib/worker/dead.jsonl\"").map(|path| plain(&path));
+    if to_topic {
+        reader.leave_out("path");
+        if reader.own("path").is_some() {
+            reader.wrong(
+                "path",
+                "stands beside topic; dead letters go to one of them, so leave the other out".to_owned(),
+            );
+        }
+        let found = kafka::read(&mut reader);
+        let (context, scope) = reader.finish("[dead_letter]".to_owned());
+        context.report.push(scope);
+        let settings = found.resolve(tables, context, "dead_letter".to_owned(), at, kafka)?;
+        if settings.topic.has_partition() {
+            let at = table.get("topic").map_or(at, |topic| topic.span().start);
+            let text = "has {partition} in it; of dead letters there is one topic, or one for each {topic}".to_owned();
+            context.faults.add(at, "dead_letter.topic".to_owned(), text);
+        }
+        return Some(DeadLetter::Topic(Box::new(settings)));
+    }
+    let path = reader
+        .required("path", path, "\"/var/lib/worker/dead.jsonl\", or topic = \"{topic}-dead\"")
+        .map(|path| plain(&path));
     if let Some(other) = path.as_ref().and_then(|path| paths.get(path)) {
         let text = format!("is the file that [sink.{other}] writes to; give the dead letters their own file");
         reader.wrong("path", text);
     }
     let (context, scope) = reader.finish("[dead_letter]".to_owned());
     context.report.push(scope);
-    path
+    path.map(DeadLetter::File)
 }
 
 fn read_sinks<'a>(
@@ -223,9 +248,9 @@ fn sink<'a>(
     context.report.push(scope);
     match found {
         // Its inner tables come behind its own.
-        Some(found) => {
-            found.resolve(tables, context, name, at, *kafka).map(|found| SinkSettings::Kafka(Box::new(found)))
-        }
+        Some(found) => found
+            .resolve(tables, context, format!("sink.{name}"), at, *kafka)
+            .map(|found| SinkSettings::Kafka(Box::new(found))),
         None => settings,
     }
 }

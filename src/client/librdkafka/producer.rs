@@ -18,13 +18,13 @@ use crossbeam_channel::{Receiver, bounded};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header as Pair, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
 
 use super::context::tell;
 use super::properties::{producing, reason};
 use crate::client::Connection;
-use crate::record::Record;
+use crate::record::{Header, Record};
 use crate::sink::kafka::Compression;
 
 /// How many records may be sent and not reported at the same time.
@@ -184,16 +184,15 @@ impl Producer {
         topic: &str,
         partition: i32,
         record: &Record<'_>,
-        more: &[(&str, &[u8])],
+        more: &[Header<'_>],
     ) -> Result<(), Untaken> {
         let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, number).partition(partition);
         message.key = record.key;
         message.payload = record.value;
         message.timestamp = record.timestamp_ms;
         let mut headers: Option<OwnedHeaders> = None;
-        let more = more.iter().map(|(name, value)| (*name, Some(*value)));
-        for (key, value) in record.headers.chain(more) {
-            headers = Some(headers.take().unwrap_or_default().insert(Header { key, value }));
+        for (key, value) in record.headers.chain(more.iter().copied()) {
+            headers = Some(headers.take().unwrap_or_default().insert(Pair { key, value }));
         }
         message.headers = headers;
         match self.producer.send(message) {

@@ -10,15 +10,18 @@ use super::super::read::{Context, Reader};
 use super::super::resolve::{KAFKA_INT_MAX, Tables};
 use super::super::security::{self, Found};
 use super::super::value::{self, Choice};
-use super::super::{KafkaSettings, Mode, SinkSettings, TopicSettings};
+use super::super::{DeadLetter, KafkaSettings, Mode, SinkSettings, TopicSettings};
 use crate::client::Library;
 use crate::client::properties::owned_by_producer;
+use crate::failure::OnFailure;
 use crate::sink::kafka::{Compression, Placement, Settings, Template};
 
 const EXAMPLE: &str = "\"copy-of-{topic}\"";
 const SERVERS: &str = "[\"broker1:9092\"]";
 /// What is found by a pattern, in an error; no topic's name.
 const FOUND: &str = "any that topics_regex finds";
+/// The dead letters, among the names of sinks; those have no blanks.
+const LETTERS: &str = "dead letters";
 /// What librdkafka takes at most.
 const LINGER_MAX_MS: u64 = 900_000;
 
@@ -75,11 +78,10 @@ impl<'a> Own<'a> {
         self,
         tables: &Tables<'a>,
         context: &mut Context<'a>,
-        name: &str,
+        owner: String,
         at: usize,
         kafka: Option<&KafkaSettings>,
     ) -> Option<Settings> {
-        let owner = format!("sink.{name}");
         let built_in = security::is_built_in(context, at, &owner);
         let of_its_own = self.has_servers;
         for (key, table) in [("tls", self.tls), ("sasl", self.sasl)] {
@@ -154,12 +156,14 @@ pub(in super::super) fn check_ways<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
     sinks: &BTreeMap<String, SinkSettings>,
+    dead_letter: Option<&DeadLetter>,
     topics: &[&TopicSettings],
 ) {
     let table = tables.file.get("sink").and_then(|sink| sink.get_ref().as_table());
+    let letters = tables.file.get("dead_letter");
     let place = |sink: &str| {
-        let table = table?.get(sink)?.get_ref().as_table()?;
-        Some(table.get("topic")?.span().start)
+        let table = if sink == LETTERS { letters } else { table?.get(sink) };
+        Some(table?.get_ref().as_table()?.get("topic")?.span().start)
     };
     // Of what patterns find there are no names yet; what leads any topic into itself shows all the same.
     let name_of = |topic: &TopicSettings| match topic.name.is_empty() {
@@ -172,8 +176,17 @@ pub(in super::super) fn check_ways<'a>(
     let mut ways: Vec<Vec<(usize, &str)>> = Vec::with_capacity(topics.len());
     for (topic, own) in topics.iter().zip(&names) {
         let mut next = Vec::new();
-        for sink in &topic.sinks {
-            let Some(SinkSettings::Kafka(settings)) = sinks.get(sink) else { continue };
+        let to = topic.sinks.iter().filter_map(|sink| match sinks.get(sink) {
+            Some(SinkSettings::Kafka(settings)) => Some((sink.as_str(), settings)),
+            _ => None,
+        });
+        let letters = match dead_letter {
+            Some(DeadLetter::Topic(settings)) if topic.failure.on_failure == OnFailure::DeadLetter => {
+                Some((LETTERS, settings))
+            }
+            _ => None,
+        };
+        for (sink, settings) in to.chain(letters) {
             let name = settings.topic.name(&crate::record::TopicPartition::new(Arc::clone(own), 0));
             if let Err(why) = value::topic_name(&name)
                 && !topic.name.is_empty()
@@ -182,7 +195,7 @@ pub(in super::super) fn check_ways<'a>(
             }
             if settings.same_cluster {
                 let to = names.iter().enumerate().filter(|(_, to)| settings.topic.can_lead(own, to));
-                next.extend(to.map(|(index, _)| (index, sink.as_str())));
+                next.extend(to.map(|(index, _)| (index, sink)));
             }
         }
         ways.push(next);
@@ -206,7 +219,8 @@ pub(in super::super) fn check_ways<'a>(
         }
     }
     for (sink, text) in told {
-        context.faults.add(place(sink).unwrap_or(0), format!("sink.{sink}.topic"), text);
+        let table = if sink == LETTERS { "dead_letter".to_owned() } else { format!("sink.{sink}") };
+        context.faults.add(place(sink).unwrap_or(0), format!("{table}.topic"), text);
     }
 }
 

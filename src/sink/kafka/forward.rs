@@ -14,6 +14,7 @@
 //!
 //! A call waits at most `timeout` for each acknowledgement, beside what it takes to look a topic up.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use super::Settings;
 use super::window::{State, Window};
 use crate::client::librdkafka::producer::{Failure, IN_FLIGHT, Producer, Producing, Report, Untaken};
 use crate::client::{Cluster, Connection, control};
-use crate::record::{Record, Records, TopicPartition};
+use crate::record::{Header, Record, Records, TopicPartition};
 use crate::sink::{Sink, Stopped, Why};
 
 mod failing;
@@ -196,7 +197,7 @@ impl KafkaSink {
         source: u32,
         from: &TopicPartition,
         record: &Record<'_>,
-        more: &[(&str, &[u8])],
+        more: &[Header<'_>],
     ) -> Result<usize, Why> {
         let Some(to) = self.targets.get(target) else { return Err(Why::Retry("its topic is not known".to_owned())) };
         let (partition, partitions, topic) =
@@ -241,7 +242,7 @@ impl KafkaSink {
         topic: &str,
         partition: i32,
         record: &Record<'_>,
-        more: &[(&str, &[u8])],
+        more: &[Header<'_>],
     ) -> Result<(), Why> {
         self.ready().map_err(Why::Retry)?;
         let alone = self.window.get(number).is_some_and(|entry| entry.alone);
@@ -307,6 +308,28 @@ impl KafkaSink {
             self.settle();
         }
         Ok(())
+    }
+
+    /// Takes a dead letter of `sink`'s; with the next good flush it is safe.
+    ///
+    /// # Errors
+    /// The reason. Then all letters since the last good flush have to be put again; what is safe of them is not sent twice.
+    pub(crate) fn put(
+        &mut self,
+        from: &TopicPartition,
+        sink: &str,
+        record: &Record<'_>,
+        more: &[Header<'_>],
+    ) -> Result<(), String> {
+        // Two sinks may give up the same record.
+        let source = self.window.source(&TopicPartition::new(format!("{sink} {}", from.topic), from.partition));
+        let target = self.target(from);
+        let given = target.and_then(|target| self.give(target, source, from, record, more));
+        given.map(drop).map_err(|stopped| {
+            self.window.again();
+            let (Why::Retry(why) | Why::Reject(why)) = stopped;
+            format!("{from} offset={}: {why}", record.offset)
+        })
     }
 
     /// Takes records, and waits for them: whichever is not taken is known, and none behind it counts.
@@ -381,6 +404,12 @@ impl Sink for KafkaSink {
         let text = format!("{from} offset={offset}: {reason}");
         self.window.again();
         Err(text)
+    }
+}
+
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink").field("name", &self.name).field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

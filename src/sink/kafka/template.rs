@@ -61,9 +61,14 @@ impl Template {
         })
     }
 
+    /// Whether the number of the partition makes a difference.
+    pub fn has_partition(&self) -> bool {
+        self.0.contains(&Piece::Partition)
+    }
+
     /// Whether records of some partition of `topic` go to `target`.
     pub fn can_lead(&self, topic: &str, target: &str) -> bool {
-        if !self.0.contains(&Piece::Partition) {
+        if !self.has_partition() {
             return self.with(topic, "") == target;
         }
         // The number is what is left of the name when all the rest is taken away; it may stand there more than once.
