@@ -136,7 +136,12 @@ impl ProducerContext for Context {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(Failure::of(error.rdkafka_error_code().unwrap_or(Code::Unknown))),
         };
-        lock(&self.notes).reports.push(Report { number, result });
+        let mut notes = lock(&self.notes);
+        if result.is_ok() {
+            // What was wrong is over.
+            notes.last_error = None;
+        }
+        notes.reports.push(Report { number, result });
     }
 }
 
@@ -220,7 +225,7 @@ impl Producer {
         }
     }
 
-    /// What librdkafka said last of the cluster or a broker.
+    /// What librdkafka said last of the cluster or a broker, since the last record that was acknowledged.
     pub fn last_error(&self) -> Option<String> {
         lock(&self.notes).last_error.clone()
     }

@@ -9,6 +9,9 @@ use crate::client::Fault;
 use crate::record::TopicPartition;
 use crate::sink::Why;
 
+/// Topics that are looked up with one question.
+const TOGETHER: usize = 1_000;
+
 /// A topic that records go to.
 pub(super) struct Target {
     pub(super) name: Arc<str>,
@@ -25,6 +28,15 @@ pub(super) enum Start {
     /// The first record is under way.
     First,
     Yes,
+}
+
+impl Target {
+    /// It has so many partitions at this moment.
+    fn found(&mut self, partitions: usize) {
+        self.partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        self.looked = Some(Instant::now());
+        self.started.resize(partitions, Start::No);
+    }
 }
 
 impl KafkaSink {
@@ -68,14 +80,32 @@ impl KafkaSink {
             return Ok(known);
         }
         let topic: Arc<str> = Arc::from(name.as_str());
-        let asked = self.cluster.partitions(&[Arc::clone(&topic)]);
-        let found = asked.and_then(|found| found.into_iter().next().unwrap_or(Err(Fault::NoLeader)));
-        let partitions = match found {
-            Ok(list) => i32::try_from(list.len()).unwrap_or(i32::MAX),
+        // The others with it that would be asked for next: one question for all of them.
+        let others: Vec<usize> = (0..self.targets.len())
+            .filter(|other| Some(*other) != known && self.targets.get(*other).is_some_and(|target| !is_fresh(target)))
+            .take(TOGETHER)
+            .collect();
+        let names = others.iter().filter_map(|other| self.targets.get(*other)).map(|target| Arc::clone(&target.name));
+        let asked = self.cluster.partitions(&[Arc::clone(&topic)].into_iter().chain(names).collect::<Vec<_>>());
+        let mut found = asked.map(Vec::into_iter);
+        let own = match &mut found {
+            Ok(found) => found.next().unwrap_or(Err(Fault::NoLeader)),
+            Err(fault) => Err(fault.clone()),
+        };
+        for (other, found) in others.into_iter().zip(found.into_iter().flatten()) {
+            if let (Some(target), Ok(list)) = (self.targets.get_mut(other), found) {
+                target.found(list.len());
+            }
+        }
+        let partitions = match own {
+            Ok(list) => list.len(),
             // What is known still holds as far as anybody knows, and records that can't be written are told of.
-            Err(fault) if known.is_some() && !matches!(fault, Fault::TopicMissing { .. }) => {
+            Err(fault) if !matches!(fault, Fault::TopicMissing { .. }) && known.is_some() => {
                 log::debug!("topic not looked up sink={} topic={topic} error=\"{fault}\"", self.name);
-                return known.ok_or_else(|| Why::Retry(String::new()));
+                let target = known.and_then(|known| Some((known, self.targets.get_mut(known)?)));
+                let (known, target) = target.ok_or_else(|| Why::Retry(fault.to_string()))?;
+                target.looked = Some(Instant::now());
+                return Ok(known);
             }
             Err(Fault::Unauthorized { code, .. }) => {
                 return Err(Why::Retry(format!("to topic {topic}: {code}; {}", self.allow(&topic))));
@@ -88,20 +118,13 @@ impl KafkaSink {
         if partitions == 0 {
             return Err(Why::Retry(format!("to topic {topic}: it has no partitions at present")));
         }
-        let looked = Some(Instant::now());
-        Ok(match known {
-            Some(known) => {
-                if let Some(target) = self.targets.get_mut(known) {
-                    (target.partitions, target.looked) = (partitions, looked);
-                    target.started.resize(usize::try_from(partitions).unwrap_or(0), Start::No);
-                }
-                known
-            }
-            None => {
-                let started = vec![Start::No; usize::try_from(partitions).unwrap_or(0)];
-                self.targets.push(Target { name: topic, partitions, looked, started });
-                self.targets.len() - 1
-            }
-        })
+        let known = known.unwrap_or_else(|| {
+            self.targets.push(Target { name: topic, partitions: 0, looked: None, started: Vec::new() });
+            self.targets.len() - 1
+        });
+        if let Some(target) = self.targets.get_mut(known) {
+            target.found(partitions);
+        }
+        Ok(known)
     }
 }
