@@ -225,7 +225,7 @@ fn the_readmes_configuration_is_right() {
         // A program without librdkafka refuses what only that can do.
         let tables = more.get("kafka").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
         let mut tables = tables.filter(|key| ["tls", "sasl", "librdkafka"].contains(&key.as_str()));
-        let forwards = other.contains("type = \"kafka\"");
+        let forwards = other.contains("type = \"kafka\"") || other.contains("[dead_letter]\ntopic");
         if cfg!(not(feature = "librdkafka")) && (tables.next().is_some() || forwards) {
             continue;
         }

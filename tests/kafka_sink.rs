@@ -32,9 +32,7 @@ fn a_good_one_is_shown_with_its_inner_tables() {
     let ended = check(&site, &config);
     let text = [ended.stdout.join("\n"), ended.log.join("\n")].concat();
     assert_eq!(ended.code(), Some(0), "{text}");
-    for words in
-        ["[sink.k]", "topic = \"copy-of-{topic}\"", "[sink.k.sasl]", "[sink.k.librdkafka]", "batch.size", "lanes"]
-    {
+    for words in ["[sink.k]", "\"copy-of-{topic}\"", "[sink.k.sasl]", "[sink.k.librdkafka]", "batch.size", "lanes"] {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(!text.contains("very-secret") && !text.contains("warning:"), "{text}");
@@ -125,7 +123,7 @@ fn dead_letters_go_to_a_file_or_to_a_topic() {
     let ended = check(&site, &good);
     let text = [ended.stdout.join("\n"), ended.log.join("\n")].concat();
     assert_eq!(ended.code(), Some(0), "{text}");
-    assert!(text.contains("topic = \"{topic}-dead\"") && text.contains("[dead_letter.librdkafka]"), "{text}");
+    assert!(text.contains("\"{topic}-dead\"") && text.contains("[dead_letter.librdkafka]"), "{text}");
     let cases = [
         (dead("topic", "'d'").set("dead_letter", "path", "'/x/d'"), "dead_letter.path: ", "stands beside topic"),
         (dead("topic", "'d-{partition}'"), "dead_letter.topic: ", "one for each {topic}"),
