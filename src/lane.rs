@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, never, select};
+use crossbeam_channel::{Receiver, TryRecvError, at, never, select};
 
 use crate::backoff::Backoff;
 use crate::consumer::{Batch, Never};
@@ -104,6 +104,8 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         head: None,
         stopped: BTreeMap::new(),
         given_up: given_up::GivenUp::default(),
+        asked_to_reopen: false,
+        was_reopened: false,
     };
     let mut taken: Vec<Item> = Vec::new();
     let (mut reopen, mut stop) = (ends.reopen.clone(), ends.stop.clone());
@@ -145,7 +147,7 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         if lane.is_aborted() {
             return;
         }
-        if !taken.is_empty() {
+        while !taken.is_empty() {
             ends.progress.set_busy(true);
             match lane.deliver(std::mem::take(&mut taken)) {
                 // The memory was given back before the consumer hears of it.
@@ -153,6 +155,9 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
                 Err(GivenUp) => return,
             }
             ends.progress.set_busy(false);
+            if std::mem::take(&mut lane.was_reopened) {
+                taken = lane.resume();
+            }
         }
     }
 }
@@ -175,6 +180,10 @@ struct Lane<'a> {
     stopped: BTreeMap<Arc<str>, Stopped>,
     /// What is to be told of records that were given up.
     given_up: given_up::GivenUp,
+    /// During a wait; what is written has to be flushed before.
+    asked_to_reopen: bool,
+    /// In the middle of a delivery: what is stopped is tried again behind it.
+    was_reopened: bool,
 }
 
 /// What is to be told is told, however it ends.
@@ -204,13 +213,32 @@ impl Lane<'_> {
         if let Some(word) = self.trouble.failed(now, now) {
             FAILS.log(word, log::Level::Warn, &format_args!("sink={name}"), &why);
         }
-        match self.ends.abort.recv_timeout(time) {
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => {
-                log::warn!("sink given up at the end, its records are delivered again sink={name} error=\"{why}\"");
-                Err(GivenUp)
+        let until = Instant::now() + time;
+        let mut reopen = self.ends.reopen.clone();
+        loop {
+            select! {
+                recv(self.ends.abort) -> _ => {
+                    log::warn!("sink given up at the end, its records are delivered again sink={name} error=\"{why}\"");
+                    return Err(GivenUp);
+                }
+                recv(reopen) -> asked => match asked {
+                    // Perhaps just that makes the next try a success.
+                    Ok(()) => {
+                        self.asked_to_reopen = true;
+                        return Ok(());
+                    }
+                    Err(_) => reopen = never(),
+                },
+                recv(at(until)) -> _ => return Ok(()),
             }
-            Ok(never) => match never {},
+        }
+    }
+
+    /// Reopens the sink if that was asked for during a wait. To be called where nothing is written that is not flushed.
+    fn reopen_if_asked(&mut self) {
+        if std::mem::take(&mut self.asked_to_reopen) {
+            self.reopen();
+            self.was_reopened = true;
         }
     }
 

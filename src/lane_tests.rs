@@ -38,6 +38,8 @@ struct Script {
     taken: Vec<i64>,
     durable: Vec<i64>,
     reopened: usize,
+    /// Nothing fails any more from a reopening on.
+    mended_by_reopening: bool,
     /// Offsets that are always rejected.
     never: Vec<i64>,
 }
@@ -79,7 +81,12 @@ impl Sink for Scripted {
         Ok(())
     }
     fn reopen(&mut self) -> Result<(), String> {
-        self.0.lock().unwrap().reopened += 1;
+        let mut script = self.0.lock().unwrap();
+        assert!(script.taken.is_empty(), "it is asked for between a flush and a write");
+        script.reopened += 1;
+        if script.mended_by_reopening {
+            script.fates.clear();
+        }
         Ok(())
     }
 }
@@ -232,6 +239,48 @@ fn files_are_opened_anew_when_asked() {
     drop((fixture.queue, fixture.queues));
     fixture.thread.join().unwrap();
     assert_eq!(fixture.sink.0.lock().unwrap().reopened, 1);
+}
+
+/// A failing sink is never between a flush and a write by itself.
+#[test]
+fn a_sink_that_fails_is_reopened_as_well() {
+    // The first write takes some, the others none; each flush that the reopening asks for fails at first.
+    let fails: [fn(usize) -> Fate; 2] = [|n| Fate::Take(usize::from(n == 0)), |_| Fate::FlushFails];
+    for fate in fails {
+        let fixture = Fixture::new((0..100_000).map(fate));
+        fixture.sink.0.lock().unwrap().mended_by_reopening = true;
+        fixture.send(0, 0..4);
+        while fixture.progress.get().trouble.is_none() {
+            thread::yield_now();
+        }
+        fixture.reopen.send(()).unwrap();
+        assert_eq!(fixture.ack(), (0, true));
+        assert_eq!((fixture.durable(), fixture.sink.0.lock().unwrap().reopened), (vec![0, 1, 2, 3], 1));
+    }
+}
+
+/// Behind a delivery in which it was reopened, what is stopped is tried again.
+#[test]
+fn reopening_in_the_middle_of_a_delivery_tries_again_what_is_stopped() {
+    let fixture = Fixture::with([], [3], Policy::default());
+    fixture.send(0, 2..5);
+    while fixture.progress.get().stopped.is_empty() {
+        thread::yield_now();
+    }
+    {
+        let mut script = fixture.sink.0.lock().unwrap();
+        script.never.clear();
+        script.fates.extend((0..100_000).map(|_| Fate::Take(0)));
+        script.mended_by_reopening = true;
+    }
+    fixture.send_of("u", 1, 10..12);
+    while fixture.progress.get().trouble.is_none() {
+        thread::yield_now();
+    }
+    fixture.reopen.send(()).unwrap();
+    assert_eq!(fixture.ack(), (1, true));
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!(fixture.durable(), [2, 10, 11, 3, 4]);
 }
 
 /// Offsets of the dead letters in a file.

@@ -27,6 +27,7 @@ mod network;
 mod notify;
 mod offsets;
 mod out_of_range;
+mod policies;
 mod portions;
 mod ports;
 #[cfg(feature = "librdkafka")]
@@ -37,6 +38,7 @@ mod real_delivery;
 mod real_diagnose;
 mod real_faults;
 mod real_groups;
+mod real_handlers;
 mod real_kafka;
 #[cfg(feature = "librdkafka")]
 mod real_kafka_sink;

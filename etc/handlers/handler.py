@@ -24,6 +24,10 @@ class Reject(Exception):
     """This record can never be done: it goes where on_failure says."""
 
 
+class Again(Exception):
+    """This record has to be tried again. Any other exception but Reject says the same."""
+
+
 def handle(record):
     """Does the work for one record. What it has done when it returns counts as done.
 
@@ -32,6 +36,23 @@ def handle(record):
     """
     value = text(record, "value")
     print(f"{record['topic']} {record['offset']}: {value}", file=sys.stderr)
+
+
+waiting = {}
+
+
+def is_in_turn(record):
+    """Whether what was before it in its partition is done, so that the order holds when a record asks for another try.
+
+    That one comes again first, or never, if it was given up. What was on the way behind it is sent back, and comes
+    again in its order; so what comes a second time is in turn. Leave this out if the order does not matter.
+    """
+    place = (record["topic"], record["partition"])
+    if record["offset"] > waiting.get(place, record["offset"]):
+        waiting[place] = record["offset"]
+        return False
+    waiting.pop(place, None)
+    return True
 
 
 def text(record, name):
@@ -55,13 +76,18 @@ def main():
         for line in lines:
             record = json.loads(line)
             try:
+                if not is_in_turn(record):
+                    raise Again("a record before it is to be tried again")
                 handle(record)
                 done = record["seq"]
             except Exception as error:
                 if done is not None:
                     answer(ack=done)
                     done = None
-                answer(fail=record["seq"], reason=f"{type(error).__name__}: {error}", retry=not isinstance(error, Reject))
+                retry = not isinstance(error, Reject)
+                if retry:
+                    waiting.setdefault((record["topic"], record["partition"]), record["offset"])
+                answer(fail=record["seq"], reason=f"{type(error).__name__}: {error}", retry=retry)
         if done is not None:
             answer(ack=done)
     # The worker has closed the input: it stops, or wants the handler started anew.

@@ -63,6 +63,14 @@ impl Item {
     }
 }
 
+/// How far an item was written.
+enum Written {
+    All,
+    TopicStops,
+    /// A flush in between has failed, for this reason.
+    NotFlushed(String),
+}
+
 /// A record that is tried.
 pub(super) struct Head {
     partition: TopicPartition,
@@ -121,22 +129,11 @@ impl Lane<'_> {
     /// only with success, or at the process's end.
     pub(super) fn deliver(&mut self, mut items: Vec<Item>) -> Result<Vec<Ticket>, GivenUp> {
         self.limit(&mut items);
-        loop {
-            let mut left = &mut items[..];
-            while let Some((item, rest)) = left.split_first_mut() {
-                item.until = item.from;
-                if !self.write(item)? {
-                    self.limit(rest);
-                }
-                left = rest;
-            }
-            match self.ends.busy.during(|| self.sink.flush()) {
-                Ok(()) => break,
-                Err(why) => {
-                    let time = self.backoff.next_wait();
-                    self.wait(time, &why)?;
-                }
-            }
+        while let Err(why) = self.write_all(&mut items)? {
+            let time = self.backoff.next_wait();
+            self.wait(time, &why)?;
+            // The sink has gone back to its last good flush.
+            self.reopen_if_asked();
         }
         self.bury(&items)?;
         self.well();
@@ -153,6 +150,21 @@ impl Lane<'_> {
         Ok(tickets)
     }
 
+    /// Writes all of it, and flushes once. What a flush has failed with is returned: then nothing of it is done.
+    fn write_all(&mut self, items: &mut [Item]) -> Result<Result<(), String>, GivenUp> {
+        let mut left = items;
+        while let Some((item, rest)) = left.split_first_mut() {
+            item.until = item.from;
+            match self.write(item)? {
+                Written::All => {}
+                Written::TopicStops => self.limit(rest),
+                Written::NotFlushed(why) => return Ok(Err(why)),
+            }
+            left = rest;
+        }
+        Ok(self.ends.busy.during(|| self.sink.flush()))
+    }
+
     /// Of topics that have stopped nothing is written.
     fn limit(&self, items: &mut [Item]) {
         for item in items.iter_mut().filter(|item| self.stopped.contains_key(&item.batch.partition.topic)) {
@@ -160,8 +172,8 @@ impl Lane<'_> {
         }
     }
 
-    /// Writes an item, but for what was given up, to its end or its limit. `false`: its topic stops here.
-    fn write(&mut self, item: &mut Item) -> Result<bool, GivenUp> {
+    /// Writes an item, but for what was given up, to its end or its limit.
+    fn write(&mut self, item: &mut Item) -> Result<Written, GivenUp> {
         let limit = item.limit.unwrap_or(item.batch.records.len());
         while item.until < limit {
             let end = item.lost.range(item.until..limit).next().map_or(limit, |(index, _)| *index);
@@ -177,12 +189,18 @@ impl Lane<'_> {
                     // One that says it took all has taken all.
                     if item.until < end && !self.goes_on(item, stopped.why)? {
                         item.limit = Some(item.until);
-                        return Ok(false);
+                        return Ok(Written::TopicStops);
+                    }
+                    if self.asked_to_reopen {
+                        if let Err(why) = self.ends.busy.during(|| self.sink.flush()) {
+                            return Ok(Written::NotFlushed(why));
+                        }
+                        self.reopen_if_asked();
                     }
                 }
             }
         }
-        Ok(true)
+        Ok(Written::All)
     }
 
     /// The item's next record was not taken. `false`: its topic stops.
@@ -235,6 +253,7 @@ impl Lane<'_> {
             while let Err(why) = self.ends.failures.bury(letters()) {
                 let time = self.backoff.next_wait();
                 self.wait(time, &format!("dead letters can't be written: {why}"))?;
+                self.reopen_if_asked();
             }
         }
         for item in items {
