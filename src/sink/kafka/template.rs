@@ -85,7 +85,7 @@ impl Template {
             }
         });
         let number = target.get(start..start + digits).unwrap_or_default();
-        number.parse::<i32>().is_ok_and(|n| n.to_string() == number) && self.with(topic, number) == target
+        number.parse::<u32>().is_ok_and(|n| n.to_string() == number) && self.with(topic, number) == target
     }
 }
 
