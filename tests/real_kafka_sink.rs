@@ -16,7 +16,7 @@ use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::LONG;
 use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Flow, Message, Produce, Read};
-use crate::support::worker::{Config, PATIENCE, Site};
+use crate::support::worker::{Config, Site};
 
 on_brokers!(
     records_arrive_as_they_were,
@@ -83,9 +83,9 @@ fn shapes(kafka: &Kafka, topic: &str, count: usize) -> Vec<Shape> {
     config.set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create().unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, rdkafka::Offset::Beginning).unwrap();
+    list.add_partition_offset(topic, 0, rdkafka::Offset::Offset(0)).unwrap();
     consumer.assign(&list).unwrap();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LONG;
     let mut shapes = Vec::new();
     while shapes.len() < count {
         assert!(Instant::now() < until, "{} of {count} records", shapes.len());
