@@ -87,7 +87,7 @@ check: toolchain ## formatting, lints, documentation, tests: before a commit
 
 bench: toolchain ## measure against a real Kafka (JDK 17, Maven)
 	@tests/kafka/fetch.sh >/dev/null
-	$(CARGO) bench --locked $(FEATURES) --bench throughput --bench librdkafka
+	$(CARGO) bench --locked $(FEATURES) --bench throughput --bench librdkafka --bench sinks
 
 manual: toolchain ## write manual pages and completions anew, from src/cli.rs
 	WORKER_WRITE_MANUAL=1 $(CARGO) test --locked $(FEATURES) --test integration manual::

@@ -112,8 +112,8 @@ fn script(dir: &Path, text: &str) -> PathBuf {
 fn handler(dir: &Path, handle: &str) -> PathBuf {
     let example = fs::read_to_string(example()).unwrap();
     let (head, rest) = example.split_once("def handle(record):").unwrap();
-    let (_, rest) = rest.split_once("\ndef text(").unwrap();
-    script(dir, &format!("{head}def handle(record):\n    {handle}\n\n\ndef text({rest}"))
+    let (_, rest) = rest.split_once("\nwaiting = {}").unwrap();
+    script(dir, &format!("{head}def handle(record):\n    {handle}\n\n\nwaiting = {{}}{rest}"))
 }
 
 fn example() -> PathBuf {

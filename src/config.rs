@@ -33,7 +33,7 @@ use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
 use crate::sink::own::OwnSink;
-use crate::sink::{exec, kafka};
+use crate::sink::{exec, http, kafka};
 
 pub mod discovery;
 mod errors;
@@ -300,6 +300,8 @@ pub enum SinkSettings {
     },
     /// A program.
     Exec(exec::Settings),
+    /// A service that takes requests.
+    Http(Box<http::Settings>),
     /// A topic of this or another cluster.
     Kafka(Box<kafka::Settings>),
     /// One of the program that has the worker inside.

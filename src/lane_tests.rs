@@ -27,6 +27,8 @@ enum Fate {
     /// A write that takes so many records.
     Take(usize),
     FlushFails,
+    /// A write that takes none, and wants to be left alone for so long.
+    Later(Duration),
     /// A write that takes so many, and never will take the next one.
     Reject(usize),
 }
@@ -56,6 +58,11 @@ impl Sink for Scripted {
             script.fates.pop_front();
             script.taken.extend(&all[..done]);
             return Err(Stopped { done, why: Why::Retry("the script says so".to_owned()) });
+        }
+        if let Some(Fate::Later(after)) = script.fates.front() {
+            let after = *after;
+            script.fates.pop_front();
+            return Err(Stopped { done: 0, why: Why::RetryAfter("the script says so".to_owned(), after) });
         }
         if let Some(Fate::Reject(done)) = script.fates.front() {
             let done = *done;
@@ -166,6 +173,28 @@ fn a_write_that_stops_goes_on_with_the_next_record() {
     fixture.send(0, 0..5);
     assert_eq!(fixture.ack(), (0, true));
     assert_eq!(fixture.durable(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn the_time_that_a_sink_asks_for_is_waited_unless_the_policy_allows_less() {
+    let begun = Instant::now();
+    let fixture = Fixture::new([Fate::Later(Duration::from_millis(400))]);
+    fixture.send(0, 0..1);
+    assert_eq!(fixture.ack(), (0, true));
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+    // Less than the lane waits anyway changes nothing.
+    let begun = Instant::now();
+    let policy = Policy { first: Duration::from_secs(1), ..Policy::default() };
+    let fixture = Fixture::with([Fate::Later(Duration::from_millis(1))], [], policy);
+    fixture.send(0, 0..1);
+    assert_eq!(fixture.ack(), (0, true));
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    let policy = Policy { total: Duration::from_millis(50), on_failure: OnFailure::Drop, ..Policy::default() };
+    let hour = || Fate::Later(Duration::from_secs(3600));
+    let fixture = Fixture::with([hour(), hour()], [], policy);
+    fixture.send(0, 0..2);
+    assert_eq!(fixture.ack(), (0, true));
+    assert_eq!(fixture.durable(), [1], "the first was given up when its time was over");
 }
 
 #[test]

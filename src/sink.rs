@@ -9,12 +9,15 @@
 //!   not flush in between;
 //! - it never blocks without a bound that its own documentation states.
 
+use std::time::Duration;
+
 use crate::record::{Records, TopicPartition};
 
 pub mod drop;
 pub mod exec;
 pub mod file;
 pub mod format;
+pub mod http;
 pub mod json;
 pub mod kafka;
 pub mod log;
@@ -61,6 +64,9 @@ pub struct Stopped {
 pub enum Why {
     /// It may be taken later: a full disk, a closed pipe. The text says what and where.
     Retry(String),
+    /// The same, and not before so long from now: whoever is behind the sink has asked for that time. What bounds
+    /// retries, and an operator who wants another try at once, go before it.
+    RetryAfter(String, Duration),
     /// It never will be, however often it is given. The text says what is wrong with it.
     Reject(String),
 }

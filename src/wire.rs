@@ -19,9 +19,8 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, 
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use crate::client::{Connection, Fault, KnownHosts, Principal, Resource, Security};
-use exchange::{Exchange, Trouble};
+use exchange::Exchange;
 use shape::Shape;
-use stream::{Bounded, Stream};
 
 mod committed;
 mod exchange;
@@ -41,12 +40,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "librdkafka")]
-mod tls;
+pub mod tls;
 
 pub use header::{Batch, Codec, Details, Header};
 pub use metadata::{ClusterView, PartitionView, TopicView};
-#[cfg(feature = "librdkafka")]
-pub use tls::{ReadFile, Wrong, examine};
+// For the sink `http`, which has sockets of its own.
+pub(crate) use exchange::{Trouble, open};
+pub(crate) use stream::{Bounded, Stream};
 
 /// The largest answer that is read. Metadata of 20,000 partitions are about 1 MiB.
 const MAX_ANSWER: usize = 16 << 20;
@@ -164,7 +164,7 @@ impl Wire {
             None => Ok(Stream::Plain(socket)),
             Some(tls) => {
                 let host = self.broker.rsplit_once(':').map_or(self.broker.as_str(), |(host, _)| host);
-                tls::connect(tls, host.trim_start_matches('[').trim_end_matches(']'), socket)
+                tls::connect(tls, &tls::BROKERS, host.trim_start_matches('[').trim_end_matches(']'), socket)
             }
         }
     }
@@ -395,7 +395,9 @@ impl Wire {
             Trouble::Alert(reason) => match &self.security.tls {
                 // Before the first answer it is the end of the handshake: with TLS 1.3 the broker looks at our
                 // certificate only then.
-                Some(tls) if self.versions.is_empty() => Fault::Tls { broker, why: tls::explain(&reason, tls) },
+                Some(tls) if self.versions.is_empty() => {
+                    Fault::Tls { broker, why: tls::explain(&reason, tls, &tls::BROKERS) }
+                }
                 _ => broken(reason),
             },
             #[cfg(feature = "librdkafka")]

@@ -37,8 +37,15 @@ fn commented_out(line: &str) -> Option<&str> {
 }
 
 /// Settings that can't stand beside the others of the example.
-const ALTERNATIVES: [&str; 6] =
-    ["group_instance_id", "partitions", "instance", "topics_regex", "topics_exclude_regex", "regex"];
+const ALTERNATIVES: [&str; 7] = [
+    "group_instance_id",
+    "partitions",
+    "instance",
+    "topics_regex",
+    "topics_exclude_regex",
+    "regex",
+    "bearer_token_file",
+];
 
 /// The example with every setting made that it shows, but for the [`ALTERNATIVES`].
 fn example_with_all_settings() -> String {
@@ -115,6 +122,7 @@ fn the_example_has_every_key() {
         "[sink.stdout]",
         "[sink.orders]",
         "[sink.handler]",
+        "[sink.service]",
         "[sink.copy]",
         "[sink.copy.librdkafka]",
         "[dead_letter]",
@@ -173,6 +181,10 @@ fn the_example_shows_the_defaults() {
          [gate]\nrequired_topics = ['SCHEDULE-STATION-PARAM', 'SCHEDULE-CAR-PRICE']\n[sink.drop]\n[sink.log]\n[sink.stdout]\n\
          [sink.orders]\ntype = 'file'\npath = '/var/lib/worker/orders.jsonl'\nrotate_size = '100MiB'\nrotate_keep = 10\n\
          [sink.handler]\ntype = 'exec'\ncommand = ['/usr/local/share/worker/handlers/handler.py']\n\
+         [sink.service]\ntype = 'http'\nurl = 'https://example.com/orders'\ncontent_type = 'application/vnd.orders+json'\n\
+         username = 'worker'\npassword_file = '/etc/worker/http.password'\nca_file = '/etc/worker/ca.pem'\n\
+         client_cert_file = '/etc/worker/client.pem'\nclient_key_file = '/etc/worker/client.key'\n\
+         [sink.service.headers]\nX-Source = 'worker'\n\
          [sink.copy]\ntype = 'kafka'\ntopic = 'copy-of-{{topic}}'\nbootstrap_servers = ['broker9.example:9092']\n\
          [sink.copy.librdkafka]\n'socket.keepalive.enable' = true\n\
          [state]\ndir = '/var/lib/worker'\n[admin]\nlisten = '127.0.0.1:9464'\n\
@@ -268,7 +280,7 @@ fn errors_say_what_where_and_what_to_do() {
           11:8: topic.sink: is \"ordesr\", and there is no such sink; did you mean \"orders\"?\n\
           13:8: topic.name: is \"t\", which has a [[topic]] on line 9 already; write all its keys there\n\
           14:1: topic.name: is missing; write name = \"orders\" under [[topic]]\n\
-          16:8: sink.orders.type: is \"fil\"; did you mean \"file\"? It is one of \"drop\", \"log\", \"stdout\", \"file\", \"exec\", \"kafka\"",
+          16:8: sink.orders.type: is \"fil\"; did you mean \"file\"? It is one of \"drop\", \"log\", \"stdout\", \"file\", \"exec\", \"http\", \"kafka\"",
         ),
         (
             "[sink.a]\ntype = 'file'\npath = '/x/a'\n[sink.b]\ntype = 'file'\npath = '/x//a'\nrotate_keep = 0\n[sink.c]\ntype = 'file'\nrotate_keep = 1\n[sink.log]\ntype = 'file'\n[sink.'d e']\ntype = 'drop'\n[sink.f]\n",
@@ -279,7 +291,29 @@ fn errors_say_what_where_and_what_to_do() {
           15:15: sink.c.rotate_keep: does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"\n\
           17:8: sink.log.type: is \"file\", but a sink named log is always of type log; give this one another name\n\
           18:7: sink: \"d e\" can't be a sink's name; write 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-'\n\
-          20:1: sink.f.type: is missing; write type = \"file\" (or exec, kafka, drop, log, stdout) under [sink.f]",
+          20:1: sink.f.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.f]",
+        ),
+        (
+            "[sink.h]\ntype = 'http'\n[sink.i]\ntype = 'http'\nurl = 'http://u:p@h/'\nbody = 'xml'\nretry_status = [401, 500]\nheaders = { Content-Length = '5', X = 7, Y = \"a\\nb\" }\n[sink.j]\ntype = 'http'\nurl = 'http://h/'\nbody = 'record'\nmax_batch_bytes = '2MiB'\nca_file = '/c'\nusername = 'a:b'\ncontent_type = 'json'\n[sink.k]\ntype = 'http'\nurl = 'http://h/'\nusername = 'a'\nbearer_token_file = '/t'\nheaders = { Authorization = 'x' }\nclient_key_file = ''\n",
+            "6:1: sink.h.url: is missing; write url = \"https://example.com/h\" under [sink.h]\n\
+          10:7: sink.i.url: has a user or a password in it; leave that out, and write username and password_file\n\
+          11:8: sink.i.body: is \"xml\"; write \"record\", \"json\" or \"ndjson\"\n\
+          12:16: sink.i.retry_status: has one that is 500; write a list of statuses from 400 to 499, such as [401, 403]\n\
+          13:13: sink.i.headers.Content-Length: is the worker's own; leave it out\n\
+          13:35: sink.i.headers.X: is no text; write it in quotes\n\
+          13:42: sink.i.headers.Y: has a value that can't be sent; write 1 or more printable ASCII characters, none of them a blank at an end\n\
+          18:19: sink.j.max_batch_bytes: does nothing with body = \"record\", which has one; write body = \"json\" or \"ndjson\", or leave it out\n\
+          19:11: sink.j.ca_file: does nothing with an http:// url; write an https:// url, or leave it out\n\
+          20:12: sink.j.username: has a colon in it, which HTTP does not allow in a user's name; correct it\n\
+          20:12: sink.j.username: stands without password_file; write password_file = \"/etc/worker/http.password\" too\n\
+          21:16: sink.j.content_type: is \"json\"; write one such as \"application/json\"\n\
+          25:12: sink.k.username: stands beside bearer_token_file; leave one of them out\n\
+          25:12: sink.k.username: stands without password_file; write password_file = \"/etc/worker/http.password\" too\n\
+          25:12: sink.k.username: stands beside a header Authorization; leave one of them out\n\
+          26:21: sink.k.bearer_token_file: stands beside a header Authorization; leave one of them out\n\
+          28:19: sink.k.client_key_file: is \"\", which names no file; write a path such as \"/etc/worker/ca.pem\"\n\
+          28:19: sink.k.client_key_file: stands without client_cert_file; write client_cert_file = \"/etc/worker/client.pem\" too\n\
+          28:19: sink.k.client_key_file: does nothing with an http:// url; write an https:// url, or leave it out",
         ),
         (
             "[gate]\nrequired_topics = ['t', 'uu']\non_timeout = 'stop'\n[commit]\nmin_interval_ms = 6000\n[memory]\nlimit = '1MiB'\n[log]\nlevel = 'warn,worker=inf'\n",
@@ -311,9 +345,9 @@ fn errors_say_what_where_and_what_to_do() {
           12:29: topic.max_partition_fetch_bytes: every fetch would wait in vain: fetch_min_bytes is 2097152, and max_partition_fetch_bytes and fetch_max_bytes let it bring 1048576; write a fetch_min_bytes of at most 1048576\n\
           12:29: topic.max_partition_fetch_bytes: can't differ from topic to topic while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true\n\
           14:20: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
-          15:1: sink.s.type: is missing; write type = \"file\" (or exec, kafka, drop, log, stdout) under [sink.s]\n\
+          15:1: sink.s.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.s]\n\
           16:10: sink.s.format: is \"yaml\"; write \"json\" or \"raw\"\n\
-          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, max_batch_records, kill_timeout_ms, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
+          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
         ),
         (
             "group = 'g'\nenable_auto_commit = false\n'max.poll.records' = 5\nsession.timeout.ms = 6000\nsasl_mechanism = 'PLAIN'\nrequest_timeout_ms = 1\n[kafka.ssl]\nx = 1\n",
@@ -336,6 +370,25 @@ fn errors_say_what_where_and_what_to_do() {
         let text =
             if text.is_empty() || text.starts_with("[kafka]") { text.to_owned() } else { format!("{head}{text}") };
         assert_eq!(bad(&text), errors, "\n{text}");
+    }
+}
+
+#[test]
+fn a_secret_that_others_could_read_on_the_way_is_a_warning() {
+    let warnings = |url: &str, more: &str| {
+        let text = format!(
+            "[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\ngroup_id = 'g'\ntopics = ['t']\nsink = 'h'\n\
+             [sink.h]\ntype = 'http'\nurl = '{url}'\n{more}"
+        );
+        good(&text).warnings
+    };
+    let bearer = "bearer_token_file = '/t'";
+    let expected = "line 9: sink.h.url is no https:// url: the secret goes over the network as it is; use https";
+    assert_eq!(warnings("http://example.com/", bearer), [expected]);
+    assert_eq!(warnings("http://example.com/", ""), [""; 0]);
+    assert_eq!(warnings("http://127.0.0.1/", bearer), [""; 0]);
+    if HAS_LIBRDKAFKA {
+        assert_eq!(warnings("https://example.com/", bearer), [""; 0]);
     }
 }
 

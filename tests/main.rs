@@ -15,6 +15,7 @@ mod embed;
 mod exec;
 mod faults;
 mod hangs;
+mod http_sink;
 mod install;
 #[cfg(feature = "librdkafka")]
 mod kafka_sink;

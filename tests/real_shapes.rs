@@ -15,10 +15,12 @@ use crate::on_brokers;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::install::Version;
 use crate::support::kafka::tool::{End, Message, Produce};
+use crate::support::web::{Web, ok};
 use crate::support::worker::{PATIENCE, Site, Worker};
 
 on_brokers!(
     json_lines_tell_null_from_empty_and_have_headers_and_timestamps,
+    a_request_has_the_timestamp_and_the_headers_of_its_record,
     a_header_whose_name_is_no_text_does_not_hold_its_record_back,
     what_waits_for_an_open_transaction_is_not_readable,
 );
@@ -84,6 +86,37 @@ fn json_lines_tell_null_from_empty_and_have_headers_and_timestamps(version: Vers
         ),
     ];
     assert_eq!(fs::read_to_string(site.out()).unwrap().lines().collect::<Vec<_>>(), expected);
+}
+
+fn a_request_has_the_timestamp_and_the_headers_of_its_record(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let topic = Kafka::name("requests");
+    kafka.tool().create(&topic, "1", "");
+    let mut config = ClientConfig::new();
+    let producer: BaseProducer = config.set("bootstrap.servers", &kafka.bootstrap).create().unwrap();
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "content-length", value: Some("7\r\nX: y") })
+        .insert(Header { key: "ü", value: None::<&str> });
+    let record = BaseRecord::<str, str>::to(&topic).key("").payload("v").headers(headers).timestamp(1_700_000_000_123);
+    producer.send(record).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    let (site, web) = (Site::new(), Web::start(|_| ok()));
+    let config = kafka
+        .config(&Kafka::name("g"), &[&topic])
+        .set("kafka", "client", "'librdkafka'")
+        .set("consumer", "sink", "'w'")
+        .set("sink.w", "type", "'http'")
+        .set("sink.w", "url", format!("'{}'", web.url()))
+        .set("sink.w", "body", "'record'");
+    let _worker = site.start(&config.to_string());
+    let request = &web.wait_requests(1, PATIENCE)[0];
+    assert_eq!((request.text().as_str(), request.header("kafka-key")), ("v", Some("")));
+    assert_eq!(request.header("kafka-timestamp"), Some("1700000000123"));
+    assert_eq!(
+        request.header("kafka-headers"),
+        Some(r#"[{"name":"content-length","value":"7\r\nX: y"},{"name":"\u00fc","value":null}]"#)
+    );
+    assert_eq!((request.header("content-length"), request.header("x")), (Some("1"), None));
 }
 
 /// A header: its name and its value.

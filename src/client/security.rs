@@ -15,6 +15,33 @@ impl Secret {
         Self(text.into())
     }
 
+    /// What a file holds that has nothing but the secret in it; a line end behind it is no part of it. `what` it is
+    /// called: `password`.
+    ///
+    /// # Errors
+    /// What is wrong with the content, and what to do; nothing of the secret.
+    pub fn of_file(bytes: &[u8], what: &str) -> Result<Self, String> {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Err(format!("is no UTF-8 text; write the {what} into it, and nothing else"));
+        };
+        let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+        Self::check(text, what).map(|()| Self::new(text))
+    }
+
+    /// Whether a text can be a secret.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do; nothing of the secret.
+    pub fn check(text: &str, what: &str) -> Result<(), String> {
+        if text.is_empty() {
+            Err(format!("is empty; write the {what}"))
+        } else if text.contains(['\0', '\n', '\r']) {
+            Err(format!("has a line end or a zero byte in it; write the {what} alone"))
+        } else {
+            Ok(())
+        }
+    }
+
     /// The secret itself, for those who send it.
     pub fn reveal(&self) -> &str {
         &self.0

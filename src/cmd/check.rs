@@ -49,7 +49,12 @@ fn unwritable(file: &Path, config: &Config) -> Vec<String> {
                 ("command", exec::probe(settings.program()).err().map(|error| error.to_string()))
             }
             SinkSettings::Kafka(settings) => ("type", kafka::probe(settings).err().map(|error| error.to_string())),
-            SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Own(_) => {
+            // The files of an http sink were looked into with the configuration.
+            SinkSettings::Drop
+            | SinkSettings::Log { .. }
+            | SinkSettings::Stdout { .. }
+            | SinkSettings::Http(_)
+            | SinkSettings::Own(_) => {
                 continue;
             }
         };

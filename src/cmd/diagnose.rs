@@ -271,6 +271,10 @@ fn probe(sink: &SinkSettings) -> Option<String> {
         SinkSettings::File { path, .. } => file::probe(path).err().map(|error| error.to_string()),
         SinkSettings::Exec(settings) => exec::probe(settings.program()).err().map(|error| error.to_string()),
         SinkSettings::Kafka(settings) => kafka::probe(settings).err().map(|error| error.to_string()),
-        SinkSettings::Drop | SinkSettings::Log { .. } | SinkSettings::Stdout { .. } | SinkSettings::Own(_) => None,
+        SinkSettings::Drop
+        | SinkSettings::Log { .. }
+        | SinkSettings::Stdout { .. }
+        | SinkSettings::Http(_)
+        | SinkSettings::Own(_) => None,
     }
 }

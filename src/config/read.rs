@@ -14,9 +14,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::errors::{Faults, Lines, TableName};
+use super::errors::{Faults, Lines, TableName, short};
 use super::report::{Scope, Setting, Source};
-use super::security;
 use super::value::{self, Choice};
 use crate::client::security::Secret;
 use crate::sink::own::OwnSink;
@@ -229,7 +228,7 @@ impl<'c, 'a> Reader<'c, 'a> {
     }
 
     /// Reads `key`, which may be absent.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         parse: impl FnOnce(&DeValue<'a>) -> Result<T, String>,
@@ -307,7 +306,7 @@ impl<'c, 'a> Reader<'c, 'a> {
                 return None;
             }
         };
-        if let Err(why) = security::secret_text(&expanded) {
+        if let Err(why) = Secret::check(&expanded, "password") {
             self.wrong(key, why);
             return None;
         }
@@ -319,6 +318,46 @@ impl<'c, 'a> Reader<'c, 'a> {
         }
         self.settings.push(Setting { key: Cow::Borrowed(key), value: "\"***\"".to_owned(), source });
         Some(Secret::new(expanded))
+    }
+
+    /// A table inside of this one, of texts that may be secrets: the report has their names alone, and no error their
+    /// values. `check` sees name and value. Empty if it is absent.
+    pub(super) fn secrets(
+        &mut self,
+        key: &'static str,
+        check: fn(&str, &str) -> Result<(), String>,
+    ) -> Option<Vec<(String, Secret)>> {
+        let Some((at, table)) = self.inner(key) else {
+            self.unset.push(key);
+            return self.own(key).is_none().then(Vec::new);
+        };
+        let (mut found, mut good) = (Vec::new(), true);
+        for (name, value) in table {
+            let text = match value.get_ref().as_str() {
+                None => Err("is no text; write it in quotes".to_owned()),
+                Some(text) => value::expand(text, self.context.env).map_err(|why| match why {
+                    // Of a name it says which one is not set; anything else could be a part of the secret.
+                    why if why.starts_with("needs the environment variable") => why,
+                    _ => "has a \"${\" that begins no ${NAME}; write ${NAME}, or $$ for a plain $".to_owned(),
+                }),
+            };
+            let name_text: &str = name.get_ref();
+            match text.and_then(|text| check(name_text, &text).map(|()| text.into_owned())) {
+                Ok(text) => found.push((name_text.to_owned(), Secret::new(text))),
+                Err(why) => {
+                    good = false;
+                    let path = format!("{key}.{}", short(name_text));
+                    self.wrong_at(name.span().start, &path, why);
+                }
+            }
+        }
+        let names: Vec<String> =
+            found.iter().map(|(name, _)| format!("{} = \"***\"", value::show_text(name))).collect();
+        let line = self.context.lines.line(at);
+        let source = Source::File { table: self.name.header.clone(), line };
+        let value = format!("{{ {} }}", names.join(", "));
+        self.settings.push(Setting { key: Cow::Borrowed(key), value, source });
+        good.then_some(found)
     }
 
     /// One text, or a list of them.

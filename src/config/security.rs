@@ -17,6 +17,8 @@ use super::value::{self, Choice};
 use crate::client::Security;
 use crate::client::properties::not_together;
 use crate::client::security::{Identity, Mechanism, Sasl, Secret, Tls};
+#[cfg(feature = "librdkafka")]
+use crate::wire::tls::BROKERS;
 
 /// A table of the file, and where it begins.
 pub(super) type Found<'a> = Option<(usize, &'a DeTable<'a>)>;
@@ -120,7 +122,7 @@ fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, owner: &str, table: F
 #[cfg(feature = "librdkafka")]
 fn examine(reader: &mut Reader<'_, '_>, tls: &Tls) -> Result<(), Told> {
     let Some(files) = reader.context.files else { return Ok(()) };
-    crate::wire::examine(tls, &|path| files.read(path).map(|file| file.bytes)).map_err(|wrong| {
+    crate::wire::tls::examine(tls, &BROKERS, &|path| files.read(path).map(|file| file.bytes)).map_err(|wrong| {
         let key = match wrong.key {
             "key_password" if reader.own("key_password").is_none() => "key_password_file",
             key => key,
@@ -176,13 +178,19 @@ fn secret(reader: &mut Reader<'_, '_>, key: &'static str, key_of_file: &'static 
         }
         (None, Some(_)) => {
             reader.leave_out(key);
-            from_file(reader, key_of_file, &path.ok_or(Told)?).map(Some)
+            from_file(reader, key_of_file, &path.ok_or(Told)?, "password").map(Some)
         }
         (None, None) => Ok(None),
     }
 }
 
-fn from_file(reader: &mut Reader<'_, '_>, key: &'static str, path: &Path) -> Result<Secret, Told> {
+/// The secret in the file that `key` names; `what` it is called.
+pub(super) fn from_file(
+    reader: &mut Reader<'_, '_>,
+    key: &'static str,
+    path: &Path,
+    what: &str,
+) -> Result<Secret, Told> {
     let Some(files) = reader.context.files else { return Ok(Secret::new("")) };
     let shown = value::show_text(&path.display().to_string());
     let wrong = match files.read(path) {
@@ -191,7 +199,7 @@ fn from_file(reader: &mut Reader<'_, '_>, key: &'static str, path: &Path) -> Res
             std::io::ErrorKind::PermissionDenied => {
                 "which may not be read; give the worker's user read permission for it".to_owned()
             }
-            _ => format!("which can't be read: {error}; name a file with the password in it"),
+            _ => format!("which can't be read: {error}; name a file with the {what} in it"),
         },
         Ok(file) => {
             if file.open_to_all {
@@ -202,15 +210,9 @@ fn from_file(reader: &mut Reader<'_, '_>, key: &'static str, path: &Path) -> Res
                     path.display()
                 ));
             }
-            match std::str::from_utf8(&file.bytes) {
-                Err(_) => "whose content is no UTF-8 text; write the password into it, and nothing else".to_owned(),
-                Ok(text) => {
-                    let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-                    match secret_text(text) {
-                        Ok(()) => return Ok(Secret::new(text)),
-                        Err(why) => format!("whose content {why}"),
-                    }
-                }
+            match Secret::of_file(&file.bytes, what) {
+                Ok(secret) => return Ok(secret),
+                Err(why) => format!("whose content {why}"),
             }
         }
     };
@@ -223,7 +225,7 @@ fn finish(reader: Reader<'_, '_>, title: &str) {
     context.report.push(scope);
 }
 
-fn a_path(path: &str) -> Result<(), String> {
+pub(super) fn a_path(path: &str) -> Result<(), String> {
     if path.is_empty() || path.contains(char::is_control) {
         let path = value::show_text(path);
         return Err(format!("is {path}, which names no file; write a path such as \"/etc/worker/ca.pem\""));
@@ -233,17 +235,6 @@ fn a_path(path: &str) -> Result<(), String> {
 
 fn user_name(name: &str) -> Result<(), String> {
     value::plain_name(name)
-}
-
-/// Whether a text can be a password. The error says nothing of it.
-pub(super) fn secret_text(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        Err("is empty; write the password".to_owned())
-    } else if text.contains(['\0', '\n', '\r']) {
-        Err("has a line end or a zero byte in it; write the password alone".to_owned())
-    } else {
-        Ok(())
-    }
 }
 
 /// Reads the table `librdkafka` of `owner`: any property of librdkafka but those that the worker owns, each with why.

@@ -14,6 +14,7 @@ use super::{DeadLetter, Format, KafkaSettings, SinkSettings, Spread};
 use crate::dispatch::Order;
 
 mod exec;
+mod http;
 mod kafka;
 
 pub(super) use kafka::{check_ways, read_whole};
@@ -35,6 +36,7 @@ enum Type {
     Stdout,
     File,
     Exec,
+    Http,
     Kafka,
 }
 
@@ -45,6 +47,7 @@ impl Choice for Type {
         ("stdout", Self::Stdout),
         ("file", Self::File),
         ("exec", Self::Exec),
+        ("http", Self::Http),
         ("kafka", Self::Kafka),
     ];
 }
@@ -53,7 +56,7 @@ impl Type {
     /// Whether each lane can have one of its own.
     fn may_have_lanes(self) -> bool {
         match self {
-            Self::Drop | Self::Exec | Self::Kafka => true,
+            Self::Drop | Self::Exec | Self::Http | Self::Kafka => true,
             // Two that write to the same would mix their lines.
             Self::Log | Self::Stdout | Self::File => false,
         }
@@ -209,7 +212,7 @@ fn sink<'a>(
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");
-    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, kafka, drop, log, stdout)") else {
+    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, http, kafka, drop, log, stdout)") else {
         any_type(&mut sink);
         let (_, _) = sink.finish(format!("[sink.{name}]"));
         return None;
@@ -236,6 +239,7 @@ fn sink<'a>(
         Type::Stdout => sink.choice("format").map(|format| SinkSettings::Stdout { format }),
         Type::File => file_sink(&mut sink, name, paths),
         Type::Exec => exec::read(&mut sink, name).map(SinkSettings::Exec),
+        Type::Http => http::read(&mut sink, name).map(Box::new).map(SinkSettings::Http),
         Type::Kafka => None,
     };
     let found = (kind == Type::Kafka).then(|| kafka::read(&mut sink));
@@ -267,6 +271,7 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.size::<u64>("rotate_size", ROTATE_MIN..=ROTATE_MAX);
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
     exec::any(sink);
+    http::any(sink);
     kafka::any(sink);
 }
 

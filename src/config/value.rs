@@ -238,6 +238,22 @@ pub(super) fn partitions(value: &DeValue<'_>) -> Result<BTreeSet<i32>, String> {
     }
 }
 
+/// `[401, 403]`: numbers of HTTP's statuses, none twice.
+pub(super) fn statuses(value: &DeValue<'_>) -> Result<BTreeSet<u16>, String> {
+    const WANTED: &str = "a list of statuses from 400 to 499, such as [401, 403]";
+    let DeValue::Array(array) = value else { return Err(wrong(value, WANTED)) };
+    let mut set = BTreeSet::new();
+    for element in array.iter() {
+        let status: Option<u16> = read(element.get_ref());
+        match status.filter(|status| (400..=499).contains(status)) {
+            None => return Err(format!("has one that {}; write {WANTED}", is(element.get_ref()))),
+            Some(status) if !set.insert(status) => return Err(format!("has {status} twice; leave it out once")),
+            Some(_) => {}
+        }
+    }
+    Ok(set)
+}
+
 /// `1/3`: the number of this worker, and how many there are.
 pub(super) fn instance(text: &str) -> Result<(u32, u32), String> {
     let parse = |digits: &str| digits.parse::<u32>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{GivenUp, Lane};
 use crate::backoff::Backoff;
@@ -211,16 +211,21 @@ impl Lane<'_> {
         let mut head = self.head.take().filter(same).unwrap_or_else(|| Head::new(partition, offset, &policy));
         head.attempts = head.attempts.saturating_add(1);
         let elapsed = head.since.elapsed();
-        let reason = match why {
-            Why::Retry(why) if !policy.is_exhausted(head.attempts, elapsed) => {
-                let time = head.backoff.next_wait();
+        let (why, least) = match why {
+            Why::Retry(why) => (why, Some(Duration::ZERO)),
+            Why::RetryAfter(why, least) => (why, Some(least)),
+            Why::Reject(why) => (why, None),
+        };
+        let reason = match least {
+            Some(least) if !policy.is_exhausted(head.attempts, elapsed) => {
+                let time = head.backoff.next_wait().max(least);
                 let time = if policy.total.is_zero() { time } else { time.min(policy.total.saturating_sub(elapsed)) };
                 let why = format!("{} offset={offset}: {why}", head.partition);
                 self.head = Some(head);
                 self.wait(time, &why)?;
                 return Ok(true);
             }
-            Why::Retry(why) | Why::Reject(why) => why,
+            _ => why,
         };
         if policy.on_failure == OnFailure::Stop {
             self.stop(&head, reason);

@@ -70,7 +70,7 @@ pub(crate) fn append_number(out: &mut Vec<u8>, name: &str, number: i64) {
 }
 
 /// Appends `,"headers":[…]` if there are some.
-fn append_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
+pub(super) fn append_headers(out: &mut Vec<u8>, headers: Headers<'_>) {
     let start = out.len();
     for (name, value) in headers {
         out.extend_from_slice(if out.len() == start { b",\"headers\":[" } else { b"," });

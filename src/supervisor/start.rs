@@ -34,6 +34,7 @@ use crate::sink::Sink;
 use crate::sink::drop::DropSink;
 use crate::sink::exec::{self, ExecSink};
 use crate::sink::file::{FileSink, OpenError, Rotation};
+use crate::sink::http::HttpSink;
 use crate::sink::kafka;
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
@@ -80,6 +81,13 @@ pub enum StartError {
         /// What is wrong.
         error: exec::CommandError,
     },
+    /// What an http sink reads from files.
+    Http {
+        /// Its name in the configuration.
+        sink: String,
+        /// What is wrong, with the key.
+        why: String,
+    },
     /// A kafka sink.
     Kafka {
         /// Its name in the configuration.
@@ -121,6 +129,7 @@ impl fmt::Display for StartError {
             Self::DeadLetterTopic { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
+            Self::Http { sink, why } => write!(f, "[sink.{sink}]: {why}"),
             Self::Kafka { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::Own { sink, error } => write!(f, "sink {sink}: {error}"),
             Self::State { error } => {
@@ -180,6 +189,10 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings, lane: usize) -> Res
         SinkSettings::Exec(settings) => {
             let wrong = |error| StartError::Exec { sink: name.to_owned(), error };
             Box::new(ExecSink::open(name, settings.clone()).map_err(wrong)?)
+        }
+        SinkSettings::Http(settings) => {
+            let wrong = |why| StartError::Http { sink: name.to_owned(), why };
+            Box::new(HttpSink::open(name, *settings.clone()).map_err(wrong)?)
         }
         SinkSettings::Kafka(settings) => {
             kafka::open(name, settings).map_err(|error| StartError::Kafka { sink: name.to_owned(), error })?

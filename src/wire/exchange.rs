@@ -16,7 +16,7 @@ const PIECE: usize = 64 << 10;
 
 /// What can go wrong in an exchange; `Wire::fault` says it in words.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// The time is up.
     Late,
     /// The peer closed or reset the connection.
@@ -125,7 +125,7 @@ fn with_length(mut frame: Vec<u8>) -> Result<Vec<u8>, Trouble> {
 }
 
 /// Connects to the first address that accepts. Each has its part of the time that is left.
-pub(super) fn open(addr: &str, timeout: Duration, until: Instant) -> io::Result<TcpStream> {
+pub(crate) fn open(addr: &str, timeout: Duration, until: Instant) -> io::Result<TcpStream> {
     let addresses: Vec<_> = addr.to_socket_addrs()?.collect();
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for (tried, address) in addresses.iter().enumerate() {

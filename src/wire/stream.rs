@@ -11,13 +11,13 @@ use super::exchange::Trouble;
 
 /// A socket whose every call ends by `until`: under TLS one read is any number of reads of the socket.
 #[derive(Debug)]
-pub(super) struct Bounded {
+pub(crate) struct Bounded {
     socket: TcpStream,
     until: Instant,
 }
 
 impl Bounded {
-    pub(super) fn new(socket: TcpStream, until: Instant) -> Self {
+    pub(crate) fn new(socket: TcpStream, until: Instant) -> Self {
         Self { socket, until }
     }
 
@@ -48,7 +48,7 @@ impl Write for Bounded {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// In the clear.
     Plain(Bounded),
     /// Under TLS; the handshake is over.
@@ -58,7 +58,7 @@ pub(super) enum Stream {
 
 impl Stream {
     /// Sets the deadline of all that follows.
-    pub(super) fn set_deadline(&mut self, until: Instant) {
+    pub(crate) fn set_deadline(&mut self, until: Instant) {
         match self {
             Self::Plain(socket) => socket.until = until,
             #[cfg(feature = "librdkafka")]
@@ -66,25 +66,57 @@ impl Stream {
         }
     }
 
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(into),
+            #[cfg(feature = "librdkafka")]
+            Self::Tls(stream) => stream.read(into),
+        }
+    }
+
+    /// Some bytes, as soon as there are some; 0 at the peer's end.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, Trouble> {
+        loop {
+            match self.read_once(into) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other.map_err(trouble),
+            }
+        }
+    }
+
     /// Fills `into`.
     pub(super) fn read_exact(&mut self, mut into: &mut [u8]) -> Result<(), Trouble> {
         while !into.is_empty() {
-            let read = match self {
-                Self::Plain(socket) => socket.read(into),
-                #[cfg(feature = "librdkafka")]
-                Self::Tls(stream) => stream.read(into),
-            };
-            match read {
-                Ok(0) => return Err(Trouble::Ended),
-                Ok(count) => into = into.get_mut(count..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(trouble(error)),
+            match self.read(into)? {
+                0 => return Err(Trouble::Ended),
+                count => into = into.get_mut(count..).unwrap_or_default(),
             }
         }
         Ok(())
     }
 
-    pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+    /// Whether nothing has come that was not asked for. Does not wait.
+    pub(crate) fn is_quiet(&mut self) -> Result<bool, Trouble> {
+        self.socket().set_nonblocking(true)?;
+        let read = self.read_once(&mut [0]);
+        self.socket().set_nonblocking(false)?;
+        match read {
+            Ok(0) => Err(Trouble::Ended),
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(trouble(error)),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(bounded) => &bounded.socket,
+            #[cfg(feature = "librdkafka")]
+            Self::Tls(stream) => &stream.get_ref().socket,
+        }
+    }
+
+    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
         while !bytes.is_empty() {
             let written = match self {
                 Self::Plain(socket) => socket.write(bytes),

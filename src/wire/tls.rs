@@ -1,4 +1,4 @@
-//! TLS towards a broker: what the files of [`Tls`] come to, the handshake, and in words why there is none.
+//! TLS towards a broker, and towards the service behind a sink `http`: what the files of [`Tls`] come to, the handshake, and in words why there is none.
 //!
 //! With `scram` the only place that names the crate `openssl`. What always holds: without
 //! `verify_hostname = false` a broker is talked to only if its certificate is valid now, from a trusted authority, and
@@ -21,12 +21,60 @@ use super::stream::{Bounded, Stream};
 use crate::client::security::{Identity, Tls};
 
 /// How many settings' contexts are kept; a process has one, and a second one after a reload.
-const KEPT: usize = 4;
+const KEPT: usize = 16;
+
+/// The words for those who are talked to: who they are, and which settings decide.
+#[derive(Debug)]
+pub struct Terms {
+    /// What they are called.
+    pub who: &'static str,
+    /// The settings with the authorities, with our certificate and with its key.
+    pub ca: &'static str,
+    /// See `ca`.
+    pub certificate: &'static str,
+    /// See `ca`.
+    pub key: &'static str,
+    /// What to do about a key that is encrypted.
+    pub encrypted: &'static str,
+    /// What to do about a certificate for another name.
+    pub other_name: &'static str,
+    /// What to do about a peer that does not speak TLS.
+    pub no_tls: &'static str,
+    /// The peer's setting that wants a certificate of us, in brackets.
+    pub wants: &'static str,
+    /// Where the peer keeps the authorities that it trusts.
+    pub trusts: &'static str,
+}
+
+/// Of `[kafka.tls]`.
+pub const BROKERS: Terms = Terms {
+    who: "broker",
+    ca: "kafka.tls.ca",
+    certificate: "kafka.tls.certificate",
+    key: "kafka.tls.key",
+    encrypted: "write key_password or key_password_file",
+    other_name: "name the broker as its certificate does (kafka.bootstrap_servers, and the broker's advertised.listeners), or get it a certificate for this name; kafka.tls.verify_hostname = false would take any",
+    no_tls: "name the port of the SSL or SASL_SSL listener in kafka.bootstrap_servers, or leave out [kafka.tls]",
+    wants: " (ssl.client.auth)",
+    trusts: "in its ssl.truststore",
+};
+
+impl Terms {
+    /// The setting of a [`Wrong`], in full.
+    fn full(&self, key: &'static str) -> &'static str {
+        match key {
+            "ca" => self.ca,
+            "certificate" => self.certificate,
+            "key" => self.key,
+            _ => "kafka.tls.key_password",
+        }
+    }
+}
 
 /// What is wrong with the files that the settings name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The key below `[kafka.tls]`.
+    /// The key, without its table.
     pub key: &'static str,
     /// What is wrong with its value; what to do.
     pub text: String,
@@ -39,11 +87,15 @@ pub type ReadFile<'f> = &'f dyn Fn(&Path) -> io::Result<Vec<u8>>;
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn examine(tls: &Tls, read: ReadFile<'_>) -> Result<(), Wrong> {
-    context(tls, read).map(drop)
+pub fn examine(tls: &Tls, terms: &Terms, read: ReadFile<'_>) -> Result<(), Wrong> {
+    let local = |wrong: Wrong| {
+        let full = terms.full(wrong.key);
+        Wrong { key: full.rsplit('.').next().unwrap_or(full), ..wrong }
+    };
+    context(tls, terms, read).map(drop).map_err(local)
 }
 
-fn context(tls: &Tls, read: ReadFile<'_>) -> Result<SslConnector, Wrong> {
+fn context(tls: &Tls, terms: &Terms, read: ReadFile<'_>) -> Result<SslConnector, Wrong> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(|e| openssl("ca", &e))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(|e| openssl("ca", &e))?;
     if let Some(path) = &tls.ca {
@@ -63,12 +115,13 @@ fn context(tls: &Tls, read: ReadFile<'_>) -> Result<SslConnector, Wrong> {
         let mut chain = certificates("certificate", certificate, read)?.into_iter();
         let own = chain.next().ok_or_else(|| no_pem("certificate", certificate, &[], "certificate"))?;
         let password = key_password.as_ref().map(|secret| secret.reveal());
-        let private = private_key(key, password, read)?;
+        let private = private_key(key, password, terms, read)?;
         let public = own.public_key().map_err(|e| openssl("certificate", &e))?;
         if !public.public_eq(&private) {
             let text = format!(
-                "is {}, which is not the key of the certificate in kafka.tls.certificate ({}); name the two that belong together",
+                "is {}, which is not the key of the certificate in {} ({}); name the two that belong together",
                 shown(key),
+                terms.certificate,
                 certificate.display()
             );
             return Err(Wrong { key: "key", text });
@@ -134,7 +187,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-fn private_key(path: &Path, password: Option<&str>, read: ReadFile<'_>) -> Result<PKey<Private>, Wrong> {
+fn private_key(path: &Path, password: Option<&str>, terms: &Terms, read: ReadFile<'_>) -> Result<PKey<Private>, Wrong> {
     let bytes = load("key", path, read)?;
     let mut encrypted = false;
     let key = PKey::private_key_from_pem_callback(&bytes, |buffer| {
@@ -145,10 +198,9 @@ fn private_key(path: &Path, password: Option<&str>, read: ReadFile<'_>) -> Resul
         Ok(password.len())
     });
     key.map_err(|_| match (encrypted, password) {
-        (true, None) => Wrong {
-            key: "key",
-            text: format!("is {}, which is encrypted; write key_password or key_password_file", shown(path)),
-        },
+        (true, None) => {
+            Wrong { key: "key", text: format!("is {}, which is encrypted; {}", shown(path), terms.encrypted) }
+        }
         (true, Some(_)) => Wrong {
             key: "key_password",
             text: format!("does not decrypt the key in {}; write the right one", shown(path)),
@@ -168,7 +220,7 @@ fn stamps(tls: &Tls) -> Stamps {
 }
 
 /// The context of these settings. Kept over connections: hundreds of consumers need not read the same files again.
-fn kept(tls: &Tls) -> Result<SslConnector, Wrong> {
+fn kept(tls: &Tls, terms: &Terms) -> Result<SslConnector, Wrong> {
     static KEPT_ONES: Mutex<Vec<(Tls, Stamps, SslConnector)>> = Mutex::new(Vec::new());
     let now = stamps(tls);
     // The list is whole at any moment.
@@ -176,7 +228,7 @@ fn kept(tls: &Tls) -> Result<SslConnector, Wrong> {
     if let Some((.., context)) = list().iter().find(|(of, stamps, _)| of == tls && *stamps == now) {
         return Ok(context.clone());
     }
-    let context = context(tls, &|path| fs::read(path))?;
+    let context = context(tls, terms, &|path| fs::read(path))?;
     let mut list = list();
     list.retain(|(of, ..)| of != tls);
     if list.len() == KEPT {
@@ -189,9 +241,10 @@ fn kept(tls: &Tls) -> Result<SslConnector, Wrong> {
 /// The handshake with `host`, over a socket that ends it by its deadline.
 ///
 /// # Errors
-/// What to tell of broker `host`, or the trouble with the socket.
-pub(super) fn connect(tls: &Tls, host: &str, socket: Bounded) -> Result<Stream, Trouble> {
-    let context = kept(tls).map_err(|Wrong { key, text }| Trouble::Tls(format!("kafka.tls.{key} {text}")))?;
+/// What to tell of `host`, or the trouble with the socket.
+pub(crate) fn connect(tls: &Tls, terms: &'static Terms, host: &str, socket: Bounded) -> Result<Stream, Trouble> {
+    let context =
+        kept(tls, terms).map_err(|Wrong { key, text }| Trouble::Tls(format!("{} {text}", terms.full(key))))?;
     let setup = |error: ErrorStack| Trouble::Tls(format!("OpenSSL refuses to begin: {}", reason(&error)));
     let configured = context.configure().map_err(setup)?.verify_hostname(tls.verify_hostname);
     let mut ssl = configured.into_ssl(host).map_err(setup)?;
@@ -200,7 +253,7 @@ pub(super) fn connect(tls: &Tls, host: &str, socket: Bounded) -> Result<Stream, 
     let (of, name) = (tls.clone(), host.to_owned());
     ssl.set_verify_callback(SslVerifyMode::PEER, move |good, chain| {
         if !good {
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(distrust(chain, &of, &name));
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(distrust(chain, &of, terms, &name));
         }
         good
     });
@@ -213,19 +266,19 @@ pub(super) fn connect(tls: &Tls, host: &str, socket: Bounded) -> Result<Stream, 
         return Err(Trouble::Tls(distrust));
     }
     Err(match trouble(failed.error()) {
-        Trouble::Alert(reason) => Trouble::Tls(explain(&reason, tls)),
+        Trouble::Alert(reason) => Trouble::Tls(explain(&reason, tls, terms)),
         other => other,
     })
 }
 
-/// Why the broker's certificate is not believed.
-fn distrust(chain: &X509StoreContextRef, tls: &Tls, host: &str) -> String {
+/// Why the peer's certificate is not believed.
+fn distrust(chain: &X509StoreContextRef, tls: &Tls, terms: &Terms, host: &str) -> String {
     // Numbers of OpenSSL's X509_verify_cert_error_string(3).
     const NOT_YET_VALID: i32 = 9;
     const EXPIRED: i32 = 10;
     const UNKNOWN_AUTHORITY: [i32; 5] = [2, 18, 19, 20, 21];
     const OTHER_NAME: [i32; 2] = [62, 64];
-    let error = chain.error();
+    let (error, who) = (chain.error(), terms.who);
     let certificate = chain.current_cert();
     let subject = certificate.map_or_else(String::new, |c| format!(" ({})", name(c.subject_name())));
     let whose = if chain.error_depth() == 0 { "its certificate" } else { "a certificate in its chain" };
@@ -233,19 +286,23 @@ fn distrust(chain: &X509StoreContextRef, tls: &Tls, host: &str) -> String {
         EXPIRED => {
             let until = certificate.map_or_else(String::new, |c| c.not_after().to_string());
             format!(
-                "{whose}{subject} has expired: it was valid until {until}; the broker needs a new one (if it has not, look at this machine's clock)"
+                "{whose}{subject} has expired: it was valid until {until}; the {who} needs a new one (if it has not, look at this machine's clock)"
             )
         }
         NOT_YET_VALID => {
             let from = certificate.map_or_else(String::new, |c| c.not_before().to_string());
-            format!("{whose}{subject} is not valid before {from}; look at the clocks of the broker and of this machine")
+            format!("{whose}{subject} is not valid before {from}; look at the clocks of the {who} and of this machine")
         }
         code if UNKNOWN_AUTHORITY.contains(&code) => {
             let issuer = certificate.map_or_else(String::new, |c| format!(" ({})", name(c.issuer_name())));
             let advice = match &tls.ca {
-                Some(path) => format!("kafka.tls.ca ({}) has to hold that authority's certificate", path.display()),
-                None => "this system does not trust it: write the PEM file of the brokers' authority as kafka.tls.ca"
-                    .to_owned(),
+                Some(path) => format!("{} ({}) has to hold that authority's certificate", terms.ca, path.display()),
+                None => {
+                    format!(
+                        "this system does not trust it: write the PEM file of the {who}s' authority as {}",
+                        terms.ca
+                    )
+                }
             };
             format!(
                 "{whose} is from an authority{issuer} that is not trusted here ({}); {advice}",
@@ -254,9 +311,7 @@ fn distrust(chain: &X509StoreContextRef, tls: &Tls, host: &str) -> String {
         }
         code if OTHER_NAME.contains(&code) => {
             let names = certificate.map_or_else(String::new, names);
-            format!(
-                "its certificate is for {names}, not for {host}; name the broker as its certificate does (kafka.bootstrap_servers, and the broker's advertised.listeners), or get it a certificate for this name; kafka.tls.verify_hostname = false would take any"
-            )
+            format!("its certificate is for {names}, not for {host}; {}", terms.other_name)
         }
         _ => format!("{whose}{subject} is not good: {}", error.error_string()),
     }
@@ -306,27 +361,29 @@ pub(super) fn trouble(error: &openssl::ssl::Error) -> Trouble {
 }
 
 /// What OpenSSL's reason means here, and what to do.
-pub(super) fn explain(reason: &str, tls: &Tls) -> String {
+pub(crate) fn explain(reason: &str, tls: &Tls, terms: &Terms) -> String {
+    let Terms { who, certificate, key, .. } = terms;
     let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    // A reason with "alert" in it is what the broker has said.
+    // A reason with "alert" in it is what the peer has said.
     let advice = if !has(&["alert"]) {
         if has(&["wrong version number", "http request", "packet length too long", "unknown protocol"]) {
-            "what answers there does not speak TLS: name the port of the SSL or SASL_SSL listener in kafka.bootstrap_servers, or leave out [kafka.tls]"
+            format!("what answers there does not speak TLS: {}", terms.no_tls)
         } else if has(&["unsupported protocol"]) {
-            "it speaks no version of TLS from 1.2 on"
+            "it speaks no version of TLS from 1.2 on".to_owned()
         } else {
-            "look at the broker's log for the other side of it"
+            format!("look at the {who}'s log for the other side of it")
         }
     } else if has(&["certificate required", "bad certificate", "handshake failure"]) && tls.identity.is_none() {
-        "the broker wants a client certificate (ssl.client.auth): write kafka.tls.certificate and kafka.tls.key"
+        format!("the {who} wants a client certificate{}: write {certificate} and {key}", terms.wants)
     } else if has(&["unknown ca", "bad certificate", "certificate unknown"]) {
-        "the broker does not trust the certificate in kafka.tls.certificate: it has to be from an authority in its ssl.truststore"
+        let trusts = terms.trusts;
+        format!("the {who} does not trust the certificate in {certificate}: it has to be from an authority {trusts}")
     } else if has(&["certificate expired"]) {
-        "the certificate in kafka.tls.certificate has expired: get a new one"
+        format!("the certificate in {certificate} has expired: get a new one")
     } else if has(&["protocol version"]) {
-        "the broker speaks no version of TLS from 1.2 on"
+        format!("the {who} speaks no version of TLS from 1.2 on")
     } else {
-        "the broker refuses: look at its log for the reason"
+        format!("the {who} refuses: look at its log for the reason")
     };
     format!("{reason}; {advice}")
 }

@@ -7,6 +7,7 @@ pub mod install;
 pub mod kafka;
 pub mod on;
 pub mod proxy;
+pub mod web;
 pub mod worker;
 
 use std::time::Instant;

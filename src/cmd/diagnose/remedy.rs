@@ -240,6 +240,11 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
             "see what its handler writes: grep -E 'handler (wrote|lost)' LOG | grep sink={}; README, \"Handlers\"",
             facts.sink_name
         )],
+        SinkSettings::Http(settings) => vec![format!(
+            "look at the service behind {}, and at what it answered: grep 'sink={}' LOG; README, \"HTTP\"",
+            settings.endpoint.shown(),
+            facts.sink_name
+        )],
         SinkSettings::Kafka(settings) => vec![format!(
             "look at where [sink.{}] writes: kafka-topics --bootstrap-server {} --describe --topic {}; README, \"To Kafka\"",
             facts.sink_name,

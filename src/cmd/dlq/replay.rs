@@ -194,7 +194,8 @@ fn write(
         match stopped.why {
             _ if at == end => {}
             Why::Retry(_) if tries < attempts => thread::sleep(wait(tries)),
-            Why::Retry(why) | Why::Reject(why) => {
+            Why::RetryAfter(_, least) if tries < attempts => thread::sleep(wait(tries).max(least)),
+            Why::Retry(why) | Why::RetryAfter(why, _) | Why::Reject(why) => {
                 tell(records.get(at).map_or(-1, |record| record.offset.get()), &why);
                 if let Some(lost) = lost.get_mut(at) {
                     *lost = true;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
+use rustix::pipe::fcntl_setpipe_size;
 
 /// Of a line of the handler's, in bytes.
 const LINE_MAX: usize = 1_000;
@@ -18,8 +19,13 @@ const LINE_MAX: usize = 1_000;
 const LINES: u32 = 100;
 /// which is so long.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What is read at once, and what may still be read when the handler has ended: a pipe holds as much.
+/// What is read at once, and what may still be read when the handler has ended.
 const PIPE: usize = 64 << 10;
+/// What the pipe is asked to hold, so that a handler that talks much need not wait for us.
+const ROOM: usize = 1 << 20;
+/// While nothing more is logged the pipe is looked at only so often: a handler that writes a line a record would else
+/// wake us, and wait for us, at each of them.
+const REST: Duration = Duration::from_millis(10);
 
 /// How much is said in a time; what goes beyond is counted. Pure.
 #[derive(Debug, Default)]
@@ -46,6 +52,11 @@ impl Ration {
         allowed
     }
 
+    /// Whether nothing more may be said for now.
+    fn is_used_up(&self, now: Instant) -> bool {
+        self.said >= LINES && self.since.is_some_and(|since| now.saturating_duration_since(since) < WINDOW)
+    }
+
     /// When there is something to say of what was hidden.
     fn alarm(&self) -> Option<Instant> {
         self.since.filter(|_| self.hidden > 0).map(|since| since + WINDOW)
@@ -70,6 +81,8 @@ impl Talk {
     pub(super) fn begin(name: &str, pipe: PipeReader) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         ioctl_fionbio(&pipe, true)?;
+        // Where an unprivileged user may not have so much, the usual 64 KiB do as well.
+        let _ = fcntl_setpipe_size(&pipe, ROOM);
         let sink = name.to_owned();
         let thread = thread::Builder::new().name(format!("sink:{name}/err")).spawn(move || {
             Listener { sink, line: Vec::new(), cut: 0, last: None, ration: Ration::default() }.run(pipe, &stopped)
@@ -124,10 +137,12 @@ impl Listener {
                 self.tell_hidden();
                 continue;
             }
-            let timeout = alarm.and_then(|wait| Timespec::try_from(wait).ok());
-            let mut fds = [PollFd::new(&pipe, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-            let result = poll(&mut fds, timeout.as_ref());
-            ended = !fds[1].revents().is_empty() || result.is_err_and(|error| error != rustix::io::Errno::INTR);
+            let rests = self.ration.is_used_up(now).then_some(REST);
+            let timeout = alarm.into_iter().chain(rests).min().and_then(|wait| Timespec::try_from(wait).ok());
+            let mut fds = [PollFd::new(stopped, PollFlags::IN), PollFd::new(&pipe, PollFlags::IN)];
+            let seen = if rests.is_some() { 1 } else { 2 };
+            let result = poll(&mut fds[..seen], timeout.as_ref());
+            ended = !fds[0].revents().is_empty() || result.is_err_and(|error| error != rustix::io::Errno::INTR);
         }
         if !self.line.is_empty() {
             self.end_line();

@@ -327,7 +327,7 @@ impl KafkaSink {
         let given = target.and_then(|target| self.give(target, source, from, record, more));
         given.map(drop).map_err(|stopped| {
             self.window.again();
-            let (Why::Retry(why) | Why::Reject(why)) = stopped;
+            let (Why::Retry(why) | Why::RetryAfter(why, _) | Why::Reject(why)) = stopped;
             format!("{from} offset={}: {why}", record.offset)
         })
     }

@@ -30,9 +30,9 @@ pub const ALICE: (&str, &str) = ("alice", "alice-secret");
 pub const KEY_PASSWORD: &str = "key secret";
 
 /// A certificate and its key.
-struct Pair {
-    certificate: X509,
-    key: PKey<Private>,
+pub struct Pair {
+    pub certificate: X509,
+    pub key: PKey<Private>,
 }
 
 /// The node, and the files of those who talk to it.
@@ -184,7 +184,8 @@ fn builder(subject: &str, key: &PKey<Private>, from_days: i64, to_days: i64) -> 
     builder
 }
 
-fn authority(common: &str) -> Pair {
+/// Who signs certificates.
+pub fn authority(common: &str) -> Pair {
     let key = new_key();
     let mut builder = builder(common, &key, -10, 10);
     builder.set_issuer_name(&name(common)).unwrap();
@@ -194,7 +195,7 @@ fn authority(common: &str) -> Pair {
 }
 
 /// A certificate for some names, which ends in so many days.
-fn issue(by: &Pair, common: &str, names: &[&str], days: i64) -> Pair {
+pub fn issue(by: &Pair, common: &str, names: &[&str], days: i64) -> Pair {
     let key = new_key();
     let mut builder = builder(common, &key, -5, days);
     builder.set_issuer_name(by.certificate.subject_name()).unwrap();
