@@ -33,7 +33,7 @@ use crate::failure::Policy;
 use crate::logging::LogFormat;
 use crate::memory::Reserve;
 use crate::sink::own::OwnSink;
-use crate::sink::{exec, http};
+use crate::sink::{exec, http, kafka};
 
 pub mod discovery;
 mod errors;
@@ -103,8 +103,8 @@ pub struct Config {
     pub sinks: BTreeMap<String, SinkSettings>,
     /// How many lanes these sinks have. One that is not here has one.
     pub spreads: BTreeMap<String, Spread>,
-    /// `dead_letter.path`: the file for the records that are given up with `on_failure = "dead_letter"`.
-    pub dead_letter: Option<PathBuf>,
+    /// `[dead_letter]`: where records go that are given up with `on_failure = "dead_letter"`.
+    pub dead_letter: Option<DeadLetter>,
     /// What is probably not meant, in words for the log; nothing that keeps the worker from running.
     pub warnings: Vec<String>,
     /// Every value with its source: the tables, then the topics.
@@ -302,8 +302,19 @@ pub enum SinkSettings {
     Exec(exec::Settings),
     /// A service that takes requests.
     Http(Box<http::Settings>),
+    /// A topic of this or another cluster.
+    Kafka(Box<kafka::Settings>),
     /// One of the program that has the worker inside.
     Own(OwnSink),
+}
+
+/// Where dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadLetter {
+    /// `path`: a file.
+    File(PathBuf),
+    /// `topic`, of this or another cluster.
+    Topic(Box<kafka::Settings>),
 }
 
 /// Reads a configuration. `env` gives the value of an environment variable, if it is set. The files that it names

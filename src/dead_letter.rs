@@ -1,19 +1,38 @@
 //! Dead letters: records that a sink did not take, with all that is needed to try them again.
 //!
-//! Owns the form of a letter and the file that letters are appended to. A letter is a line of JSON: the record as
-//! [`crate::sink::json`] writes it, byte for byte, and behind it
+//! Owns the form of a letter, and where letters go: a file that they are appended to, or a topic. In a file a letter is a
+//! line of JSON: the record as [`crate::sink::json`] writes it, byte for byte, and behind it
 //! - `sink`, the one that did not take it, and `reason`, its words;
 //! - `attempts`, how often it was tried;
 //! - `first_failure` and `dead`, when that began and ended: milliseconds since 1970 (UTC).
 //!
-//! What always holds: what was put is on the disk before `put` returns, as the sink `file` promises it; and the same
+//! In a topic a letter is the record with its key, value and headers, and behind these headers of its own
+//! ([`HEADERS`]). Its timestamp is `dead`: with that of the record retention could delete it at once.
+//!
+//! What always holds: what was put is on the disk, or with all replicas in sync, before `put` returns; and the same
 //! record may be there more than once, for instance after a crash.
 
 use std::path::Path;
 
 use crate::record::{Record, TopicPartition};
 use crate::sink::file::{FileSink, OpenError};
+#[cfg(feature = "librdkafka")]
+use crate::sink::kafka::{KafkaSink, Settings};
 use crate::sink::{Format, Sink as _, json};
+
+/// The headers of a letter in a topic, in their order; numbers are written in decimal digits. That of the timestamp is
+/// null if the record has none.
+pub const HEADERS: [&str; 9] = [
+    "dead_letter.topic",
+    "dead_letter.partition",
+    "dead_letter.offset",
+    "dead_letter.timestamp",
+    "dead_letter.sink",
+    "dead_letter.reason",
+    "dead_letter.attempts",
+    "dead_letter.first_failure",
+    "dead_letter.dead",
+];
 
 /// A record that was given up.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +66,75 @@ impl Letter<'_> {
         json::append_number(out, "first_failure", self.first_failure_ms);
         json::append_number(out, "dead", self.dead_ms);
         out.extend_from_slice(b"}\n");
+    }
+
+    /// The values of [`HEADERS`].
+    #[cfg(feature = "librdkafka")]
+    fn headers(&self) -> [Option<String>; 9] {
+        [
+            Some(self.partition.topic.to_string()),
+            Some(self.partition.partition.to_string()),
+            Some(self.record.offset.to_string()),
+            self.record.timestamp_ms.map(|ms| ms.to_string()),
+            Some(self.sink.to_owned()),
+            Some(self.reason.to_owned()),
+            Some(self.attempts.to_string()),
+            Some(self.first_failure_ms.to_string()),
+            Some(self.dead_ms.to_string()),
+        ]
+    }
+}
+
+/// Where letters go.
+#[derive(Debug)]
+pub enum Destination {
+    /// A file.
+    File(LetterFile),
+    /// A topic.
+    #[cfg(feature = "librdkafka")]
+    Topic(Box<LetterTopic>),
+}
+
+impl Destination {
+    /// Puts letters, all or none of them.
+    pub(crate) fn put<'a>(&mut self, letters: impl Iterator<Item = Letter<'a>>) -> Result<(), String> {
+        match self {
+            Self::File(file) => file.put(letters),
+            #[cfg(feature = "librdkafka")]
+            Self::Topic(topic) => topic.put(letters),
+        }
+    }
+
+    pub(crate) fn reopen(&mut self) -> Result<(), String> {
+        match self {
+            Self::File(file) => file.reopen(),
+            #[cfg(feature = "librdkafka")]
+            Self::Topic(_) => Ok(()),
+        }
+    }
+}
+
+/// The topic that letters go to.
+#[cfg(feature = "librdkafka")]
+#[derive(Debug)]
+pub struct LetterTopic(KafkaSink);
+
+#[cfg(feature = "librdkafka")]
+impl LetterTopic {
+    /// Nothing is connected before the first letter.
+    pub fn new(settings: &Settings) -> Self {
+        Self(KafkaSink::new("dead_letter", settings))
+    }
+
+    fn put<'a>(&mut self, letters: impl Iterator<Item = Letter<'a>>) -> Result<(), String> {
+        for letter in letters {
+            let values = letter.headers();
+            let more: Vec<_> =
+                HEADERS.into_iter().zip(values.iter().map(|v| v.as_deref().map(str::as_bytes))).collect();
+            let record = Record { timestamp_ms: Some(letter.dead_ms), ..letter.record };
+            self.0.put(letter.partition, letter.sink, &record, &more)?;
+        }
+        self.0.flush()
     }
 }
 

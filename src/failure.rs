@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::dead_letter::{Letter, LetterFile};
+use crate::dead_letter::{Destination, Letter};
 
 /// What becomes of a record that a sink rejects, or does not take within the bounds of its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Policy {
 #[derive(Default)]
 pub struct Failures {
     policies: Mutex<HashMap<Arc<str>, Policy>>,
-    letters: Mutex<Option<LetterFile>>,
+    letters: Mutex<Option<Destination>>,
 }
 
 impl Failures {
@@ -70,8 +70,8 @@ impl Failures {
     }
 
     /// Dead letters go there from now on; `None`: there is no place for them.
-    pub fn set_letters(&self, file: Option<LetterFile>) {
-        *lock(&self.letters) = file;
+    pub fn set_letters(&self, to: Option<Destination>) {
+        *lock(&self.letters) = to;
     }
 
     /// The policy of a topic.
@@ -85,7 +85,7 @@ impl Failures {
     /// The reason, in words for the log; then none of them counts as written.
     pub fn bury<'a>(&self, letters: impl Iterator<Item = Letter<'a>>) -> Result<(), String> {
         match &mut *lock(&self.letters) {
-            Some(file) => file.put(letters),
+            Some(to) => to.put(letters),
             // A reload has taken the place away while a record was on its way there.
             None => Err("there is no [dead_letter] in the configuration any more; write it again".to_owned()),
         }
@@ -96,7 +96,7 @@ impl Failures {
     /// # Errors
     /// The reason; the open file is written on.
     pub fn reopen(&self) -> Result<(), String> {
-        lock(&self.letters).as_mut().map_or(Ok(()), LetterFile::reopen)
+        lock(&self.letters).as_mut().map_or(Ok(()), Destination::reopen)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use super::*;
-use crate::dead_letter::LetterFile;
+use crate::dead_letter::{Destination, LetterFile};
 use crate::failure::{OnFailure, Policy};
 use crate::record::{Arena, Offset, Record, Records, TopicPartition};
 use crate::sink::{Stopped, Why};
@@ -362,7 +362,7 @@ fn a_record_out_of_tries_is_a_dead_letter_and_the_others_are_delivered() {
     // 2 fails three times, 4 twice; then 5 is rejected.
     let fates = [2, 0, 0, 1, 0].map(Fate::Take).into_iter().chain([Fate::Reject(1)]);
     let fixture = Fixture::with(fates, [], policy);
-    fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+    fixture.failures.set_letters(Some(Destination::File(LetterFile::open(&path).unwrap())));
     fixture.send(0, 0..8);
     assert_eq!(fixture.ack(), (0, true));
     assert_eq!(fixture.durable(), [0, 1, 3, 4, 6, 7]);
@@ -379,7 +379,7 @@ fn what_was_given_up_stays_so_when_the_flush_behind_it_fails() {
     let path = dir.path().join("dead");
     let policy = Policy { on_failure: OnFailure::DeadLetter, ..Policy::default() };
     let fixture = Fixture::with([Fate::Reject(1), Fate::FlushFails], [], policy);
-    fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+    fixture.failures.set_letters(Some(Destination::File(LetterFile::open(&path).unwrap())));
     fixture.send(0, 0..3);
     assert_eq!(fixture.ack(), (0, true));
     assert_eq!(fixture.durable(), [0, 2]);
@@ -399,7 +399,7 @@ fn no_ticket_is_done_before_its_dead_letters_are_safe() {
         thread::yield_now();
     }
     assert!(fixture.acks.is_empty());
-    fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+    fixture.failures.set_letters(Some(Destination::File(LetterFile::open(&path).unwrap())));
     assert_eq!(fixture.ack(), (0, true));
     assert_eq!((letters(&path), fixture.durable()), (vec![0], vec![1]));
 }
@@ -496,7 +496,7 @@ fn any_delivery_ends_as_its_policies_say() {
         fixture.failures.set_policies([(Arc::from("t"), policy(on[0])), (Arc::from("u"), policy(on[1]))]);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dead");
-        fixture.failures.set_letters(Some(LetterFile::open(&path).unwrap()));
+        fixture.failures.set_letters(Some(Destination::File(LetterFile::open(&path).unwrap())));
         // Offsets 0 to 19 are those of t, 20 to 39 those of u.
         let (mut next, mut batches) = ([0, 20], Vec::new());
         while batches.len() < 8 && (next[0] < 20 || next[1] < 40) {

@@ -19,6 +19,7 @@ pub mod file;
 pub mod format;
 pub mod http;
 pub mod json;
+pub mod kafka;
 pub mod log;
 pub mod own;
 pub mod stdout;

@@ -123,6 +123,8 @@ fn the_example_has_every_key() {
         "[sink.orders]",
         "[sink.handler]",
         "[sink.service]",
+        "[sink.copy]",
+        "[sink.copy.librdkafka]",
         "[dead_letter]",
     ];
     assert_eq!(titles, BTreeSet::from(all));
@@ -183,6 +185,8 @@ fn the_example_shows_the_defaults() {
          username = 'worker'\npassword_file = '/etc/worker/http.password'\nca_file = '/etc/worker/ca.pem'\n\
          client_cert_file = '/etc/worker/client.pem'\nclient_key_file = '/etc/worker/client.key'\n\
          [sink.service.headers]\nX-Source = 'worker'\n\
+         [sink.copy]\ntype = 'kafka'\ntopic = 'copy-of-{{topic}}'\nbootstrap_servers = ['broker9.example:9092']\n\
+         [sink.copy.librdkafka]\n'socket.keepalive.enable' = true\n\
          [state]\ndir = '/var/lib/worker'\n[admin]\nlisten = '127.0.0.1:9464'\n\
          [dead_letter]\npath = '/var/lib/worker/dead.jsonl'\n",
         topics.join(",")
@@ -276,7 +280,7 @@ fn errors_say_what_where_and_what_to_do() {
           11:8: topic.sink: is \"ordesr\", and there is no such sink; did you mean \"orders\"?\n\
           13:8: topic.name: is \"t\", which has a [[topic]] on line 9 already; write all its keys there\n\
           14:1: topic.name: is missing; write name = \"orders\" under [[topic]]\n\
-          16:8: sink.orders.type: is \"fil\"; did you mean \"file\"? It is one of \"drop\", \"log\", \"stdout\", \"file\", \"exec\", \"http\"",
+          16:8: sink.orders.type: is \"fil\"; did you mean \"file\"? It is one of \"drop\", \"log\", \"stdout\", \"file\", \"exec\", \"http\", \"kafka\"",
         ),
         (
             "[sink.a]\ntype = 'file'\npath = '/x/a'\n[sink.b]\ntype = 'file'\npath = '/x//a'\nrotate_keep = 0\n[sink.c]\ntype = 'file'\nrotate_keep = 1\n[sink.log]\ntype = 'file'\n[sink.'d e']\ntype = 'drop'\n[sink.f]\n",
@@ -287,7 +291,7 @@ fn errors_say_what_where_and_what_to_do() {
           15:15: sink.c.rotate_keep: does nothing without rotate_size; write how large a file may become, rotate_size = \"100MiB\"\n\
           17:8: sink.log.type: is \"file\", but a sink named log is always of type log; give this one another name\n\
           18:7: sink: \"d e\" can't be a sink's name; write 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-'\n\
-          20:1: sink.f.type: is missing; write type = \"file\" (or exec, http, drop, log, stdout) under [sink.f]",
+          20:1: sink.f.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.f]",
         ),
         (
             "[sink.h]\ntype = 'http'\n[sink.i]\ntype = 'http'\nurl = 'http://u:p@h/'\nbody = 'xml'\nretry_status = [401, 500]\nheaders = { Content-Length = '5', X = 7, Y = \"a\\nb\" }\n[sink.j]\ntype = 'http'\nurl = 'http://h/'\nbody = 'record'\nmax_batch_bytes = '2MiB'\nca_file = '/c'\nusername = 'a:b'\ncontent_type = 'json'\n[sink.k]\ntype = 'http'\nurl = 'http://h/'\nusername = 'a'\nbearer_token_file = '/t'\nheaders = { Authorization = 'x' }\nclient_key_file = ''\n",
@@ -341,9 +345,9 @@ fn errors_say_what_where_and_what_to_do() {
           12:29: topic.max_partition_fetch_bytes: every fetch would wait in vain: fetch_min_bytes is 2097152, and max_partition_fetch_bytes and fetch_max_bytes let it bring 1048576; write a fetch_min_bytes of at most 1048576\n\
           12:29: topic.max_partition_fetch_bytes: can't differ from topic to topic while consumer.multi_consumer_mode = false, as one client fetches them all; write it under [consumer], or set multi_consumer_mode = true\n\
           14:20: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
-          15:1: sink.s.type: is missing; write type = \"file\" (or exec, http, drop, log, stdout) under [sink.s]\n\
+          15:1: sink.s.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.s]\n\
           16:10: sink.s.format: is \"yaml\"; write \"json\" or \"raw\"\n\
-          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username",
+          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
         ),
         (
             "group = 'g'\nenable_auto_commit = false\n'max.poll.records' = 5\nsession.timeout.ms = 6000\nsasl_mechanism = 'PLAIN'\nrequest_timeout_ms = 1\n[kafka.ssl]\nx = 1\n",

@@ -17,6 +17,8 @@ mod faults;
 mod hangs;
 mod http_sink;
 mod install;
+#[cfg(feature = "librdkafka")]
+mod kafka_sink;
 mod lag;
 mod lengths;
 mod log_lines;
@@ -31,12 +33,16 @@ mod portions;
 mod ports;
 #[cfg(feature = "librdkafka")]
 mod real_auto;
+#[cfg(feature = "librdkafka")]
+mod real_dead_letters;
 mod real_delivery;
 mod real_diagnose;
 mod real_faults;
 mod real_groups;
 mod real_handlers;
 mod real_kafka;
+#[cfg(feature = "librdkafka")]
+mod real_kafka_sink;
 mod real_lag;
 #[cfg(feature = "librdkafka")]
 mod real_librdkafka;

@@ -345,3 +345,45 @@ fn a_daemon_tells_a_missing_acl_once_and_when_it_is_there() {
     let told = ended.lines_with(&["TopicAuthorizationFailed"]);
     assert!(told.len() <= 2, "told when it begins, and in the last line: {told:#?}");
 }
+
+/// The target of a sink has TLS and a user of its own.
+#[test]
+fn records_are_forwarded_over_tls_as_a_user_of_the_sinks() {
+    let secure = kafka_or_skip!(secure());
+    let (topic, copy) = (Kafka::name("in-the-clear"), Kafka::name("over-tls"));
+    secure.kafka.tool().create(&topic, "1", "");
+    secure.kafka.tool().create(&copy, "1", "");
+    secure.kafka.tool().produce(&Produce::new(&topic, 500));
+    let site = site();
+    let config = Config::new(std::slice::from_ref(&secure.kafka.bootstrap), &[&topic])
+        .set("consumer", "group_id", "'forwards'")
+        .set("consumer", "sink", "'k'")
+        .set("sink.k", "type", "'kafka'")
+        .set("sink.k", "topic", format!("'{copy}'"))
+        .set("sink.k", "timeout_ms", 5_000)
+        .set("sink.k", "bootstrap_servers", format!("'{}'", secure.address("SASL_SSL")))
+        .set("sink.k.tls", "ca", format!("'{}'", secure.file("ca.pem").display()))
+        .set("sink.k.sasl", "mechanism", "'SCRAM-SHA-512'")
+        .set("sink.k.sasl", "username", format!("'{}'", ALICE.0))
+        .set("sink.k.sasl", "password_file", "'@DIR@/password'");
+    // First the password is wrong, then the ACL is missing.
+    fs::write(site.path("password"), "a-wrong-one").unwrap();
+    let worker = site.start(&config.to_string());
+    worker.wait_words(&["sink fails, its topics wait sink=k", "does not let us in", "sink.k.sasl.password"]);
+    assert_eq!(worker.stop().code(), Some(0));
+    fs::write(site.path("password"), ALICE.1).unwrap();
+    let worker = site.start(&config.to_string());
+    let line = worker.wait_words(&["sink fails, its topics wait sink=k", "TopicAuthorizationFailed", &copy]);
+    assert!(line.contains(&format!("User:alice --operation Write --topic {copy}")), "{line}");
+    // Who may describe a topic still may not write to it.
+    secure.allow(ALICE.0, &["--operation", "Describe", "--topic", &copy]);
+    secure.allow(ALICE.0, &["--operation", "Write", "--topic", &copy]);
+    secure.kafka.await_committed(&format!("forwards-{topic}"), &topic, 0, 500);
+    assert!(worker.log().iter().all(|line| !line.contains(ALICE.1)), "{:#?}", worker.log());
+    assert_eq!(worker.stop().code(), Some(0));
+    let values = |topic: &str| {
+        let read = secure.kafka.tool().read(topic, "read_committed");
+        read.into_iter().map(|record| record.value).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&copy), values(&topic));
+}

@@ -32,6 +32,7 @@ mod loss;
 pub mod member;
 mod membership;
 mod partition;
+pub mod producer;
 mod properties;
 mod session;
 mod take;

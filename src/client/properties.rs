@@ -97,6 +97,53 @@ pub fn owned(name: &str) -> Option<&'static str> {
     one.or_else(|| FAMILIES.iter().any(|begin| bare.starts_with(begin)).then_some(SECURITY))
 }
 
+const DELIVERY: &str = "the worker needs it so that no record is lost or out of order";
+const IN_FLIGHT: &str = "the worker bounds what is under way itself";
+const OF_SINK: &str = "it is set from bootstrap_servers and the tables tls and sasl of the sink, or else from [kafka]";
+
+/// Names that `librdkafka` of a sink may not have, beside those in [`OWNED`].
+const OWNED_BY_PRODUCER: &[(&str, &str)] = &[
+    ("acks", DELIVERY),
+    ("request.required.acks", DELIVERY),
+    ("enable.idempotence", DELIVERY),
+    ("enable.gapless.guarantee", DELIVERY),
+    ("transactional.id", "the worker delivers at least once, without transactions"),
+    ("transaction.timeout.ms", "the worker delivers at least once, without transactions"),
+    ("message.timeout.ms", "use timeout_ms"),
+    ("delivery.timeout.ms", "use timeout_ms"),
+    ("message.send.max.retries", "it is tried again without an end; see timeout_ms"),
+    ("retries", "it is tried again without an end; see timeout_ms"),
+    ("linger.ms", "use linger_ms"),
+    ("queue.buffering.max.ms", "use linger_ms"),
+    ("compression.codec", "use compression"),
+    ("compression.type", "use compression"),
+    ("partitioner", "use partition"),
+    ("partitioner_cb", CALLBACK),
+    ("msg_order_cmp", CALLBACK),
+    ("queuing.strategy", DELIVERY),
+    ("queue.buffering.max.messages", IN_FLIGHT),
+    ("queue.buffering.max.kbytes", IN_FLIGHT),
+    ("delivery.report.only.error", DELIVERY),
+    ("produce.offset.report", DELIVERY),
+    ("dr_cb", CALLBACK),
+    ("dr_msg_cb", CALLBACK),
+    ("bootstrap.servers", OF_SINK),
+    ("metadata.broker.list", OF_SINK),
+];
+
+/// The same as [`owned`] for the producer of a sink.
+pub fn owned_by_producer(name: &str) -> Option<&'static str> {
+    let lower = name.to_ascii_lowercase();
+    let bare = lower.strip_prefix("topic.").unwrap_or(&lower);
+    let one = OWNED_BY_PRODUCER.iter().find(|(owned, _)| *owned == bare).map(|(_, why)| *why);
+    match one.or_else(|| owned(name)) {
+        // How large a record may be is bounded here or by the cluster, not by a consumer's share of the memory.
+        Some(MEMORY) if bare == "message.max.bytes" => None,
+        Some(SECURITY) => Some(OF_SINK),
+        other => other,
+    }
+}
+
 /// Properties that belong to a group's old protocol, and what has taken their place in the new one (KIP-848). librdkafka
 /// makes no consumer at all with one of them beside `group.protocol = "consumer"`.
 const CLASSIC: &[(&str, &str)] = &[
@@ -163,5 +210,12 @@ mod tests {
         assert!(owned("SASL.password").is_some() && owned("ssl.cipher.suites").is_some(), "whatever its name");
         assert_eq!(owned("socket.keepalive.enable"), None);
         assert_eq!(owned("topic.metadata.refresh.fast.cnt"), None);
+        for name in ["acks", "topic.ACKS", "retries", "ssl.ca.location", "check.crcs", "bootstrap.servers"] {
+            assert!(owned_by_producer(name).is_some(), "{name}");
+        }
+        assert_eq!(owned_by_producer("sasl.password"), Some(OF_SINK));
+        for name in ["message.max.bytes", "batch.size", "max.in.flight", "socket.keepalive.enable"] {
+            assert_eq!(owned_by_producer(name), None, "{name}");
+        }
     }
 }

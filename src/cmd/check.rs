@@ -1,14 +1,14 @@
 //! `worker check -c FILE`: what is wrong with a configuration, or what it comes to.
 //!
-//! Reads the file and the environment, and looks at the places of file sinks and the programs of exec sinks; no broker is
-//! asked.
+//! Reads the file and the environment, and looks at the places of file sinks, the programs of exec sinks and what librdkafka says of
+//! kafka sinks; no broker is asked.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::{FAILURE, OK, USAGE};
 use crate::config::{self, Config, Mode, SinkSettings, Source};
-use crate::sink::{exec, file};
+use crate::sink::{exec, file, kafka};
 
 /// Prints to `out` the configuration that holds, each value with where it comes from, or to `err`
 /// everything that is wrong. Returns the exit code: 0, 2 for a wrong configuration or a file that can't be written, 1 if the output
@@ -48,6 +48,7 @@ fn unwritable(file: &Path, config: &Config) -> Vec<String> {
             SinkSettings::Exec(settings) => {
                 ("command", exec::probe(settings.program()).err().map(|error| error.to_string()))
             }
+            SinkSettings::Kafka(settings) => ("type", kafka::probe(settings).err().map(|error| error.to_string())),
             // The files of an http sink were looked into with the configuration.
             SinkSettings::Drop
             | SinkSettings::Log { .. }

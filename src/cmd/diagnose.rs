@@ -19,7 +19,7 @@ use crate::config::{Config, Mode, SinkSettings, TopicSettings};
 use crate::plan::Plan;
 use crate::record::{Offset, TopicPartition};
 use crate::sample::Watched;
-use crate::sink::{exec, file};
+use crate::sink::{exec, file, kafka};
 use crate::state::{self, Running};
 use crate::trend::{Row, Trends};
 use crate::verdict::Verdict;
@@ -270,6 +270,7 @@ fn probe(sink: &SinkSettings) -> Option<String> {
     match sink {
         SinkSettings::File { path, .. } => file::probe(path).err().map(|error| error.to_string()),
         SinkSettings::Exec(settings) => exec::probe(settings.program()).err().map(|error| error.to_string()),
+        SinkSettings::Kafka(settings) => kafka::probe(settings).err().map(|error| error.to_string()),
         SinkSettings::Drop
         | SinkSettings::Log { .. }
         | SinkSettings::Stdout { .. }

@@ -1,24 +1,26 @@
 //! `worker dlq list | show | replay`: dead letters, to look at and to give to their sinks again.
 //!
-//! Reads the file that the worker appends to, which may run; changes nothing in it. A replay writes through sinks of its
+//! Reads the file that the worker appends to, or the topic that it writes to; it may run. Changes nothing there. A replay writes through sinks of its
 //! own, and notes what was delivered, so that the next one goes on behind it: at least once, as everything here.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::table::{Table, or_dash};
 use super::{FAILURE, OK, USAGE, ask, offsets};
 use crate::cli::{Dlq, Letters};
-use crate::config::{self, Config};
+use crate::config::{self, Config, DeadLetter};
 use crate::supervisor::StartError;
 
 mod letter;
 mod replay;
 mod store;
+#[cfg(feature = "librdkafka")]
+mod topics;
 
 use replay::{Options, Sum};
-use store::Replayed;
+use store::{Replayed, Store};
 
 /// Characters of a reason in a list.
 const REASON: usize = 60;
@@ -31,6 +33,8 @@ enum Wrong {
     /// There is no file for dead letters.
     NoFile,
     File(PathBuf, io::Error),
+    /// The letters can't be read.
+    Store(String, io::Error),
     NoSink(String),
     Sink(StartError),
     Output(io::Error),
@@ -42,6 +46,7 @@ impl fmt::Display for Wrong {
             Self::Asked(wrong) => wrong.fmt(f),
             Self::NoFile => f.write_str("the configuration has no [dead_letter]; name a file with --file"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Store(name, error) => write!(f, "{name}: {error}"),
             Self::NoSink(name) => {
                 write!(f, "there is no [sink.{name}] in the configuration; name another one with --sink")
             }
@@ -58,7 +63,7 @@ impl Wrong {
     const fn code(&self) -> u8 {
         match self {
             Self::Asked(_) | Self::NoFile | Self::NoSink(_) => USAGE,
-            Self::File(..) | Self::Sink(_) | Self::Output(_) => FAILURE,
+            Self::File(..) | Self::Store(..) | Self::Sink(_) | Self::Output(_) => FAILURE,
         }
     }
 }
@@ -90,10 +95,17 @@ pub fn dlq(command: &Dlq, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     }
 }
 
-fn open(which: &Letters) -> Result<(Config, PathBuf), Wrong> {
+fn open(which: &Letters) -> Result<(Config, Store), Wrong> {
     let config = config::load(&which.config).map_err(|error| Wrong::Asked(ask::Wrong::Config(error)))?;
-    let path = which.file.clone().or_else(|| config.dead_letter.clone()).ok_or(Wrong::NoFile)?;
-    Ok((config, path))
+    let store = match (&which.file, &config.dead_letter) {
+        (Some(path), _) | (None, Some(DeadLetter::File(path))) => Store::File(path.clone()),
+        #[cfg(feature = "librdkafka")]
+        (None, Some(DeadLetter::Topic(settings))) => {
+            Store::Topics(Box::new(topics::Topics::new(&config, settings, which)))
+        }
+        _ => return Err(Wrong::NoFile),
+    };
+    Ok((config, store))
 }
 
 fn time(ms: Option<i64>) -> Option<String> {
@@ -102,47 +114,42 @@ fn time(ms: Option<i64>) -> Option<String> {
 
 /// Reads the letters, and tells lines that are none. What may be in the way is the file or the output.
 fn each(
-    path: &Path,
+    store: &Store,
     which: &Letters,
     err: &mut dyn Write,
     mut see: impl FnMut(store::Found) -> io::Result<()>,
 ) -> Result<u8, Wrong> {
     let (mut code, mut failed) = (OK, false);
-    let read = store::read(
-        path,
-        which,
-        |found| see(found).inspect_err(|_| failed = true),
-        |wrong| {
-            code = FAILURE;
-            let _ = writeln!(err, "{wrong}");
-            Ok(())
-        },
-    );
+    let read = store.read(which, &mut |found| see(found).inspect_err(|_| failed = true), &mut |wrong| {
+        code = FAILURE;
+        let _ = writeln!(err, "{wrong}");
+        Ok(())
+    });
     match read {
         Ok(()) => Ok(code),
         Err(error) if failed => Err(Wrong::Output(error)),
         // The worker makes the file when it starts.
         Err(error) if error.kind() == io::ErrorKind::NotFound && which.file.is_none() => Ok(code),
-        Err(error) => Err(Wrong::File(path.to_owned(), error)),
+        Err(error) => Err(Wrong::Store(store.to_string(), error)),
     }
 }
 
 fn list(which: &Letters, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Wrong> {
-    let (_, path) = open(which)?;
+    let (_, store) = open(which)?;
     if json {
-        return each(&path, which, err, |found| writeln!(out, "{}", found.text));
+        return each(&store, which, err, |found| writeln!(out, "{}", found.text));
     }
-    let replayed = Replayed::read(&path).map_err(|error| Wrong::File(path.clone(), error))?;
+    let replayed = Replayed::read(store.note()).map_err(|error| Wrong::File(store.note(), error))?;
     let mut table =
         Table::new(&["LINE", "TOPIC", "PARTITION", "OFFSET", "DEAD", "ATTEMPTS", "SINK", "REPLAYED", "REASON"]);
-    let code = each(&path, which, err, |found| {
+    let code = each(&store, which, err, |found| {
         let letter = &found.letter;
         let mut reason: String = letter.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if reason.chars().count() > REASON {
             reason = reason.chars().take(REASON - 1).chain(['…']).collect();
         }
         table.line(vec![
-            found.line.to_string(),
+            found.place.strip_prefix("line ").unwrap_or(&found.place).to_owned(),
             letter.partition.topic.to_string(),
             letter.partition.partition.to_string(),
             letter.offset.to_string(),
@@ -159,10 +166,10 @@ fn list(which: &Letters, json: bool, out: &mut dyn Write, err: &mut dyn Write) -
 }
 
 fn show(which: &Letters, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Wrong> {
-    let (_, path) = open(which)?;
-    each(&path, which, err, |found| {
+    let (_, store) = open(which)?;
+    each(&store, which, err, |found| {
         let letter = &found.letter;
-        writeln!(out, "line {} {} offset={}", found.line, letter.partition, letter.offset)?;
+        writeln!(out, "{} {} offset={}", found.place, letter.partition, letter.offset)?;
         let mut line = |name: &str, value: String| writeln!(out, "  {name:<14} {value}");
         line("sink", letter.sink.clone())?;
         line("reason", letter.reason.clone())?;
@@ -198,11 +205,10 @@ fn replay_all(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<u8, Wrong> {
-    let (config, path) = open(which)?;
-    let in_file = |error| Wrong::File(path.clone(), error);
-    let mut replayed = Replayed::read(&path).map_err(in_file)?;
+    let (config, store) = open(which)?;
+    let mut replayed = Replayed::read(store.note()).map_err(|error| Wrong::File(store.note(), error))?;
     let (mut count, mut done) = (0_u64, 0_u64);
-    let code = each(&path, which, err, |found| {
+    let code = each(&store, which, err, |found| {
         *(if replayed.has(found.mark) && !options.again { &mut done } else { &mut count }) += 1;
         Ok(())
     })?;
@@ -210,13 +216,13 @@ fn replay_all(
         let say = writeln!(
             out,
             "would replay {count} dead letters of {}; {done} were replayed before; do it with --execute",
-            path.display()
+            store
         );
         say.map_err(Wrong::Output)?;
         return Ok(code);
     }
     let bar = io::stderr().is_terminal();
-    let sum = replay::replay(&config, &path, which, options, &mut replayed, err, |sum, err| {
+    let sum = replay::replay(&config, &store, which, options, &mut replayed, err, |sum, err| {
         if bar {
             let seen = sum.delivered + sum.failed;
             let _ = write!(err, "\r{seen} of {count} ({} failed)", sum.failed);

@@ -93,6 +93,12 @@ impl Discovery {
         self.named.values().chain(self.tables.iter().map(|(_, settings)| settings)).chain([&self.rest])
     }
 
+    /// The same, to be changed.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut TopicSettings> {
+        let tables = self.tables.iter_mut().map(|(_, settings)| settings);
+        self.named.values_mut().chain(tables).chain([&mut self.rest])
+    }
+
     fn settings(&self, name: &Arc<str>, group: String, came_later: bool) -> TopicSettings {
         if let Some(own) = self.named.get(name) {
             return TopicSettings { came_later, ..own.clone() };

@@ -18,6 +18,7 @@ use super::value::{self, Choice};
 use super::{
     CommitSettings, Config, GateSettings, KafkaSettings, OnTimeout, WatchdogSettings, reading, security, sinks, topics,
 };
+use crate::client::properties::owned;
 use crate::failure::OnFailure;
 use crate::logging::LogFormat;
 use crate::sink::own::OwnSink;
@@ -168,7 +169,7 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
     let consumer_scope = context.report.len();
     let declared = sinks::names(tables, context);
     let reading = reading::of_kafka(tables, context, kafka.as_ref().map(|kafka| &kafka.security));
-    let consumer = topics::read(tables, context, &declared, &reading);
+    let mut consumer = topics::read(tables, context, &declared, &reading);
     let commit = commit(tables, context);
     let drain_timeout = {
         let mut shutdown = tables.reader(context, "shutdown");
@@ -222,9 +223,13 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         let found = consumer.discovery.iter().flatten().flat_map(Discovery::all);
         consumer.topics.iter().flatten().chain(found)
     };
-    let used: BTreeSet<&str> = possible().flat_map(|t| &t.sinks).map(String::as_str).collect();
+    let used: BTreeSet<String> = possible().flat_map(|t| t.sinks.iter().cloned()).collect();
     let mut spreads = BTreeMap::new();
-    let (sinks, dead_letter) = sinks::read(tables, context, &used, &mut spreads);
+    let (sinks, dead_letter) = sinks::read(tables, context, &used, kafka.as_ref(), &mut spreads);
+    if let Some(sinks) = &sinks {
+        let all: Vec<_> = possible().collect();
+        sinks::check_ways(tables, context, sinks, dead_letter.as_ref(), &all);
+    }
     if let Some(table) = tables.file.get("dead_letter")
         && !possible().any(|topic| topic.failure.on_failure == OnFailure::DeadLetter)
         && consumer.topics.is_some()
@@ -234,6 +239,11 @@ fn read<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<Config> {
         context.warnings.push(format!(
             "line {line}: [dead_letter] is used by no topic; write on_failure = \"dead_letter\" under [consumer] or a [[topic]]"
         ));
+    }
+    if let (Some(sinks), Some(mode)) = (&sinks, consumer.mode) {
+        let found = consumer.discovery.iter_mut().flatten().flat_map(Discovery::all_mut);
+        let mut all: Vec<_> = consumer.topics.iter_mut().flatten().chain(found).collect();
+        sinks::read_whole(context, mode, sinks, &mut all);
     }
     // The base first, the topics last: they are many.
     context.report.splice(consumer_scope..consumer_scope, [consumer.base]);
@@ -306,8 +316,8 @@ fn kafka<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> Option<KafkaSett
     let metadata_max_age = kafka.millis("metadata_max_age_ms", METADATA_AGE_MIN_MS..=DAY_MS);
     let (tls, sasl, librdkafka) = (kafka.inner("tls"), kafka.inner("sasl"), kafka.inner("librdkafka"));
     finish(kafka, "[kafka]");
-    let security = security::read(tables, context, tls, sasl);
-    let properties = security::properties(context, librdkafka);
+    let security = security::read(tables, context, "kafka", tls, sasl);
+    let properties = security::properties(context, "kafka", owned, librdkafka);
     let mut seen = HashSet::new();
     let servers = servers?.into_iter().map(Spanned::into_inner).filter(|server| seen.insert(server.clone()));
     Some(KafkaSettings {

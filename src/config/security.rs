@@ -1,4 +1,4 @@
-//! `[kafka.tls]`, `[kafka.sasl]` and `[kafka.librdkafka]`: how brokers are talked to.
+//! `[kafka.tls]`, `[kafka.sasl]` and `[kafka.librdkafka]`, and the same tables of a sink: how brokers are talked to.
 //!
 //! Owns their keys, and looks into the files that they name. What always holds: no secret is part of an error, a
 //! warning or the report.
@@ -15,7 +15,7 @@ use super::report::{Scope, Setting, Source};
 use super::resolve::Tables;
 use super::value::{self, Choice};
 use crate::client::Security;
-use crate::client::properties::{not_together, owned};
+use crate::client::properties::not_together;
 use crate::client::security::{Identity, Mechanism, Sasl, Secret, Tls};
 #[cfg(feature = "librdkafka")]
 use crate::wire::tls::BROKERS;
@@ -33,27 +33,29 @@ impl Choice for Mechanism {
         &[("PLAIN", Self::Plain), ("SCRAM-SHA-256", Self::ScramSha256), ("SCRAM-SHA-512", Self::ScramSha512)];
 }
 
-/// Reads `[kafka.tls]` and `[kafka.sasl]`.
+/// Reads the tables `tls` and `sasl` of `owner`: `kafka`, `sink.out`.
 pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
+    owner: &str,
     tls_table: Found<'a>,
     sasl_table: Found<'a>,
 ) -> Result<Security, Told> {
-    let security = Security { tls: tls(tables, context, tls_table)?, sasl: sasl(tables, context, sasl_table)? };
+    let security =
+        Security { tls: tls(tables, context, owner, tls_table)?, sasl: sasl(tables, context, owner, sasl_table)? };
     if let (Some(Sasl { mechanism: Mechanism::Plain, .. }), None, Some((at, _))) =
         (&security.sasl, &security.tls, sasl_table)
     {
         let line = context.lines.line(at);
         context.warnings.push(format!(
-            "line {line}: kafka.sasl.mechanism is PLAIN without [kafka.tls]: the password goes over the network as it is; use TLS, or SCRAM"
+            "line {line}: {owner}.sasl.mechanism is PLAIN without [{owner}.tls]: the password goes over the network as it is; use TLS, or SCRAM"
         ));
     }
     Ok(security)
 }
 
 /// Whether the table can be served; told if not.
-fn is_built_in(context: &mut Context<'_>, at: usize, name: &str) -> Result<(), Told> {
+pub(super) fn is_built_in(context: &mut Context<'_>, at: usize, name: &str) -> Result<(), Told> {
     if cfg!(feature = "librdkafka") {
         return Ok(());
     }
@@ -67,18 +69,19 @@ fn is_built_in(context: &mut Context<'_>, at: usize, name: &str) -> Result<(), T
 fn reader<'c, 'a>(
     tables: &Tables<'a>,
     context: &'c mut Context<'a>,
+    owner: &str,
     name: &str,
     (at, table): (usize, &'a DeTable<'a>),
 ) -> Reader<'c, 'a> {
     let file = Layer { origin: Origin::File { inherited: None }, table };
     let layers = tables.default_layer(&["kafka", name]).into_iter().chain([file]).collect();
-    Reader::new(context, TableName::new(&format!("kafka.{name}")), at, layers)
+    Reader::new(context, TableName::new(&format!("{owner}.{name}")), at, layers)
 }
 
-fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) -> Result<Option<Tls>, Told> {
+fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, owner: &str, table: Found<'a>) -> Result<Option<Tls>, Told> {
     let Some(found) = table else { return Ok(None) };
-    is_built_in(context, found.0, "kafka.tls")?;
-    let mut reader = reader(tables, context, "tls", found);
+    is_built_in(context, found.0, &format!("{owner}.tls"))?;
+    let mut reader = reader(tables, context, owner, "tls", found);
     let ca = reader.text("ca", a_path).map(PathBuf::from);
     let certificate = reader.text("certificate", a_path).map(PathBuf::from);
     let key = reader.text("key", a_path).map(PathBuf::from);
@@ -94,7 +97,7 @@ fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) -> 
     let identity = match (certificate, key, key_password) {
         (Some(certificate), Some(key), Ok(key_password)) => Some(Identity { certificate, key, key_password }),
         (_, _, Err(Told)) => {
-            finish(reader, "[kafka.tls]");
+            finish(reader, &format!("[{owner}.tls]"));
             return Err(Told);
         }
         (..) => None,
@@ -109,10 +112,10 @@ fn tls<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) -> 
     if verify_hostname == Some(false) {
         let line = reader.context.lines.line(reader.place("verify_hostname"));
         reader.context.warnings.push(format!(
-            "line {line}: kafka.tls.verify_hostname is false: any broker with a certificate of a trusted authority is believed to be the one that was asked for"
+            "line {line}: {owner}.tls.verify_hostname is false: any broker with a certificate of a trusted authority is believed to be the one that was asked for"
         ));
     }
-    finish(reader, "[kafka.tls]");
+    finish(reader, &format!("[{owner}.tls]"));
     examined.and(tls.map(Some).ok_or(Told))
 }
 
@@ -134,10 +137,15 @@ fn examine(_: &mut Reader<'_, '_>, _: &Tls) -> Result<(), Told> {
     Ok(())
 }
 
-fn sasl<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) -> Result<Option<Sasl>, Told> {
+fn sasl<'a>(
+    tables: &Tables<'a>,
+    context: &mut Context<'a>,
+    owner: &str,
+    table: Found<'a>,
+) -> Result<Option<Sasl>, Told> {
     let Some(found) = table else { return Ok(None) };
-    is_built_in(context, found.0, "kafka.sasl")?;
-    let mut reader = reader(tables, context, "sasl", found);
+    is_built_in(context, found.0, &format!("{owner}.sasl"))?;
+    let mut reader = reader(tables, context, owner, "sasl", found);
     let mechanism = reader.choice::<Mechanism>("mechanism");
     let mechanism = reader.required("mechanism", mechanism, "\"SCRAM-SHA-512\"");
     let username = reader.text("username", user_name);
@@ -148,7 +156,7 @@ fn sasl<'a>(tables: &Tables<'a>, context: &mut Context<'a>, table: Found<'a>) ->
         Ok(None) => reader.required("password_file", None, "\"/etc/worker/kafka.password\""),
         Err(Told) => None,
     };
-    finish(reader, "[kafka.sasl]");
+    finish(reader, &format!("[{owner}.sasl]"));
     match (mechanism, username, password) {
         (Some(mechanism), Some(username), Some(password)) => Ok(Some(Sasl { mechanism, username, password })),
         (..) => Err(Told),
@@ -229,19 +237,24 @@ fn user_name(name: &str) -> Result<(), String> {
     value::plain_name(name)
 }
 
-/// Reads `[kafka.librdkafka]`: any property of librdkafka but those that the worker owns.
-pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Result<Vec<(String, String)>, Told> {
-    const TABLE: &str = "kafka.librdkafka";
+/// Reads the table `librdkafka` of `owner`: any property of librdkafka but those that the worker owns, each with why.
+pub(super) fn properties<'a>(
+    context: &mut Context<'a>,
+    owner: &str,
+    owned: fn(&str) -> Option<&'static str>,
+    table: Found<'a>,
+) -> Result<Vec<(String, String)>, Told> {
+    let title = format!("{owner}.librdkafka");
     let Some((at, table)) = table else { return Ok(Vec::new()) };
-    is_built_in(context, at, TABLE)?;
+    is_built_in(context, at, &title)?;
     let mut leaves = Vec::new();
     flatten(table, "", &mut leaves);
-    let mut scope = Scope { title: format!("[{TABLE}]"), settings: vec![], unset: vec![] };
+    let mut scope = Scope { title: format!("[{title}]"), settings: vec![], unset: vec![] };
     let mut list: Vec<(String, String)> = Vec::new();
     let mut good = true;
     let mut places: Vec<usize> = Vec::new();
     for (name, at, value) in leaves {
-        let text = match property(&name, value.get_ref(), context.env) {
+        let text = match property(&name, value.get_ref(), context.env, owned) {
             Ok(text) if list.iter().any(|(other, _)| *other == name) => {
                 Err(format!("is written twice; keep one ({})", text.len()))
             }
@@ -251,12 +264,12 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
             Ok(text) => {
                 places.push(at);
                 let line = context.lines.line(at);
-                let source = Source::File { table: format!("[{TABLE}]"), line };
+                let source = Source::File { table: format!("[{title}]"), line };
                 scope.settings.push(Setting { key: Cow::Owned(name.clone()), value: value::show_text(&text), source });
                 list.push((name, text));
             }
             Err(why) => {
-                context.faults.add(at, format!("{TABLE}.{}", short(&name)), why);
+                context.faults.add(at, format!("{title}.{}", short(&name)), why);
                 good = false;
             }
         }
@@ -264,7 +277,7 @@ pub(super) fn properties<'a>(context: &mut Context<'a>, table: Found<'a>) -> Res
     context.report.push(scope);
     for (name, why) in not_together(&list) {
         let at = list.iter().zip(&places).find(|((other, _), _)| other == name).map_or(at, |(_, at)| *at);
-        context.faults.add(at, format!("{TABLE}.{}", short(name)), why);
+        context.faults.add(at, format!("{title}.{}", short(name)), why);
         good = false;
     }
     if good { Ok(list) } else { Err(Told) }
@@ -296,7 +309,12 @@ fn is_known(_: &str, _: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn property(name: &str, value: &DeValue<'_>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+fn property(
+    name: &str,
+    value: &DeValue<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+    owned: fn(&str) -> Option<&'static str>,
+) -> Result<String, String> {
     // First: whoever writes a password here must not find it in the error.
     if let Some(why) = owned(name) {
         return Err(format!("is the worker's own: {why}; leave it out here"));

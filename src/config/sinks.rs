@@ -10,11 +10,14 @@ use super::errors::TableName;
 use super::read::{Context, Layer, Origin, Reader};
 use super::resolve::{KAFKA_INT_MAX, Tables, entries};
 use super::value::{self, Choice};
-use super::{Format, SinkSettings, Spread};
+use super::{DeadLetter, Format, KafkaSettings, SinkSettings, Spread};
 use crate::dispatch::Order;
 
 mod exec;
 mod http;
+mod kafka;
+
+pub(super) use kafka::{check_ways, read_whole};
 
 /// The sinks that exist without a table.
 pub(super) const BUILT_IN: [&str; 3] = ["drop", "log", "stdout"];
@@ -34,6 +37,7 @@ enum Type {
     File,
     Exec,
     Http,
+    Kafka,
 }
 
 impl Choice for Type {
@@ -44,6 +48,7 @@ impl Choice for Type {
         ("file", Self::File),
         ("exec", Self::Exec),
         ("http", Self::Http),
+        ("kafka", Self::Kafka),
     ];
 }
 
@@ -51,7 +56,7 @@ impl Type {
     /// Whether each lane can have one of its own.
     fn may_have_lanes(self) -> bool {
         match self {
-            Self::Drop | Self::Exec | Self::Http => true,
+            Self::Drop | Self::Exec | Self::Http | Self::Kafka => true,
             // Two that write to the same would mix their lines.
             Self::Log | Self::Stdout | Self::File => false,
         }
@@ -67,6 +72,8 @@ struct Places<'p, 'a> {
     /// The files that are written, and by whom.
     paths: &'p mut HashMap<PathBuf, &'a str>,
     spreads: &'p mut BTreeMap<String, Spread>,
+    /// `[kafka]`, unless it is wrong.
+    kafka: Option<&'p KafkaSettings>,
 }
 
 impl Choice for Format {
@@ -85,39 +92,65 @@ pub(super) fn names<'a>(tables: &Tables<'a>, context: &mut Context<'a>) -> BTree
 pub(super) fn read<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    used: &BTreeSet<&str>,
+    used: &BTreeSet<String>,
+    kafka: Option<&KafkaSettings>,
     spreads: &mut BTreeMap<String, Spread>,
-) -> (Option<BTreeMap<String, SinkSettings>>, Option<PathBuf>) {
+) -> (Option<BTreeMap<String, SinkSettings>>, Option<DeadLetter>) {
     let mut paths = HashMap::new();
-    let mut places = Places { paths: &mut paths, spreads };
+    let mut places = Places { paths: &mut paths, spreads, kafka };
     let sinks = read_sinks(tables, context, used, &mut places);
-    (sinks, dead_letter(tables, context, &mut paths))
+    (sinks, dead_letter(tables, context, kafka, &mut paths))
 }
 
 /// `[dead_letter]`
 fn dead_letter<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
+    kafka: Option<&KafkaSettings>,
     paths: &mut HashMap<PathBuf, &'a str>,
-) -> Option<PathBuf> {
+) -> Option<DeadLetter> {
     let (at, table) = tables.in_file(context, "dead_letter")?;
-    let layer = Layer { origin: Origin::File { inherited: None }, table };
-    let mut reader = Reader::new(context, TableName::new("dead_letter"), at, vec![layer]);
+    let file = Layer { origin: Origin::File { inherited: None }, table };
+    let to_topic = table.contains_key("topic");
+    let defaults = tables.default_layer(&["sink", "kafka"]).filter(|_| to_topic);
+    let mut reader =
+        Reader::new(context, TableName::new("dead_letter"), at, defaults.into_iter().chain([file]).collect());
     let path = reader.text("path", file_path);
-    let path = reader.required("path", path, "\"/var/lib/worker/dead.jsonl\"").map(|path| plain(&path));
+    if to_topic {
+        reader.leave_out("path");
+        if reader.own("path").is_some() {
+            reader.wrong(
+                "path",
+                "stands beside topic; dead letters go to one of them, so leave the other out".to_owned(),
+            );
+        }
+        let found = kafka::read(&mut reader);
+        let (context, scope) = reader.finish("[dead_letter]".to_owned());
+        context.report.push(scope);
+        let settings = found.resolve(tables, context, "dead_letter".to_owned(), at, kafka)?;
+        if settings.topic.has_partition() {
+            let at = table.get("topic").map_or(at, |topic| topic.span().start);
+            let text = "has {partition} in it; of dead letters there is one topic, or one for each {topic}".to_owned();
+            context.faults.add(at, "dead_letter.topic".to_owned(), text);
+        }
+        return Some(DeadLetter::Topic(Box::new(settings)));
+    }
+    let path = reader
+        .required("path", path, "\"/var/lib/worker/dead.jsonl\", or topic = \"{topic}-dead\"")
+        .map(|path| plain(&path));
     if let Some(other) = path.as_ref().and_then(|path| paths.get(path)) {
         let text = format!("is the file that [sink.{other}] writes to; give the dead letters their own file");
         reader.wrong("path", text);
     }
     let (context, scope) = reader.finish("[dead_letter]".to_owned());
     context.report.push(scope);
-    path
+    path.map(DeadLetter::File)
 }
 
 fn read_sinks<'a>(
     tables: &Tables<'a>,
     context: &mut Context<'a>,
-    used: &BTreeSet<&str>,
+    used: &BTreeSet<String>,
     places: &mut Places<'_, 'a>,
 ) -> Option<BTreeMap<String, SinkSettings>> {
     let mut sinks = BTreeMap::new();
@@ -162,7 +195,7 @@ fn sink<'a>(
     name: &'a str,
     at: usize,
     file: Option<Layer<'a>>,
-    Places { paths, spreads }: &mut Places<'_, 'a>,
+    Places { paths, spreads, kafka }: &mut Places<'_, 'a>,
 ) -> Option<SinkSettings> {
     let built_in = BUILT_IN.contains(&name);
     let default = |name| tables.default_layer(&["sink", name]);
@@ -179,7 +212,7 @@ fn sink<'a>(
     let layers = default(name).filter(|_| built_in).into_iter().chain(file).collect();
     let mut sink = Reader::new(context, TableName::new(&format!("sink.{name}")), at, layers);
     let kind = sink.choice::<Type>("type");
-    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, http, drop, log, stdout)") else {
+    let Some(kind) = sink.required("type", kind, "\"file\" (or exec, http, kafka, drop, log, stdout)") else {
         any_type(&mut sink);
         let (_, _) = sink.finish(format!("[sink.{name}]"));
         return None;
@@ -207,7 +240,9 @@ fn sink<'a>(
         Type::File => file_sink(&mut sink, name, paths),
         Type::Exec => exec::read(&mut sink, name).map(SinkSettings::Exec),
         Type::Http => http::read(&mut sink, name).map(Box::new).map(SinkSettings::Http),
+        Type::Kafka => None,
     };
+    let found = (kind == Type::Kafka).then(|| kafka::read(&mut sink));
     if kind.may_have_lanes()
         && let (Some(lanes), Some(order)) = (sink.number("lanes", 1..=LANES_MAX), sink.choice("order"))
     {
@@ -215,7 +250,13 @@ fn sink<'a>(
     }
     let (context, scope) = sink.finish(format!("[sink.{name}]"));
     context.report.push(scope);
-    settings
+    match found {
+        // Its inner tables come behind its own.
+        Some(found) => found
+            .resolve(tables, context, format!("sink.{name}"), at, *kafka)
+            .map(|found| SinkSettings::Kafka(Box::new(found))),
+        None => settings,
+    }
 }
 
 /// Of a sink without a type nobody knows which keys it has; but each has its type of value, and a key that
@@ -231,6 +272,7 @@ fn any_type(sink: &mut Reader<'_, '_>) {
     let _ = sink.number::<usize>("rotate_keep", 1..=KAFKA_INT_MAX);
     exec::any(sink);
     http::any(sink);
+    kafka::any(sink);
 }
 
 fn file_sink<'a>(

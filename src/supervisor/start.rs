@@ -20,8 +20,10 @@ use super::threads::{End, Exit, Role, spawn};
 use super::{CLEAN, Library, MakeCluster, RESTARTS_COUNT_FOR, Source, Supervisor};
 use crate::admin::{self, Life};
 use crate::config::discovery::Listing;
-use crate::config::{Config, Mode, SinkSettings, Spread};
-use crate::dead_letter::LetterFile;
+use crate::config::{Config, DeadLetter, Mode, SinkSettings, Spread};
+#[cfg(feature = "librdkafka")]
+use crate::dead_letter::LetterTopic;
+use crate::dead_letter::{Destination, LetterFile};
 use crate::dispatch::{self, Order, gate::Gate};
 use crate::failure::Policy;
 use crate::observe::sight::Sights;
@@ -33,6 +35,7 @@ use crate::sink::drop::DropSink;
 use crate::sink::exec::{self, ExecSink};
 use crate::sink::file::{FileSink, OpenError, Rotation};
 use crate::sink::http::HttpSink;
+use crate::sink::kafka;
 use crate::sink::log::LogSink;
 use crate::sink::stdout::StdoutSink;
 use crate::state::{self, Ledger, State};
@@ -59,6 +62,11 @@ pub enum StartError {
         /// What is wrong.
         error: OpenError,
     },
+    /// The topic for dead letters.
+    DeadLetterTopic {
+        /// What is wrong.
+        error: kafka::OpenError,
+    },
     /// A stdout sink.
     Stdout {
         /// Its name in the configuration.
@@ -79,6 +87,13 @@ pub enum StartError {
         sink: String,
         /// What is wrong, with the key.
         why: String,
+    },
+    /// A kafka sink.
+    Kafka {
+        /// Its name in the configuration.
+        sink: String,
+        /// What is wrong.
+        error: kafka::OpenError,
     },
     /// A sink of the program that has the worker inside.
     Own {
@@ -111,9 +126,11 @@ impl fmt::Display for StartError {
         match self {
             Self::File { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::DeadLetter { error } => write!(f, "[dead_letter]: {error}"),
+            Self::DeadLetterTopic { error } => write!(f, "[dead_letter]: {error}"),
             Self::Stdout { sink, error } => write!(f, "[sink.{sink}]: standard output can't be used: {error}"),
             Self::Exec { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::Http { sink, why } => write!(f, "[sink.{sink}]: {why}"),
+            Self::Kafka { sink, error } => write!(f, "[sink.{sink}]: {error}"),
             Self::Own { sink, error } => write!(f, "sink {sink}: {error}"),
             Self::State { error } => {
                 write!(f, "{error}; the state directory holds what was committed, see [state] dir")
@@ -177,14 +194,30 @@ pub(crate) fn open_sink(name: &str, settings: &SinkSettings, lane: usize) -> Res
             let wrong = |why| StartError::Http { sink: name.to_owned(), why };
             Box::new(HttpSink::open(name, *settings.clone()).map_err(wrong)?)
         }
+        SinkSettings::Kafka(settings) => {
+            kafka::open(name, settings).map_err(|error| StartError::Kafka { sink: name.to_owned(), error })?
+        }
         SinkSettings::Own(own) => own.open(lane).map_err(|error| StartError::Own { sink: name.to_owned(), error })?,
     })
 }
 
-/// Opens the file for dead letters, if there is to be one.
-pub(super) fn open_letters(config: &Config) -> Result<Option<LetterFile>, StartError> {
-    let open = |path| LetterFile::open(path).map_err(|error| StartError::DeadLetter { error });
-    config.dead_letter.as_deref().map(open).transpose()
+/// Opens the place for dead letters, if there is to be one.
+pub(super) fn open_letters(config: &Config) -> Result<Option<Destination>, StartError> {
+    Ok(match &config.dead_letter {
+        None => None,
+        Some(DeadLetter::File(path)) => {
+            let file = LetterFile::open(path).map_err(|error| StartError::DeadLetter { error })?;
+            Some(Destination::File(file))
+        }
+        Some(DeadLetter::Topic(settings)) => {
+            kafka::probe(settings).map_err(|error| StartError::DeadLetterTopic { error })?;
+            #[cfg(feature = "librdkafka")]
+            let topic = Some(Destination::Topic(Box::new(LetterTopic::new(settings))));
+            #[cfg(not(feature = "librdkafka"))]
+            let topic = None;
+            topic
+        }
+    })
 }
 
 /// The policy of each topic.

@@ -20,7 +20,7 @@ const PHRASES: Phrases = Phrases {
     ends: "sink goes on",
     flaps: "sink is slow again and again",
 };
-const WHY: &str = "a write or flush does not come back: a reader that does not read, a disk or a network file system that hangs, a handler that takes long";
+const WHY: &str = "a write or flush does not come back: a reader that does not read, a disk or a network file system that hangs, a handler that takes long, a cluster that does not acknowledge";
 
 struct Lane {
     name: String,

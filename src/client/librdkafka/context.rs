@@ -3,6 +3,7 @@
 //! Errors come with a text that has what the crate leaves out: the broker, and where a partition ends.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -204,13 +205,7 @@ pub(super) struct Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.notebook.notes().told += 1;
-        let level = level as u8;
-        // Configuration is the one thing that no fault of ours tells of.
-        if facility.contains("CONF") && level <= RDKafkaLogLevel::Warning as u8 && is_news(text) {
-            log::warn!("librdkafka: {text} facility={facility}");
-        } else {
-            log::debug!("librdkafka: {text} facility={facility} severity={level} consumer={}", self.name);
-        }
+        tell(level, facility, text, &format_args!("consumer={}", self.name));
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -257,6 +252,17 @@ impl ConsumerContext for Context {
         let mut notes = self.notebook.notes();
         notes.told += 1;
         notes.rebalances.push_back(rebalance);
+    }
+}
+
+/// A line of librdkafka's own log. `whose` it is, as in `consumer=orders`.
+pub(super) fn tell(level: RDKafkaLogLevel, facility: &str, text: &str, whose: &dyn Display) {
+    let level = level as u8;
+    // Configuration is the one thing that no fault of ours tells of.
+    if facility.contains("CONF") && level <= RDKafkaLogLevel::Warning as u8 && is_news(text) {
+        log::warn!("librdkafka: {text} facility={facility}");
+    } else {
+        log::debug!("librdkafka: {text} facility={facility} severity={level} {whose}");
     }
 }
 

@@ -7,11 +7,13 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::membership::Joining;
+use super::producer::{IN_FLIGHT, Producing};
 use crate::client::properties::{RECONNECT_MS, is_new_protocol};
 use crate::client::{Connection, FetchSettings, Isolation};
 
@@ -19,6 +21,8 @@ use crate::client::{Connection, FetchSettings, Isolation};
 pub(super) const MESSAGE: usize = 512;
 /// librdkafka's own default for one partition's part of a fetch. Larger ones bring nothing.
 const PARTITION_FETCH: usize = 1 << 20;
+/// The largest record that a producer takes, in bytes.
+const LARGEST_MESSAGE: usize = 100_000_000;
 /// A fetch of less is not worth a request.
 const SMALLEST_FETCH: usize = 16 << 10;
 /// What the protocol needs around the records of an answer; librdkafka insists on it.
@@ -56,17 +60,13 @@ pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings
     let ahead = quarter / partitions.max(1);
     let fetch = quarter.clamp(SMALLEST_FETCH, 50 << 20).min(settings.max_bytes);
     let largest = largest_batch(settings).0.max(fetch).min(i32::MAX as usize - FRAME);
-    let ms = |time: std::time::Duration, least: u128, most: u128| time.as_millis().clamp(least, most);
 
-    set("bootstrap.servers", &connection.bootstrap_servers.join(","));
-    set("client.id", &connection.client_id);
     // Partitions can only be assigned to a client that has a group; it never joins it, and never commits.
     set("group.id", &group);
     set("enable.auto.commit", &false);
     set("enable.auto.offset.store", &false);
     set("auto.offset.reset", &"error");
     set("enable.partition.eof", &true);
-    set("allow.auto.create.topics", &false);
     set("check.crcs", &settings.check_crcs);
     let isolation = match settings.isolation {
         Isolation::ReadCommitted => "read_committed",
@@ -86,6 +86,23 @@ pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings
     set("fetch.queue.backoff.ms", &QUEUE_BACKOFF_MS);
     set("fetch.error.backoff.ms", &RECONNECT_MS.0);
 
+    set("statistics.interval.ms", &STATISTICS_MS);
+    connect(&mut config, connection);
+    config
+}
+
+fn ms(time: Duration, least: u128, most: u128) -> u128 {
+    time.as_millis().clamp(least, most)
+}
+
+/// How brokers are reached, and what is passed through, which overrides the rest.
+fn connect(config: &mut ClientConfig, connection: &Connection) {
+    let mut set = |name: &str, value: &dyn Display| {
+        config.set(name, value.to_string());
+    };
+    set("bootstrap.servers", &connection.bootstrap_servers.join(","));
+    set("client.id", &connection.client_id);
+    set("allow.auto.create.topics", &false);
     set("socket.connection.setup.timeout.ms", &ms(connection.connect_timeout, 1_000, 300_000));
     // librdkafka adds the time that a fetch may be held by itself.
     set("socket.timeout.ms", &ms(connection.request_timeout, 10, 300_000));
@@ -93,16 +110,42 @@ pub fn properties(group: &str, connection: &Connection, settings: &FetchSettings
     set("reconnect.backoff.max.ms", &RECONNECT_MS.1);
     set("topic.metadata.refresh.interval.ms", &ms(connection.metadata_max_age, 1_000, 3_600_000));
     set("metadata.max.age.ms", &ms(connection.metadata_max_age.saturating_mul(3), 3_000, 86_400_000));
-    set("statistics.interval.ms", &STATISTICS_MS);
-    // Nothing is sent about this program but what reading needs.
+    // Nothing is sent about this program but what its work needs.
     set("enable.metrics.push", &false);
     // The broker closes what is idle, and librdkafka opens it again: not worth a line.
     set("log.connection.close", &false);
-    security(&mut config, connection);
+    security(config, connection);
     for (name, value) in &connection.properties {
         config.set(name, value);
     }
     config.set_log_level(log_level());
+}
+
+/// The properties for a producer, see `producer.rs` for why they are so. `batch`: how large a batch may become, in bytes;
+/// `None`: as librdkafka or the configuration has it.
+pub(super) fn producing(connection: &Connection, settings: &Producing, batch: Option<usize>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    let mut set = |name: &str, value: &dyn Display| {
+        config.set(name, value.to_string());
+    };
+    set("acks", &"all");
+    set("enable.idempotence", &true);
+    set("enable.gapless.guarantee", &true);
+    // The worker waits, for as long as the sink's timeout_ms.
+    set("message.timeout.ms", &0);
+    // A broker that waits for replicas says so before librdkafka gives the request up.
+    set("request.timeout.ms", &ms(connection.request_timeout * 4 / 5, 1, 900_000));
+    set("linger.ms", &ms(settings.linger, 0, 900_000));
+    set("compression.type", &settings.compression.to_string());
+    // What is in flight is bounded by the sink.
+    set("queue.buffering.max.messages", &(2 * IN_FLIGHT));
+    set("queue.buffering.max.kbytes", &2_097_151);
+    // How large a record may be is the topic's to say; beyond this no broker takes a request (socket.request.max.bytes).
+    set("message.max.bytes", &LARGEST_MESSAGE);
+    connect(&mut config, connection);
+    if let Some(batch) = batch {
+        config.set("batch.size", batch.max(1).to_string());
+    }
     config
 }
 
@@ -173,7 +216,6 @@ pub(super) fn reason(error: &KafkaError) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::client::properties::{OWNED, not_together};

@@ -5,6 +5,7 @@ use crate::client::Fault;
 use crate::client::reading::{self, HAS_LIBRDKAFKA};
 use crate::config::{Mode, OnOutOfRange, SinkSettings};
 use crate::consumer::resolve;
+use crate::record::TopicPartition;
 use crate::state::Running;
 use crate::verdict::Verdict;
 
@@ -243,6 +244,12 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
             "look at the service behind {}, and at what it answered: grep 'sink={}' LOG; README, \"HTTP\"",
             settings.endpoint.shown(),
             facts.sink_name
+        )],
+        SinkSettings::Kafka(settings) => vec![format!(
+            "look at where [sink.{}] writes: kafka-topics --bootstrap-server {} --describe --topic {}; README, \"To Kafka\"",
+            facts.sink_name,
+            settings.cluster.bootstrap_servers.join(","),
+            settings.topic.name(&TopicPartition::new(&*facts.settings.name, 0))
         )],
         SinkSettings::Drop | SinkSettings::Own(_) => Vec::new(),
     };

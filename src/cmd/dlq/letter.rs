@@ -1,9 +1,11 @@
-//! A dead letter as it stands in its file. What writes it is [`crate::dead_letter`].
+//! A dead letter as it stands in its file or its topic. What writes it is [`crate::dead_letter`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+#[cfg(feature = "librdkafka")]
+use crate::dead_letter::{self, HEADERS};
 use crate::record::{Arena, Header, Headers, Offset, Record, TopicPartition};
 
 /// A line.
@@ -99,6 +101,69 @@ impl Letter {
     }
 }
 
+#[cfg(feature = "librdkafka")]
+impl Letter {
+    /// From a record of a topic.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn of(record: &Record<'_>) -> Result<Self, String> {
+        let mut headers: Vec<(String, Option<Vec<u8>>)> =
+            record.headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect();
+        // The record may have been a dead letter before: the last ones are ours.
+        let first = headers.len().checked_sub(HEADERS.len());
+        let own = first.map(|first| headers.split_off(first)).unwrap_or_default();
+        if !own.iter().map(|(name, _)| name.as_str()).eq(HEADERS) {
+            return Err(format!("is no dead letter: its last headers are not {}", HEADERS.join(", ")));
+        }
+        let text = |at: usize| {
+            let value = own.get(at).and_then(|(_, value)| value.as_deref()).unwrap_or_default();
+            String::from_utf8(value.to_vec()).map_err(|_| format!("has a header {} that is no text", HEADERS[at]))
+        };
+        let number =
+            |at: usize| text(at)?.parse::<i64>().map_err(|_| format!("has a header {} that is no number", HEADERS[at]));
+        let short =
+            |at: usize| i32::try_from(number(at)?).map_err(|_| format!("has a header {} too large", HEADERS[at]));
+        let offset = Offset::new(number(2)?).ok_or("has a negative offset")?;
+        Ok(Self {
+            partition: TopicPartition::new(text(0)?, short(1)?),
+            offset,
+            timestamp_ms: own.get(3).is_some_and(|(_, value)| value.is_some()).then(|| number(3)).transpose()?,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers,
+            sink: text(4)?,
+            reason: text(5)?,
+            attempts: short(6)?.unsigned_abs(),
+            first_failure_ms: Some(number(7)?),
+            dead_ms: Some(number(8)?),
+        })
+    }
+
+    /// The line that it would be in a file.
+    pub(super) fn line(self) -> (String, Self) {
+        let kept = Kept(vec![self]);
+        let mut line = Vec::new();
+        for letter in &kept.0 {
+            let whole = dead_letter::Letter {
+                partition: &letter.partition,
+                record: kept.record(0),
+                sink: &letter.sink,
+                reason: &letter.reason,
+                attempts: letter.attempts,
+                first_failure_ms: letter.first_failure_ms.unwrap_or_default(),
+                dead_ms: letter.dead_ms.unwrap_or_default(),
+            };
+            whole.append(&mut line);
+        }
+        line.pop();
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let Kept(mut letters) = kept;
+        // It is the one that went in.
+        (text, letters.remove(0))
+    }
+}
+
 /// Letters as records.
 pub(super) struct Kept(pub(super) Vec<Letter>);
 
@@ -126,7 +191,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dead_letter;
 
     fn some_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
         let text = any::<String>().prop_map(String::into_bytes);

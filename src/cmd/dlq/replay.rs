@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::Wrong;
 use super::letter::{Kept, Letter};
-use super::store::{self, Mark, Replayed};
+use super::store::{Mark, Replayed, Store};
 use crate::cli::Letters;
 use crate::config::Config;
 use crate::record::{Records, TopicPartition};
@@ -61,7 +60,7 @@ impl Group {
 /// Replays what is meant, and tells after each group how far it is.
 pub(super) fn replay(
     config: &Config,
-    path: &Path,
+    store: &Store,
     which: &Letters,
     options: &Options<'_>,
     replayed: &mut Replayed,
@@ -80,10 +79,9 @@ pub(super) fn replay(
         tell(&sum, err);
         Ok(())
     };
-    let read = store::read(
-        path,
+    let read = store.read(
         which,
-        |found| {
+        &mut |found| {
             if replayed.has(found.mark) && !options.again {
                 return Ok(());
             }
@@ -99,12 +97,12 @@ pub(super) fn replay(
             Ok(())
         },
         // They were told when the letters were counted.
-        |_| Ok(()),
+        &mut |_| Ok(()),
     );
     if let Some(wrong) = failure {
         return Err(wrong);
     }
-    read.map_err(|error| Wrong::File(path.to_owned(), error))?;
+    read.map_err(|error| Wrong::Store(store.to_string(), error))?;
     flush(group, replayed)?;
     Ok(sum)
 }
