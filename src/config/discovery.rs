@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
 
-use super::{Config, Mode, TopicSettings, topics};
+use super::{Config, DeadLetter, Mode, SinkSettings, TopicSettings, topics};
+use crate::sink::kafka::Template;
 
 /// So many topics are taken by patterns at most: each is some four threads.
 pub const MOST: usize = 10_000;
@@ -155,7 +156,12 @@ impl Config {
     pub fn with_found(mut self, listing: &Listing) -> (Self, usize) {
         let Some(discovery) = &self.discovery else { return (self, 0) };
         self.topics.retain(|topic| discovery.listed.contains(&topic.name));
-        let meant = || listing.names.keys().filter(|name| !discovery.listed.contains(*name) && discovery.means(name));
+        // What is written here would be read here, and written once more.
+        let written: Vec<&Template> = self.written_topics().collect();
+        let is_new = |name: &&Arc<str>| !discovery.listed.contains(*name) && discovery.means(name);
+        let meant = || {
+            listing.names.keys().filter(is_new).filter(|name| !written.iter().any(|template| template.could_make(name)))
+        };
         let left_out = meant().count().saturating_sub(MOST);
         let found = meant().take(MOST).map(|name| {
             let group = match self.mode {
@@ -167,6 +173,19 @@ impl Config {
         let found: Vec<TopicSettings> = found.collect();
         self.topics.extend(found);
         (self, left_out)
+    }
+
+    /// The topics of the same cluster that are written to.
+    fn written_topics(&self) -> impl Iterator<Item = &Template> {
+        let sinks = self.sinks.values().filter_map(|sink| match sink {
+            SinkSettings::Kafka(settings) => Some(&**settings),
+            _ => None,
+        });
+        let letters = self.dead_letter.iter().filter_map(|to| match to {
+            DeadLetter::Topic(settings) => Some(&**settings),
+            DeadLetter::File(_) => None,
+        });
+        sinks.chain(letters).filter(|settings| settings.same_cluster).map(|settings| &settings.topic)
     }
 
     /// The settings of all topics that there are, or may come to be.
@@ -236,6 +255,19 @@ mod tests {
         assert_eq!(found(&config, &[&["a"], &[], &["a"], &[]]), [row("a", "log", false)]);
         assert_eq!(found(&config, &[&["a"], &[], &[]]), []);
         assert_eq!(found(&config, &[&["a"], &[], &[], &["a"]]), [row("a", "log", true)], "it was made anew");
+    }
+
+    /// What a sink writes to on the same cluster is no topic to be found; nor is that of dead letters.
+    #[cfg(feature = "librdkafka")]
+    #[test]
+    fn what_is_written_here_is_not_found() {
+        let config = config(
+            "topics_regex = '.*'\nsink = 'copy'\non_failure = 'dead_letter'",
+            "[sink.copy]\ntype = 'kafka'\ntopic = 'copy-of-{topic}'\n[dead_letter]\ntopic = 'dead.letters'\n",
+        );
+        let all = ["a", "copy-of-a", "copy-of-copy-of-a", "copy-of-", "dead.letters", "dead-letters"];
+        let names = |rows: Vec<(String, String, bool)>| rows.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+        assert_eq!(names(found(&config, &[&all])), ["a", "copy-of-", "dead-letters"]);
     }
 
     #[test]

@@ -66,6 +66,19 @@ impl Template {
         self.0.contains(&Piece::Partition)
     }
 
+    /// Whether there could be a topic of which records go to `target`.
+    pub fn could_make(&self, target: &str) -> bool {
+        // Each word stands for one character at least, and what is left of the name lies between the texts.
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => regex::escape(text),
+            Piece::Topic => ".+".to_owned(),
+            Piece::Partition => "[0-9]+".to_owned(),
+        };
+        let pattern: String = self.0.iter().map(text).collect();
+        // A pattern of such pieces is always right; were it not, nothing would be found that may be a circle.
+        regex::Regex::new(&format!(r"\A(?:{pattern})\z")).is_ok_and(|regex| regex.is_match(target))
+    }
+
     /// Whether records of some partition of `topic` go to `target`.
     pub fn can_lead(&self, topic: &str, target: &str) -> bool {
         if !self.has_partition() {
