@@ -128,15 +128,19 @@ fn what_is_dropped_is_counted_and_named() {
 fn what_stops_a_topic_goes_on_when_it_is_mended() {
     let bed = Bed::new(&["t"]);
     bed.fill("t", 60);
-    let config = failing(&bed, "*'\"value 17\"'*", false);
+    let config = failing(&bed, "*'\"value 17\"'*", false).set("admin", "listen", "'127.0.0.1:0'");
     let worker = bed.started(&config);
     worker.wait_words(&["ERROR", "topic stopped, its records wait topic=t sink=h", "offset=17"]);
+    let ready = http::get(http::address(&worker), "/readyz");
+    assert_eq!(ready.status, 503, "{ready:?}");
+    assert!(ready.body.contains("stopped by a record that its sink does not take: t"), "{ready:?}");
     bed.stop(worker);
     let worker = bed.start(&config);
     worker.wait_words(&["ERROR", "topic stopped, its records wait topic=t sink=h", "offset=17"]);
     failing(&bed, "no-such-line", true);
     worker.signal("HUP");
     bed.await_committed("t", 0, 60);
+    assert_eq!(http::get(http::address(&worker), "/readyz").status, 200);
     bed.stop(worker);
     let mut arrived = bed.arrived_offsets("t", 0);
     arrived.sort_unstable();

@@ -3,7 +3,7 @@
 //! Reads the board, the lanes, the newest sight and the life of the process; writes nothing. The metrics,
 //! the page and the JSON are made of the same look, so that they never disagree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -122,6 +122,12 @@ impl Sources {
             Some(topics) => reasons.push(format!("not read yet: {}", named(topics))),
         }
         reasons.extend(failing(&self.board.entries(), Instant::now()));
+        let held: BTreeSet<Arc<str>> =
+            self.board.lanes().into_values().flat_map(|lane| lane.stopped.into_keys()).collect();
+        if !held.is_empty() {
+            let held: Vec<Arc<str>> = held.into_iter().collect();
+            reasons.push(format!("stopped by a record that its sink does not take: {}", named(&held)));
+        }
         let sight = self.sights.newest();
         let stalled = |topic: &Arc<str>| sight.topics.get(&**topic).is_some_and(|seen| seen.stalled);
         let stalled: Vec<Arc<str>> = self.topics().into_iter().filter(stalled).collect();

@@ -12,11 +12,12 @@ found=$("$here/fetch.sh" ${VERSION:+"$VERSION"})
 lib=$(echo "$found" | sed -n 1p)
 tool=$(echo "$found" | sed -n 2p)
 archive=$(echo "$found" | sed -n 3p)
-base=$(dirname "$(dirname "$lib")")
+# As down.sh writes it.
+base=$(cd "$(dirname "$(dirname "$lib")")" && pwd)
 run=$base/run${VERSION:+-$VERSION}
 bin=$base/bin${VERSION:+-$VERSION}
 pidfile=$run/pid
-stop="${VERSION:+VERSION=$VERSION }$here/down.sh"
+stop="${CARGO_TARGET_DIR:+CARGO_TARGET_DIR=$CARGO_TARGET_DIR }${VERSION:+VERSION=$VERSION }$here/down.sh"
 topics='SCHEDULE-STATION-PARAM SCHEDULE-CAR-ORDER SCHEDULE-CAR-PRICE SCHEDULE-DEVICE-HOST-DCDC SCHEDULE-DEVICE-STORAGE MODULE-OUTPUT-PV_PREDICTION'
 
 fail() {

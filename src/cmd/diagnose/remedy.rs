@@ -237,7 +237,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
         SinkSettings::Stdout { .. } => vec!["whoever reads the worker's standard output has to read on".to_owned()],
         SinkSettings::Log { .. } => vec!["whoever reads the worker's log has to read on".to_owned()],
         SinkSettings::Exec(_) => vec![format!(
-            "see what its handler writes: grep -E 'handler (wrote|lost)' LOG | grep sink={}; README, \"Handlers\"",
+            "see what its handler writes and answers: grep -E 'handler (wrote|lost)|sink fails|topic stopped' LOG | grep sink={}; README, \"Handlers\"",
             facts.sink_name
         )],
         SinkSettings::Http(settings) => vec![format!(
@@ -253,6 +253,10 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
         )],
         SinkSettings::Drop | SinkSettings::Own(_) => Vec::new(),
     };
+    if facts.status.is_some_and(|status| status.stopped.is_some()) {
+        let mend = "mend what rejects the record and send SIGHUP, or set on_failure of the topic to dead_letter or drop, and send SIGHUP";
+        lines.insert(0, mend.to_owned());
+    }
     lines.extend(start(facts));
     lines
 }
