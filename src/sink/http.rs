@@ -29,6 +29,7 @@ mod answer;
 mod client;
 mod connection;
 mod endpoint;
+mod progress;
 mod request;
 
 pub use endpoint::Endpoint;
@@ -231,7 +232,7 @@ impl HttpSink {
         }
         add(CONTENT_TYPE.as_str(), &settings.content_type, false)?;
         let proof = read_proof(settings.auth.as_ref())?;
-        let (mask, client) = (mask(&settings, proof.as_ref()), Client::new(&settings));
+        let (mask, client) = (mask(&settings, proof.as_ref()), Client::new(name, &settings));
         Ok(Self { name: name.to_owned(), client, settings, fixed, proof, mask, body: Vec::new() })
     }
 
@@ -384,7 +385,7 @@ impl Sink for HttpSink {
     fn reopen(&mut self) -> Result<(), String> {
         let proof = read_proof(self.settings.auth.as_ref())?;
         self.take(proof);
-        self.client.close();
+        self.client.renew();
         Ok(())
     }
 }

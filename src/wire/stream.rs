@@ -95,15 +95,20 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether nothing has come that was not asked for. Does not wait.
-    pub(crate) fn is_quiet(&mut self) -> Result<bool, Trouble> {
+    /// What has come and was not read: how many bytes of it are in `into`, which must have room. `None`: nothing, which
+    /// under TLS may be all but data. Does not wait, and takes nothing away.
+    pub(crate) fn peek(&mut self, into: &mut [u8]) -> Result<Option<usize>, Trouble> {
         self.socket().set_nonblocking(true)?;
-        let read = self.read_once(&mut [0]);
+        let peeked = match self {
+            Self::Plain(bounded) => bounded.socket.peek(into),
+            #[cfg(feature = "librdkafka")]
+            Self::Tls(stream) => super::tls::peek(stream, into),
+        };
         self.socket().set_nonblocking(false)?;
-        match read {
+        match peeked {
             Ok(0) => Err(Trouble::Ended),
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(trouble(error)),
         }
     }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{ErrorCode, HandshakeError, SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{ErrorCode, HandshakeError, SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509Ref, X509StoreContextRef};
 
@@ -269,6 +269,20 @@ pub(crate) fn connect(tls: &Tls, terms: &'static Terms, host: &str, socket: Boun
         Trouble::Alert(reason) => Trouble::Tls(explain(&reason, tls, terms)),
         other => other,
     })
+}
+
+/// Bytes that have come and were not read, without taking them away; an error of the kind `WouldBlock` if there are none,
+/// 0 at the peer's end. What is no data is taken in: tickets, new keys.
+pub(super) fn peek<S: io::Read + io::Write>(stream: &mut SslStream<S>, into: &mut [u8]) -> io::Result<usize> {
+    match stream.ssl_peek(into) {
+        Ok(count) => Ok(count),
+        Err(error) => match error.code() {
+            ErrorCode::ZERO_RETURN => Ok(0),
+            ErrorCode::SYSCALL if error.io_error().is_none() => Ok(0),
+            ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Err(error.into_io_error().unwrap_or_else(io::Error::other)),
+        },
+    }
 }
 
 /// Why the peer's certificate is not believed.

@@ -48,6 +48,8 @@ impl Request {
 pub enum Reply {
     /// These bytes; the connection stays.
     Keep(Vec<u8>),
+    /// The first bytes, and the second ones in a packet of their own; the connection stays.
+    Twice(Vec<u8>, Vec<u8>),
     /// These bytes, and the connection is closed.
     Close(Vec<u8>),
     /// The first bytes, and then the second ones again and again.
@@ -79,6 +81,8 @@ type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 struct State {
     requests: Vec<Request>,
     connections: usize,
+    /// How many second packets were sent.
+    seconds: usize,
     open: HashMap<usize, TcpStream>,
     /// Dropped at the end: who drips sees it.
     stops: Vec<Sender<()>>,
@@ -189,6 +193,14 @@ impl Web {
         state.requests.clone()
     }
 
+    /// Waits until so many second packets were sent.
+    #[track_caller]
+    pub fn wait_seconds(&self, count: usize, at_most: Duration) {
+        let state = self.seen.state.lock().unwrap();
+        let waited = self.seen.changed.wait_timeout_while(state, at_most, |state| state.seconds < count).unwrap();
+        assert!(!waited.1.timed_out(), "not {count} second packets after {at_most:?}");
+    }
+
     /// Closes what is open now, and goes on.
     pub fn close_connections(&self) {
         for stream in self.seen.state.lock().unwrap().open.values() {
@@ -232,6 +244,13 @@ fn serve(
         seen.changed.notify_all();
         match reply {
             Reply::Keep(bytes) => link.write_all(&bytes)?,
+            Reply::Twice(bytes, more) => {
+                link.write_all(&bytes)?;
+                link.flush()?;
+                link.write_all(&more)?;
+                seen.state.lock().unwrap().seconds += 1;
+                seen.changed.notify_all();
+            }
             Reply::Close(bytes) => {
                 link.write_all(&bytes)?;
                 return link.flush();

@@ -3,17 +3,21 @@
 //! Owns the agent of the crate `ureq`, and with it the one connection that is kept. What always holds:
 //! - a request ends by its deadline, however the server answers;
 //! - an answer counts when it is whole, or longer than [`BODY_MAX`]; a redirect is an answer like any other;
+//! - an answer behind which something else has come counts only if it is the first one of its connection: else it may be
+//!   the late second answer to the request before, and what came behind it the true one;
 //! - of an answer no more than a head of [`HEAD_MAX`] and [`KEPT`] bytes of its body are in memory.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use ureq::http::{HeaderMap, Request, Response};
+use ureq::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use ureq::http::{HeaderMap, Request, Response, StatusCode};
 use ureq::{Agent, Body};
 
 use super::Settings;
 use super::answer::{Answer, KEPT, Mask};
-use super::connection::{NoResolver, Opener, Shared};
+use super::connection::{NoResolver, Opener};
+use super::progress::Shared;
 use crate::client::security::Tls;
 
 /// The head of an answer.
@@ -29,17 +33,34 @@ pub(super) struct Client {
     opener: (super::Endpoint, Tls, Duration),
     agent: Agent,
     shared: Shared,
+    /// Of the sink, for the log.
+    name: String,
+    /// The server has sent what nobody had asked for: a connection is used for one request, on which no answer but the one
+    /// to it can come.
+    once: bool,
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(name: &str, settings: &Settings) -> Self {
         let opener = (settings.endpoint.clone(), settings.tls.clone(), settings.timeout);
         let shared = Shared::new();
-        Self { agent: agent(&opener, &shared), opener, shared }
+        Self { agent: agent(&opener, &shared), opener, shared, name: name.to_owned(), once: false }
     }
 
-    /// Closes the connection that is kept, so that the next one is made anew, with the files of TLS as they are then.
-    pub(super) fn close(&mut self) {
+    /// Begins anew: with the files of TLS as they are now, and without what is known of the server.
+    pub(super) fn renew(&mut self) {
+        self.once = false;
+        self.close();
+    }
+
+    /// Whether each request gets a connection of its own.
+    #[cfg(test)]
+    pub(super) fn is_wary(&self) -> bool {
+        self.once
+    }
+
+    /// Closes the connection that is kept.
+    fn close(&mut self) {
         self.agent = agent(&self.opener, &self.shared);
     }
 
@@ -59,8 +80,15 @@ impl Client {
         let mut tried = false;
         loop {
             self.shared.begin(until);
-            let why = match crate::logging::without_panic(|| self.exchange(method, headers, body)) {
-                Some(Ok(answer)) => return Ok(answer.masked(mask)),
+            let result = crate::logging::without_panic(|| self.exchange(method, headers, body));
+            let (opened, surplus) = self.look_at_the_connection(matches!(result, Some(Ok((_, Whole::Yes)))));
+            let why = match result {
+                // Sent once more, over a new connection.
+                Some(Ok(_)) if surplus && !opened && !tried => {
+                    tried = true;
+                    continue;
+                }
+                Some(Ok((answer, _))) => return Ok(answer.masked(mask)),
                 Some(Err(why)) => why,
                 None => {
                     self.close();
@@ -79,13 +107,36 @@ impl Client {
         }
     }
 
-    fn exchange(&self, method: &str, headers: &HeaderMap, body: &[u8]) -> Result<Answer, String> {
+    /// Looks at the connection behind an answer: whether it was a new one, and whether something else has come. That may
+    /// also come too late to be seen, behind the next request; so who has done it once is not given another chance.
+    fn look_at_the_connection(&mut self, whole: bool) -> (bool, bool) {
+        let progress = self.shared.get();
+        let (opened, surplus) = (progress.opened, progress.unasked || whole && progress.left);
+        drop(progress);
+        if surplus && !self.once {
+            self.once = true;
+            log::warn!(
+                "the server sends more than the answer, each request gets a connection of its own sink={} url={}",
+                self.name,
+                self.opener.0.shown(),
+            );
+        }
+        if self.once {
+            self.close();
+        }
+        (opened, surplus)
+    }
+
+    fn exchange(&mut self, method: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Answer, Whole), String> {
         let mut request = Request::builder().method(method).uri(self.opener.0.uri().clone());
         if let Some(map) = request.headers_mut() {
             map.clone_from(headers);
         }
         let request = request.body(body).map_err(|error| error.to_string())?;
         let response = self.agent.run(request).map_err(|error| error.to_string())?;
+        if contradicts_itself(&response) {
+            self.close();
+        }
         read(response).map_err(|error| error.to_string())
     }
 }
@@ -107,17 +158,40 @@ fn agent((endpoint, tls, timeout): &(super::Endpoint, Tls, Duration), shared: &S
     Agent::with_parts(config, Opener { endpoint, tls, timeout, shared: shared.clone() }, NoResolver)
 }
 
+/// Whether nobody can say where an answer ends: it has a body that it must not have (RFC 9112, 6.3), or two lengths. What
+/// follows on its connection may be its rest, and would be taken for the next answer.
+fn contradicts_itself(response: &Response<Body>) -> bool {
+    let length = response.headers().get(CONTENT_LENGTH);
+    let chunked = response.headers().contains_key(TRANSFER_ENCODING);
+    match response.status() {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => chunked || length.is_some_and(|length| length != "0"),
+        _ => chunked && length.is_some(),
+    }
+}
+
+/// Whether an answer was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
 /// The rest of an answer.
-fn read(response: Response<Body>) -> io::Result<Answer> {
+fn read(response: Response<Body>) -> io::Result<(Answer, Whole)> {
     let (head, body) = response.into_parts();
     let header =
         |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let mut beginning = Vec::new();
+    let (mut beginning, mut whole) = (Vec::new(), Whole::Yes);
     let mut reader = body.into_reader().take(BODY_MAX);
     let mut buffer = [0; 8 << 10];
     loop {
         let count = match reader.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => {
+                if reader.limit() == 0 {
+                    whole = Whole::No;
+                }
+                break;
+            }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -125,10 +199,13 @@ fn read(response: Response<Body>) -> io::Result<Answer> {
         let room = KEPT.saturating_sub(beginning.len()).min(count);
         beginning.extend_from_slice(buffer.get(..room).unwrap_or_default());
     }
-    Ok(Answer {
+    // A connection that is not kept is closed here.
+    drop(reader);
+    let answer = Answer {
         status: head.status.as_u16(),
         retry_after: header("retry-after"),
         location: header("location").filter(|_| head.status.is_redirection()),
         beginning,
-    })
+    };
+    Ok((answer, whole))
 }

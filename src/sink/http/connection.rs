@@ -5,14 +5,15 @@
 //! What always holds:
 //! - nothing is read or written behind the deadline of the request, and no name is looked up but for a new connection;
 //! - of an answer's head at most [`INPUT`] bytes are kept, and no interim answer (1xx) is given to the crate;
-//! - a request is not sent over a connection that has brought something nobody asked for;
+//! - a request is not sent over a connection that has brought something nobody asked for. On one that was kept that is
+//!   whatever comes before the last byte of the request has gone: it belongs to an earlier one, or so it may be, and
+//!   taken for the answer to this one it would acknowledge records that may be refused;
 //! - an answer that came before the server closed the connection on us is read, though our request was not sent whole.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ureq::Error;
 use ureq::config::Config;
@@ -21,7 +22,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
 use super::Endpoint;
-use super::answer::{Mask, shown};
+use super::progress::{FIRST, Fault, Shared};
 use crate::client::security::Tls;
 use crate::wire::{Bounded, Stream, Trouble};
 
@@ -29,80 +30,10 @@ use crate::wire::{Bounded, Stream, Trouble};
 pub(super) const INPUT: usize = 64 << 10;
 /// What is gathered before it is sent.
 const OUTPUT: usize = 64 << 10;
+/// What many servers say, unasked, before they close a connection that was idle for too long.
+const TIMED_OUT: &[u8; 12] = b"HTTP/1.1 408";
 /// So many interim answers may come before the answer.
-const INTERIM_MAX: usize = 100;
-/// Of an answer's beginning, for the log; and what is kept of it, as what is to be hidden in it has to be whole.
-const FIRST_SHOWN: usize = 60;
-const FIRST: usize = 4 << 10;
-
-/// What is known of the request under way; the sink and the connection share it.
-#[derive(Debug)]
-pub(super) struct Progress {
-    pub(super) until: Instant,
-    /// A connection was opened for it.
-    pub(super) opened: bool,
-    /// There is one, and TLS is agreed upon.
-    pub(super) connected: bool,
-    /// It was sent as a whole.
-    pub(super) sent: bool,
-    /// How many bytes of an answer have come, and how they begin.
-    pub(super) received: u64,
-    pub(super) first: Vec<u8>,
-    /// What went wrong with the connection.
-    pub(super) trouble: Option<Fault>,
-}
-
-/// What went wrong with a connection.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// There is none.
-    Unreachable(io::Error),
-    /// The time is up.
-    Late,
-    /// The server has closed it.
-    Ended,
-    /// No TLS, or its session ended with an alert; in words.
-    Tls(String),
-    /// The server has sent something before it was asked.
-    Unasked,
-    /// The server sends interim answers without end.
-    Interim,
-    /// The head of the answer is too large.
-    Head,
-    /// Anything else that the system reports.
-    Io(io::Error),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Mutex<Progress>>);
-
-impl Shared {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Progress::until(Instant::now()))))
-    }
-
-    /// A request begins.
-    pub(super) fn begin(&self, until: Instant) {
-        *self.get() = Progress::until(until);
-    }
-
-    pub(super) fn get(&self) -> MutexGuard<'_, Progress> {
-        // It is whole at any moment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the crate is told; what it was, stays here.
-    fn fail(&self, fault: Fault) -> Error {
-        self.get().trouble = Some(fault);
-        Error::ConnectionFailed
-    }
-}
-
-impl Progress {
-    fn until(until: Instant) -> Self {
-        Self { until, opened: false, connected: false, sent: false, received: 0, first: Vec::new(), trouble: None }
-    }
-}
+pub(super) const INTERIM_MAX: usize = 100;
 
 /// Opens connections.
 #[derive(Debug)]
@@ -160,7 +91,17 @@ impl Connector for Opener {
         self.shared.get().connected = true;
         let (tls, shared) = (self.tls.clone(), self.shared.clone());
         let buffers = LazyBuffers::new(INPUT, OUTPUT);
-        Ok(Some(Pipe { stream, buffers, out: Vec::new(), broken: None, phase: Phase::New, interim: 0, tls, shared }))
+        Ok(Some(Pipe {
+            stream,
+            buffers,
+            out: Vec::new(),
+            broken: None,
+            phase: Phase::New,
+            kept: false,
+            interim: 0,
+            tls,
+            shared,
+        }))
     }
 }
 
@@ -196,6 +137,8 @@ pub(super) struct Pipe {
     /// Sending has failed for this reason; an answer may have come all the same.
     broken: Option<Fault>,
     phase: Phase,
+    /// It has had an answer before.
+    kept: bool,
     interim: usize,
     tls: Tls,
     shared: Shared,
@@ -207,13 +150,15 @@ impl Pipe {
         if self.broken.is_none() && !self.out.is_empty() {
             let until = self.shared.get().until;
             self.stream.set_deadline(until);
-            if self.phase == Phase::New {
-                let quiet = self.stream.is_quiet().map_err(|trouble| fault(trouble, &self.tls));
-                match quiet {
-                    Ok(true) => {}
-                    Ok(false) => return Err(self.shared.fail(Fault::Unasked)),
+            if self.kept || self.phase == Phase::New {
+                match self.unread() {
+                    Ok(None) => {}
+                    // Behind a part of the request it may be a refusal as well; a new connection will tell.
+                    Ok(Some(_)) => return Err(self.shared.fail(Fault::Unasked)),
                     Err(fault) => return Err(self.shared.fail(fault)),
                 }
+            }
+            if self.phase == Phase::New {
                 self.phase = Phase::Head;
             }
             match self.stream.write_all(&self.out).map_err(|trouble| fault(trouble, &self.tls)) {
@@ -226,6 +171,14 @@ impl Pipe {
         self.out.clear();
         self.out.shrink_to(2 * OUTPUT);
         Ok(())
+    }
+
+    /// What has come and was not read, if anything has: how it begins. Does not wait. Under TLS the server may send
+    /// tickets for sessions at any time (RFC 8446, 4.6.1); they are taken, and are nothing that has come.
+    fn unread(&mut self) -> Result<Option<[u8; TIMED_OUT.len()]>, Fault> {
+        let mut first = [0; TIMED_OUT.len()];
+        let count = self.stream.peek(&mut first).map_err(|trouble| fault(trouble, &self.tls))?;
+        Ok(count.map(|_| first))
     }
 
     /// Some more of the answer; `false` at its end.
@@ -271,6 +224,9 @@ impl Pipe {
                 return Ok(true);
             }
             let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(false) };
+            if announces_body(&input[..end]) {
+                return Err(self.shared.fail(Fault::InterimBody));
+            }
             self.buffers.input_consume(end + 4);
             self.interim += 1;
             if self.interim > INTERIM_MAX {
@@ -278,6 +234,20 @@ impl Pipe {
             }
         }
     }
+}
+
+/// Whether the head of an answer says that a body follows.
+fn announces_body(head: &[u8]) -> bool {
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    lines
+        .filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((line.get(..colon)?.trim_ascii(), line.get(colon + 1..)?.trim_ascii()))
+        })
+        .any(|(name, value)| {
+            name.eq_ignore_ascii_case(b"transfer-encoding")
+                || (name.eq_ignore_ascii_case(b"content-length") && value != b"0")
+        })
 }
 
 impl Transport for Pipe {
@@ -310,12 +280,21 @@ impl Transport for Pipe {
         }
     }
 
-    /// Asked when the crate takes it for another request.
+    /// Asked behind an answer, and when the crate takes it for another request.
     fn is_open(&mut self) -> bool {
         let until = self.shared.get().until;
         self.stream.set_deadline(until);
-        let open = self.broken.is_none() && self.buffers.input().is_empty() && self.stream.is_quiet().unwrap_or(false);
-        (self.phase, self.interim) = (Phase::Head, 0);
+        let open = self.broken.is_none()
+            && self.buffers.input().is_empty()
+            && match self.unread() {
+                Ok(None) => true,
+                Ok(Some(first)) => {
+                    self.shared.get().unasked |= first != *TIMED_OUT;
+                    false
+                }
+                Err(_) => false,
+            };
+        (self.phase, self.interim, self.kept) = (Phase::Head, 0, true);
         open
     }
 
@@ -330,40 +309,16 @@ impl Pipe {
     }
 }
 
-impl fmt::Debug for Pipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pipe")
+/// The crate drops a connection whose answer is whole and has something behind it.
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let left = self.buffers.input();
+        self.shared.get().left = !left.is_empty() && !left.starts_with(TIMED_OUT);
     }
 }
 
-impl Progress {
-    /// What went wrong, in words. `crate_says`: in those of the crate, where the connection knows of nothing.
-    pub(super) fn explain(&self, timeout: Duration, crate_says: &str, mask: &Mask) -> String {
-        let ms = timeout.as_millis();
-        match &self.trouble {
-            Some(Fault::Unreachable(error)) => format!("no connection: {error}"),
-            Some(Fault::Late) if self.received > 0 => {
-                format!("its answer was not whole within timeout_ms={ms} ({} bytes came)", self.received)
-            }
-            Some(Fault::Late) if self.sent => format!("no answer within timeout_ms={ms}"),
-            Some(Fault::Late) if self.opened && !self.connected => {
-                format!("no TLS handshake within timeout_ms={ms}")
-            }
-            Some(Fault::Late) => format!("it did not take the request within timeout_ms={ms}"),
-            Some(Fault::Ended) if self.received > 0 => {
-                format!("it closed the connection before its answer was whole ({} bytes came)", self.received)
-            }
-            Some(Fault::Ended) => "it closed the connection without an answer".to_owned(),
-            Some(Fault::Tls(why)) => format!("no TLS connection: {why}"),
-            Some(Fault::Unasked) => "it sent something before it was asked, and was not asked any more".to_owned(),
-            Some(Fault::Interim) => format!("it sent more than {INTERIM_MAX} interim answers (1xx) and no answer"),
-            Some(Fault::Head) => "the head of its answer is too large".to_owned(),
-            Some(Fault::Io(error)) => format!("the connection broke: {error}"),
-            None if self.first.is_empty() => crate_says.to_owned(),
-            None => {
-                let first = shown(&mask.hide(&self.first), FIRST_SHOWN);
-                format!("its answer is none in HTTP/1.1: {crate_says}; it begins with {first}")
-            }
-        }
+impl fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pipe")
     }
 }
