@@ -3,8 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::support::worker::{Config, Ended, Site, Worker};
+use crate::support::eventually;
+use crate::support::web::{Web, answer, ok};
+use crate::support::worker::{Config, Ended, PATIENCE, Site, Worker};
 
 const LETTERS: &str = concat!(
     r#"{"topic":"a","partition":0,"offset":5,"timestamp":1700000000000,"key":"k","value":"five","sink":"out","reason":"no such order","attempts":3,"first_failure":1700000001000,"dead":1700000002000}"#,
@@ -110,7 +116,14 @@ fn what_can_not_be_replayed_says_why_and_is_left() {
     let place = Place::new(LETTERS);
     let ended = place.run("replay", &["--topic", "b", "--execute"]);
     assert_eq!(ended.code(), Some(2));
-    assert_eq!(ended.log, ["there is no [sink.gone] in the configuration; name another one with --sink"]);
+    let no_sink =
+        |name: &str| format!("there is no [sink.{name}] in the configuration; name another one with --sink: out");
+    assert_eq!(ended.log, [no_sink("gone")]);
+    for (arguments, name) in [(&["--topic", "b"][..], "gone"), (&["--sink", "nosuch"], "nosuch"), (&[], "gone")] {
+        let dry = place.run("replay", arguments);
+        assert_eq!((dry.code(), dry.stdout.len(), dry.log), (Some(2), 0, vec![no_sink(name)]), "{arguments:?}");
+    }
+    assert_eq!(place.run("replay", &["--topic", "b", "--sink", "out"]).code(), Some(0));
     assert_eq!(place.replay(&["--topic", "b", "--sink", "out"], 0, "replayed delivered=1 failed=0 ").len(), 1);
     // A disk that is full.
     let full = Place {
@@ -125,4 +138,84 @@ fn what_can_not_be_replayed_says_why_and_is_left() {
     assert!(ended.log[0].contains("dead.jsonl:1: is no dead letter: expected ident at line 1"), "{:?}", ended.log);
     let missing = none.run("list", &["--file", "/nowhere/dead"]);
     assert_eq!((missing.code(), missing.log.len()), (Some(1), 1), "{:?}", missing.log);
+}
+
+/// Ten letters for a service.
+fn for_service(web: &Web) -> Place {
+    let letter = |offset: usize| LETTERS.lines().next().unwrap().replace(":5,", &format!(":{offset},")) + "\n";
+    let place = Place::new(&(0..10).map(letter).collect::<String>());
+    let config = place.config.clone().without("sink.out", "path").set("sink.out", "type", "'http'");
+    Place {
+        config: config.set("sink.out", "url", format!("'{}'", web.url())).set("sink.out", "body", "'record'"),
+        ..place
+    }
+}
+
+fn start(place: &Place, arguments: &[&str]) -> Worker {
+    let file = place.site.write_config(&place.config.to_string());
+    let mut command = Worker::command();
+    command.args(["dlq", "replay", "-c"]).arg(file).arg("--execute").args(arguments);
+    Worker::spawn(command)
+}
+
+fn sent(web: &Web) -> Vec<i64> {
+    web.requests().iter().map(|request| request.number("kafka-offset")).collect()
+}
+
+#[test]
+fn what_was_delivered_is_noted_soon_after_and_a_signal_leaves_the_rest() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let (_slow, pause) = channel::<()>();
+        let (slow, pause) = (Arc::new(AtomicBool::new(true)), Mutex::new(pause));
+        let own = Arc::clone(&slow);
+        // More than half a second for each is slow enough to get them one by one.
+        let web = Web::start(move |_| {
+            if own.load(Ordering::Relaxed) {
+                let _ = pause.lock().unwrap().recv_timeout(Duration::from_millis(600));
+            }
+            ok()
+        });
+        let place = for_service(&web);
+        let worker = start(&place, &[]);
+        // A request is counted when its answer is on its way.
+        web.wait_requests(2, PATIENCE);
+        let noted = || {
+            let text = fs::read_to_string(place.site.path("dead.jsonl.replayed")).unwrap_or_default();
+            text.lines().filter(|line| !line.is_empty()).count()
+        };
+        eventually("two are noted", || noted() == 2);
+        assert!(worker.is_running());
+        worker.signal(signal);
+        let ended = worker.exit(PATIENCE);
+        assert_eq!(ended.code(), Some(code), "{:?}", ended.log);
+        let count = noted();
+        assert!((3..6).contains(&count), "{count}: the one under way, and what was begun before the signal was heard");
+        let words = format!("replayed delivered={count} failed=0 before=0 ");
+        assert!(ended.stdout[0].starts_with(&words), "{:?}", ended.stdout);
+        let left = 10 - count;
+        let words = format!("stopped by SIG{signal} with {left} dead letters left; the same command goes on with them");
+        assert_eq!(ended.log, [words]);
+        slow.store(false, Ordering::Relaxed);
+        place.replay(&[], 0, &format!("replayed delivered={left} failed=0 before={count} "));
+        assert_eq!(sent(&web), (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_signal_does_not_wait_for_the_next_try_and_what_was_left_has_not_failed() {
+    let busy = Arc::new(AtomicBool::new(true));
+    let own = Arc::clone(&busy);
+    let web = Web::start(move |_| match own.load(Ordering::Relaxed) {
+        true => answer(503, "Retry-After: 3000\r\n", ""),
+        false => ok(),
+    });
+    let place = for_service(&web);
+    let worker = start(&place, &["--attempts", "9"]);
+    web.wait_requests(1, PATIENCE);
+    worker.signal("TERM");
+    let ended = worker.exit(PATIENCE);
+    assert_eq!(ended.code(), Some(143), "{:?}", ended.log);
+    assert!(ended.stdout[0].starts_with("replayed delivered=0 failed=0 before=0 "), "{:?}", ended.stdout);
+    busy.store(false, Ordering::Relaxed);
+    place.replay(&[], 0, "replayed delivered=10 failed=0 before=0 ");
 }

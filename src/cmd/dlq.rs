@@ -6,12 +6,13 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::table::{Table, or_dash};
 use super::{FAILURE, OK, USAGE, ask, offsets};
 use crate::cli::{Dlq, Letters};
 use crate::config::{self, Config, DeadLetter};
-use crate::supervisor::StartError;
+use crate::supervisor::{self, StartError};
 
 mod letter;
 mod replay;
@@ -19,7 +20,7 @@ mod store;
 #[cfg(feature = "librdkafka")]
 mod topics;
 
-use replay::{Options, Sum};
+use replay::{Ear, Options, Sum};
 use store::{Replayed, Store};
 
 /// Characters of a reason in a list.
@@ -35,8 +36,11 @@ enum Wrong {
     File(PathBuf, io::Error),
     /// The letters can't be read.
     Store(String, io::Error),
-    NoSink(String),
+    /// There is no such sink, but these.
+    NoSink(String, Vec<String>),
     Sink(StartError),
+    /// Signals can't be received.
+    Signals(io::Error),
     Output(io::Error),
 }
 
@@ -47,9 +51,14 @@ impl fmt::Display for Wrong {
             Self::NoFile => f.write_str("the configuration has no [dead_letter]; name a file with --file"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Store(name, error) => write!(f, "{name}: {error}"),
-            Self::NoSink(name) => {
-                write!(f, "there is no [sink.{name}] in the configuration; name another one with --sink")
+            Self::NoSink(name, there) if there.is_empty() => {
+                write!(f, "there is no [sink.{name}] in the configuration, and no other; add one")
             }
+            Self::NoSink(name, there) => {
+                let there = there.join(", ");
+                write!(f, "there is no [sink.{name}] in the configuration; name another one with --sink: {there}")
+            }
+            Self::Signals(error) => write!(f, "signals can't be received: {error}"),
             Self::Sink(error) => write!(
                 f,
                 "{error}; a file that the running worker writes to is not free: stop it, or name another sink with --sink"
@@ -60,16 +69,20 @@ impl fmt::Display for Wrong {
 }
 
 impl Wrong {
+    fn no_sink(name: &str, config: &Config) -> Self {
+        Self::NoSink(name.to_owned(), config.sinks.keys().cloned().collect())
+    }
+
     const fn code(&self) -> u8 {
         match self {
-            Self::Asked(_) | Self::NoFile | Self::NoSink(_) => USAGE,
-            Self::File(..) | Self::Store(..) | Self::Sink(_) | Self::Output(_) => FAILURE,
+            Self::Asked(_) | Self::NoFile | Self::NoSink(..) => USAGE,
+            Self::File(..) | Self::Store(..) | Self::Sink(_) | Self::Signals(_) | Self::Output(_) => FAILURE,
         }
     }
 }
 
 /// Carries `command` out. Returns the exit code: 0; 1 if a file or a sink can't be used, a line can't be read, or a letter
-/// was not delivered; 2 for a wrong command line or configuration.
+/// was not delivered; 2 for a wrong command line or configuration; 128 and the number of the signal that ended a replay.
 pub fn dlq(command: &Dlq, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let done = match command {
         Dlq::List { which, json } => list(which, *json, out, err),
@@ -207,11 +220,25 @@ fn replay_all(
 ) -> Result<u8, Wrong> {
     let (config, store) = open(which)?;
     let mut replayed = Replayed::read(store.note()).map_err(|error| Wrong::File(store.note(), error))?;
-    let (mut count, mut done) = (0_u64, 0_u64);
+    let (mut count, mut done, mut missing) = (0_u64, 0_u64, None);
+    let mut need = |name: &str| {
+        if !config.sinks.contains_key(name) {
+            missing.get_or_insert_with(|| Wrong::no_sink(name, &config));
+        }
+    };
+    options.sink.into_iter().for_each(&mut need);
     let code = each(&store, which, err, |found| {
-        *(if replayed.has(found.mark) && !options.again { &mut done } else { &mut count }) += 1;
+        if replayed.has(found.mark) && !options.again {
+            done += 1;
+        } else {
+            need(options.sink.unwrap_or(&found.letter.sink));
+            count += 1;
+        }
         Ok(())
     })?;
+    if let Some(missing) = missing {
+        return Err(missing);
+    }
     if !execute {
         let say = writeln!(
             out,
@@ -221,8 +248,10 @@ fn replay_all(
         say.map_err(Wrong::Output)?;
         return Ok(code);
     }
-    let bar = io::stderr().is_terminal();
-    let sum = replay::replay(&config, &store, which, options, &mut replayed, err, |sum, err| {
+    // There is no deadline: what is under way ends by the limits of its sink, and a second signal ends the process.
+    let signals = supervisor::signals(Duration::MAX).map_err(Wrong::Signals)?;
+    let (mut ear, bar) = (Ear::new(&signals), io::stderr().is_terminal());
+    let sum = replay::replay(&config, &store, which, options, &mut replayed, &mut ear, err, |sum, err| {
         if bar {
             let seen = sum.delivered + sum.failed;
             let _ = write!(err, "\r{seen} of {count} ({} failed)", sum.failed);
@@ -235,5 +264,15 @@ fn replay_all(
     let note = replayed.path().display();
     writeln!(out, "replayed delivered={delivered} failed={failed} before={done} noted_in={note}")
         .map_err(Wrong::Output)?;
+    if let Some(stop) = ear.heard() {
+        let left = count.saturating_sub(delivered + failed);
+        let _ = writeln!(
+            err,
+            "stopped by {} with {left} dead letters left; the same command goes on with them{}",
+            stop.name,
+            if options.again { ", without --again" } else { "" },
+        );
+        return Ok(128 + stop.number);
+    }
     Ok(if failed > 0 { FAILURE } else { code })
 }

@@ -162,3 +162,33 @@ fn a_stop_does_not_wait_for_a_silent_service() {
     assert_eq!(ended.sums("t"), "delivered=0 committed=0 in_flight=10 expired=0 reset=0");
     assert_eq!(bed.committed("t"), Some(0));
 }
+
+/// It sends its second answer when it likes; what it refuses arrives all the same.
+#[test]
+fn a_service_that_answers_twice_is_told_of_and_loses_nothing() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 50);
+    let fine = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let (busy, taken) = (AtomicUsize::new(0), Arc::new(Mutex::new(Vec::new())));
+    let own = Arc::clone(&taken);
+    let web = Web::start(move |request| {
+        // Of each four requests behind the first ones, one is refused.
+        if request.number("kafka-offset") > 9 && busy.fetch_add(1, Ordering::Relaxed) % 4 == 0 {
+            return answer(503, "", "");
+        }
+        own.lock().unwrap().push(request.number("kafka-offset"));
+        Reply::Twice(fine.clone(), fine.clone())
+    });
+    let worker = bed.started(&config(&bed, &["t"], &web, "record"));
+    web.wait_seconds(50, PATIENCE);
+    bed.await_committed("t", 0, 50);
+    let ended = bed.stop(worker);
+    let line = format!(
+        "the server sends more than the answer, each request gets a connection of its own sink=w url={}",
+        web.url()
+    );
+    assert_eq!(ended.lines_with(&["WARN", &line]).len(), 1, "{}", ended.log.join("\n"));
+    let mut taken = taken.lock().unwrap().clone();
+    taken.dedup();
+    assert_eq!(taken, (0..50).collect::<Vec<_>>());
+}
