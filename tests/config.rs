@@ -508,6 +508,34 @@ fn check_looks_at_the_places_of_file_sinks() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count() + fs::read_dir(dir.path().join("d")).unwrap().count(), 2);
 }
 
+/// Also where no topic sends any there: the start opens it all the same.
+#[test]
+fn check_looks_at_the_place_of_dead_letters() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let dead = |keys: &str| {
+        let text = "[kafka]\nbootstrap_servers = 'a:1'\n[consumer]\ngroup_id = 'g'\ntopics = ['t']\n[dead_letter]\n";
+        let path = file("dead", format!("{text}{keys}\n").as_bytes());
+        let checked = checked(&path);
+        fs::remove_file(&path).unwrap();
+        checked
+    };
+    let at = |name: &str| dead(&format!("path = '{}'", dir.path().join(name).display()));
+    let (code, out, err) = at("no/such/dead");
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.starts_with("FILE:7: dead_letter.path: ") && err.contains("no/such does not exist; create it"),
+        "{err}"
+    );
+    assert_eq!(at("dead").0, 0);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left there");
+    if cfg!(feature = "librdkafka") {
+        let (code, _, err) = dead("topic = 'd'\n[dead_letter.librdkafka]\n'no.such.property' = 'x'");
+        assert_eq!(code, 2);
+        assert!(err.contains("dead_letter") && err.contains("no.such.property"), "{err}");
+        assert_eq!(dead("topic = 'd'").0, 0);
+    }
+}
+
 /// An output that can't be written to, for this reason.
 struct Broken(io::ErrorKind);
 

@@ -131,6 +131,36 @@ fn topics_come_go_change_pause_and_resume_under_load_and_every_record_arrives_on
 }
 
 #[test]
+fn a_topic_with_another_policy_is_named_and_goes_on_undisturbed() {
+    let bed = Bed::new(&["a", "b"]);
+    bed.fill("a", 10);
+    let dead = |config: Config| config.set("dead_letter", "path", "'@DIR@/dead.jsonl'");
+    let worker = bed.started(&dead(bed.config(&["a", "b"])));
+    bed.await_all("a", 0);
+    let policy = |line: &str| dead(bed.config(&["a", "b"])).more(&format!("[[topic]]\nname = 'b'\n{line}"));
+    for line in ["on_failure = 'dead_letter'", "on_failure = 'dead_letter'\nretry_attempts = 3"] {
+        let from = ask(&bed, &worker, &policy(line));
+        let words = "configuration reloaded added=- removed=- changed=b paused=- resumed=- unchanged=1";
+        worker.wait_words_after(from, &[words]);
+        worker.wait_words_after(from, &["reload complete"]);
+    }
+    // It is named once, also if it is started again for another key.
+    let from = ask(
+        &bed,
+        &worker,
+        &policy("on_failure = 'drop'\nmax_poll_records = 7").set("admin", "listen", "'127.0.0.1:1'"),
+    );
+    worker
+        .wait_words_after(from, &["configuration reloaded added=- removed=- changed=b paused=- resumed=- unchanged=1"]);
+    let words = "restart needed key=admin.listen meaning=\"nothing listens there before the worker is started again\"";
+    worker.wait_words_after(from, &["WARN", words]);
+    worker.wait_words_after(from, &["reload complete"]);
+    assert_eq!(worker.count(&["consumer started topic=a"]), 1);
+    assert_eq!(worker.count(&["consumer started topic=b"]), 2);
+    bed.stop(worker);
+}
+
+#[test]
 fn a_file_that_is_wrong_changes_nothing_and_every_error_is_told_with_its_place() {
     let bed = Bed::new(&["a", "b"]);
     let config = bed.config(&["a"]);

@@ -1,13 +1,13 @@
 //! `worker check -c FILE`: what is wrong with a configuration, or what it comes to.
 //!
-//! Reads the file and the environment, and looks at the places of file sinks, the programs of exec sinks and what librdkafka says of
-//! kafka sinks; no broker is asked.
+//! Reads the file and the environment, and looks at the places of file sinks and dead letters, the programs of exec sinks and what
+//! librdkafka says of who writes to topics; no broker is asked.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::{FAILURE, OK, USAGE};
-use crate::config::{self, Config, Mode, SinkSettings, Source};
+use crate::config::{self, Config, DeadLetter, Mode, SinkSettings, Source};
 use crate::sink::{exec, file, kafka};
 
 /// Prints to `out` the configuration that holds, each value with where it comes from, or to `err`
@@ -38,10 +38,14 @@ pub fn check(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     }
 }
 
-/// What the start would fail for: a line a sink that is used and could not be opened.
-fn unwritable(file: &Path, config: &Config) -> Vec<String> {
+/// What the start would fail for: a line a sink that is used and could not be opened, and one for the dead letters.
+fn unwritable(path: &Path, config: &Config) -> Vec<String> {
     let used = |name: &str| config.possible_topics().any(|topic| topic.sinks.iter().any(|sink| sink == name));
     let mut lines = Vec::new();
+    let mut add = |table: String, key: &str, error: String| {
+        let line = line_of(config, &format!("[{table}]"), key);
+        lines.push(format!("{}:{line}: {table}.{key}: {error}", path.display()));
+    };
     for (name, sink) in config.sinks.iter().filter(|(name, _)| used(name)) {
         let (key, error) = match sink {
             SinkSettings::File { path, .. } => ("path", file::probe(path).err().map(|error| error.to_string())),
@@ -59,9 +63,17 @@ fn unwritable(file: &Path, config: &Config) -> Vec<String> {
             }
         };
         if let Some(error) = error {
-            let line = line_of(config, &format!("[sink.{name}]"), key);
-            lines.push(format!("{}:{line}: sink.{name}.{key}: {error}", file.display()));
+            add(format!("sink.{name}"), key, error);
         }
+    }
+    // The start opens them whether a topic sends any there or not.
+    let dead = match &config.dead_letter {
+        None => None,
+        Some(DeadLetter::File(path)) => file::probe(path).err().map(|error| ("path", error.to_string())),
+        Some(DeadLetter::Topic(settings)) => kafka::probe(settings).err().map(|error| ("topic", error.to_string())),
+    };
+    if let Some((key, error)) = dead {
+        add("dead_letter".to_owned(), key, error);
     }
     lines
 }

@@ -59,6 +59,11 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), regex })
     }
 
+    /// Whether it is one of those that everybody writes for any name.
+    pub(super) fn fits_all(&self) -> bool {
+        matches!(self.text.as_str(), ".*" | ".+" | "^.*$" | "^.+$")
+    }
+
     /// Whether the whole of `name` fits.
     pub fn fits(&self, name: &str) -> bool {
         self.regex.is_match(name)

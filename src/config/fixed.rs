@@ -57,7 +57,12 @@ impl Config {
             self.drain_timeout = running.drain_timeout;
         }
         if self.admin != running.admin {
-            fix("admin.listen", "its port was taken at the start");
+            let meaning = match (running.admin, self.admin) {
+                (None, _) => "nothing listens there before the worker is started again",
+                (_, None) => "it goes on to be served until the worker ends",
+                _ => "the port of the start is served until the worker ends, and the other one after the next start",
+            };
+            fix("admin.listen", meaning);
             self.admin = running.admin;
         }
         if self.log_format != running.log_format {
@@ -146,6 +151,21 @@ mod tests {
         new.sinks.clear();
         let (held, fixed) = new.reloaded(&running, |_| true);
         assert_eq!((keys(&fixed), held.sinks), (vec![], running.sinks), "it is not closed yet");
+    }
+
+    #[test]
+    fn a_port_that_comes_goes_or_changes_is_one_of_the_next_start() {
+        let with = |port: &str| config("topics = ['a']", &format!("[admin]\nlisten = '127.0.0.1:{port}'\n"));
+        let without = config("topics = ['a']", "");
+        for (running, new, words) in [
+            (&without, with("1"), "nothing listens there before the worker is started again"),
+            (&with("1"), without.clone(), "goes on to be served until the worker ends"),
+            (&with("1"), with("2"), "the port of the start is served until the worker ends"),
+        ] {
+            let (held, fixed) = new.reloaded(running, |_| true);
+            assert_eq!((keys(&fixed), held.admin), (vec!["admin.listen"], running.admin));
+            assert!(fixed[0].meaning.contains(words), "{}", fixed[0]);
+        }
     }
 
     #[test]

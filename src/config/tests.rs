@@ -235,6 +235,44 @@ fn warnings() {
     );
 }
 
+/// Only what can be known: the same pattern, one for any name, and, where all topics are listed, each name.
+#[test]
+fn a_pattern_that_never_applies_is_told_of() {
+    let of = |topics: &str, tables: &[&str]| {
+        let tables: String = tables.iter().map(|table| format!("[[topic]]\n{table}\n")).collect();
+        good(&format!("[kafka]\nbootstrap_servers = ['a:1']\n[consumer]\ngroup_id = 'g'\n{topics}\n{tables}")).warnings
+    };
+    let same = |line: u32, first: u32| {
+        format!(
+            "line {line}: this [[topic]] never applies: the one on line {first} fits the same topics, and the first that fits is taken; take one of them out, or put this one first"
+        )
+    };
+    let names = "line 9: this [[topic]] never applies: each topic of consumer.topics that it fits has a [[topic]] of its own name, or fits an earlier one; take it out, or put it first";
+    let (found, listed) = ("topics_regex = 'x.*'", "topics = ['xa', 'xb']");
+    for topics in [found, listed] {
+        assert_eq!(of(topics, &["regex = 'x.*'", "regex = 'x.*'\npaused = true"]), [same(9, 7)], "{topics}");
+        assert_eq!(of(topics, &["regex = '.*'", "regex = 'xa'"]), [same(9, 7)], "{topics}");
+        assert_eq!(of(topics, &["regex = 'xa'", "regex = '.*'"]), [""; 0], "{topics}");
+    }
+    assert_eq!(of(found, &["regex = 'x.+'", "regex = 'xa'"]), [""; 0], "nobody can know");
+    assert_eq!(of(listed, &["regex = 'x.+'", "regex = 'xa'"]), [names]);
+    assert_eq!(of(listed, &["name = 'xa'", "regex = '.a'"]), [names]);
+    assert_eq!(of(listed, &["name = 'xa'", "regex = 'x.'"]), [""; 0]);
+    assert_eq!(of(listed, &["regex = 'y.*'"]), ["line 7: this [[topic]] fits no topic of consumer.topics"]);
+}
+
+#[test]
+fn the_group_of_topics_that_fit_is_shown_with_their_name() {
+    let group = |mode: bool| {
+        let config = good(&format!(
+            "[kafka]\nbootstrap_servers = ['a:1']\n[consumer]\ngroup_id = 'rx'\nmulti_consumer_mode = {mode}\ntopics_regex = 'x.*'\n[[topic]]\nregex = 'xa.*'\nsink = 'log'"
+        ));
+        let scope = config.report.iter().find(|scope| scope.title == "topics that fit [[topic]] on line 7").unwrap();
+        scope.settings.iter().find(|setting| setting.key == "group_id").unwrap().value.clone()
+    };
+    assert_eq!((group(true).as_str(), group(false).as_str()), ("\"rx-{topic}\"", "\"rx\""));
+}
+
 #[test]
 fn what_a_broken_line_leads_to_is_not_told() {
     // The table of the sink, the group, and the topics stand in the part that can't be read.

@@ -18,7 +18,7 @@ use crate::client::Membership;
 mod table;
 mod values;
 
-use table::{TopicTables, topic_tables};
+use table::{TopicTable, TopicTables, topic_tables};
 use values::{Values, values};
 
 /// The names of the tables in `profiles.toml`.
@@ -105,6 +105,7 @@ pub(super) fn read<'a>(
     let base = Base { layers, kafka, mode, group_id, values, settings };
 
     let mut of_table = topic_tables(tables, context, &base, sinks);
+    shadowed(context, &of_table.patterns);
     let mut topics = Some(vec![]);
     let mut scopes = vec![];
     let mut seen = HashSet::new();
@@ -134,7 +135,7 @@ pub(super) fn read<'a>(
     let discovery = match (patterns, &names) {
         (Ok(patterns), Some(_)) => {
             if patterns.is_none() {
-                no_topics(context, &of_table, &seen);
+                no_topics(context, &of_table, &seen, &places);
             }
             let listed = seen.iter().map(|name| Arc::from(*name)).collect();
             match patterns {
@@ -152,18 +153,44 @@ pub(super) fn read<'a>(
     Consumer { mode, group_id, topics, discovery, names: listed, base: base_scope, scopes }
 }
 
-/// The tables `[[topic]]` that are for no topic, where there are no patterns.
-fn no_topics(context: &mut Context<'_>, left: &TopicTables, listed: &HashSet<&str>) {
+/// Tells of each `[[topic]]` with a pattern that never applies, because earlier ones have all that it fits, as far as that
+/// can be known: whether one regular expression has all names of another one is not looked into.
+fn shadowed(context: &mut Context<'_>, patterns: &[(Pattern, TopicTable)]) {
+    for (index, (pattern, table)) in patterns.iter().enumerate() {
+        let earlier = patterns.iter().take(index).find(|(earlier, _)| earlier == pattern || earlier.fits_all());
+        let Some((_, earlier)) = earlier else { continue };
+        let (line, first) = (context.lines.line(table.at), context.lines.line(earlier.at));
+        context.warnings.push(format!(
+            "line {line}: this [[topic]] never applies: the one on line {first} fits the same topics, and the first that fits is taken; \
+             take one of them out, or put this one first"
+        ));
+    }
+}
+
+/// The tables `[[topic]]` that are for no topic, where there are no patterns. `own`: the topics with a `[[topic]]` of their
+/// own name.
+fn no_topics(context: &mut Context<'_>, left: &TopicTables, listed: &HashSet<&str>, own: &HashMap<&str, usize>) {
     let mut named: Vec<_> = left.named.iter().collect();
     named.sort_by_key(|(_, table)| table.at);
     for (name, table) in named {
         let text = not_consumed(&mut context.faults, name, listed.iter().copied());
         context.faults.missing(table.at, "topic.name".to_owned(), text);
     }
-    for (pattern, table) in &left.patterns {
-        if !listed.iter().any(|name| pattern.fits(name)) {
-            let line = context.lines.line(table.at);
+    for (index, (pattern, table)) in left.patterns.iter().enumerate() {
+        let line = context.lines.line(table.at);
+        let earlier: Vec<&Pattern> = left.patterns.iter().take(index).map(|(earlier, _)| earlier).collect();
+        if earlier.iter().any(|earlier| *earlier == pattern || earlier.fits_all()) {
+            // It was told.
+            continue;
+        }
+        let mut fitting = listed.iter().filter(|name| pattern.fits(name)).peekable();
+        if fitting.peek().is_none() {
             context.warnings.push(format!("line {line}: this [[topic]] fits no topic of consumer.topics"));
+        } else if fitting.all(|name| own.contains_key(name) || earlier.iter().any(|earlier| earlier.fits(name))) {
+            context.warnings.push(format!(
+                "line {line}: this [[topic]] never applies: each topic of consumer.topics that it fits has a [[topic]] of its own \
+                 name, or fits an earlier one; take it out, or put it first"
+            ));
         }
     }
 }
@@ -234,7 +261,8 @@ impl Patterns {
                 None => good = false,
             }
         }
-        for (pattern, table) in left.patterns {
+        for (pattern, mut table) in left.patterns {
+            show_group(&mut table.scope, base.group("{topic}").as_deref());
             scopes.push(table.scope);
             match table.settings {
                 Some(settings) => complete.tables.push((pattern, settings)),

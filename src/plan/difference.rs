@@ -23,7 +23,7 @@ pub struct Said {
     pub added: Vec<String>,
     /// No longer there.
     pub removed: Vec<String>,
-    /// Drained, and started again.
+    /// Drained, and started again; or going on as another policy has it (`retry_…`, `on_failure`).
     pub changed: Vec<String>,
     /// No longer read.
     pub paused: Vec<String>,
@@ -76,6 +76,19 @@ impl Difference {
             list.push(topic.to_owned());
         }
         difference
+    }
+}
+
+impl Said {
+    /// Other policies hold for topics of these consumers, which go on with them.
+    pub fn other_policies<'a>(&mut self, consumers: impl Iterator<Item = &'a str>) {
+        for name in consumers {
+            let told = [&self.added, &self.changed, &self.resumed].into_iter().flatten().any(|own| own == name);
+            if !told {
+                self.changed.push(name.to_owned());
+                self.unchanged = self.unchanged.saturating_sub(1);
+            }
+        }
     }
 }
 

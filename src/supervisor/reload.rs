@@ -6,7 +6,7 @@
 //! - a reload never waits: another one, or a stop, may come while consumers still drain for this one. Then
 //!   the last configuration counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -83,7 +83,14 @@ impl Supervisor {
             self.lanes.failures().set_letters(start::open_letters(&config)?);
         }
         self.lanes.failures().set_policies(start::policies(&config));
-        let difference = Difference::new(&self.plan, &plan);
+        let mut difference = Difference::new(&self.plan, &plan);
+        let before: HashMap<_, _> = start::policies(&self.config).collect();
+        let other: HashSet<_> = start::policies(&config)
+            .filter(|(topic, policy)| before.get(topic).is_some_and(|before| before != policy))
+            .map(|(topic, _)| topic)
+            .collect();
+        let concerned = plan.consumers.iter().filter(|consumer| consumer.sinks.keys().any(|own| other.contains(own)));
+        difference.said.other_policies(concerned.map(|consumer| consumer.name.as_str()));
         if let Some(fixed) = fixed {
             for warning in &config.warnings {
                 log::warn!("configuration: {warning}");
