@@ -75,7 +75,7 @@ pub enum Command {
         /// Only these topics
         #[arg(value_name = "TOPIC")]
         topics: Vec<String>,
-        /// How long to look, in seconds; longer than commit.interval_ms
+        /// How long to look, in seconds; on from there where something stands still, until that is certain
         #[arg(long = "for", value_name = "SECONDS", value_parser = seconds, default_value = "10s")]
         look_for: Duration,
         /// One JSON object

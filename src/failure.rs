@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use crate::dead_letter::{Destination, Letter};
 
+/// How a lane says that it waits for the place of dead letters; the reason follows.
+pub const LETTERS_FAIL: &str = "dead letters can't be written";
+
 /// What becomes of a record that a sink rejects, or does not take within the bounds of its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {

@@ -44,6 +44,9 @@ const FAILS: Phrases = Phrases {
     flaps: "sink fails again and again",
 };
 
+/// The same, while a record that it did not take has stopped a topic: that it works again is not said of that record.
+const FAILS_AND_STOPPED: Phrases = Phrases { ends: "sink goes on without the stopped topics", ..FAILS };
+
 /// Since when a lane is in a call of its sink. A lane that stands still in one can't say so itself.
 #[derive(Debug)]
 pub struct Busy {
@@ -271,7 +274,8 @@ impl Lane<'_> {
             self.ends.progress.set_trouble(None);
         }
         if let Some(word) = self.trouble.works(Instant::now()) {
-            FAILS.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
+            let fails = if self.stopped.is_empty() { &FAILS } else { &FAILS_AND_STOPPED };
+            fails.log(word, log::Level::Warn, &format_args!("sink={}", self.name), &self.why);
         }
     }
 

@@ -23,7 +23,10 @@ use serde::{Serialize, Serializer};
 
 use crate::client::link::panic_text;
 
+mod foreign;
 pub mod split;
+
+pub use foreign::foreign;
 
 /// `log.format`: how a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -316,7 +317,26 @@ fn what_the_rules_and_the_dashboard_name_exists() {
     }
     let dashboard: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(etc.join("worker-dashboard.json")).unwrap()).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().len() > 5);
+    let panels = dashboard["panels"].as_array().unwrap();
+    for name in ["worker_topic_stopped", "worker_given_up_records_total", "worker_topic_stalled", "worker_sink_failing"]
+    {
+        assert!(panels.iter().any(|panel| panel["targets"].to_string().contains(name)), "no panel has {name}");
+    }
+    // None hides another one.
+    let place = |panel: &serde_json::Value| {
+        let of = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        (of("x")..of("x") + of("w"), of("y")..of("y") + of("h"))
+    };
+    let common = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
+    for (number, panel) in panels.iter().enumerate() {
+        let (x, y) = place(panel);
+        assert!(x.end <= 24, "{panel}");
+        for other in &panels[..number] {
+            let (other_x, other_y) = place(other);
+            assert!(!common(&x, &other_x) || !common(&y, &other_y), "{} and {}", panel["title"], other["title"]);
+            assert_ne!(panel["id"], other["id"]);
+        }
+    }
     bed.stop(worker);
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::support::bed::{Bed, numbered};
 use crate::support::eventually;
 use crate::support::kafka::free_ports;
+use crate::support::web::{Web, answer, ok};
 use crate::support::worker::{Config, Ended, Worker};
 
 /// Longer than a commit every 0.1 s, a fetch of 0.2 s and a second.
@@ -57,6 +58,12 @@ fn meanwhile<T>(mut again: impl FnMut(i64) + Send, body: impl FnOnce() -> T) -> 
         over.store(true, Ordering::Relaxed);
         result
     })
+}
+
+/// A configuration whose sink `w` is this service, which gets a record a request.
+fn http(bed: &Bed, web: &Web) -> Config {
+    let config = bed.config(&["t"]).set("sink.w", "type", "'http'").set("sink.w", "body", "'record'");
+    config.set("sink.w", "url", format!("'{}'", web.url())).set("consumer", "sink", "'w'")
 }
 
 #[test]
@@ -259,13 +266,54 @@ fn an_admin_port_that_does_not_answer_is_told() {
 }
 
 #[test]
-fn a_time_that_is_too_short_says_so_and_is_no_alarm() {
-    let bed = Bed::new(&["t"]);
+fn what_stands_still_is_looked_at_until_that_means_something() {
+    let bed = Bed::new(&["t", "idle"]);
     bed.fill("t", 10);
     bed.server.set_committed("g-t", "t", 0, Some(4));
-    let (code, report, topics) = json(&bed, &bed.config(&["t"]), &["--for", "0.4s"]);
-    assert_eq!((code, &topics["t"]["verdict"]), (0, &"behind".into()), "{report:#}");
-    assert!(lines(&topics["t"], "remedy").contains("--for 2s"), "{report:#}");
+    let config = bed.config(&["t", "idle"]);
+    let (code, report, topics) = json(&bed, &config, &["--for", "0.4s"]);
+    assert_eq!((code, &topics["t"]["verdict"]), (1, &"stalled".into()), "{report:#}");
+    assert!(report["looked_ms"].as_u64().unwrap() >= 1_600, "{report:#}");
+    let (code, report, _) = json(&bed, &config, &["--for", "0.4s", "idle"]);
+    assert!(code == 0 && report["looked_ms"].as_u64().unwrap() < 1_600, "nothing is unclear of that: {report:#}");
+}
+
+/// What nobody can be asked for: why it stands still.
+#[test]
+fn a_topic_that_a_record_has_stopped_needs_attention_also_without_an_admin_port() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let web = Web::start(|request| if request.number("kafka-offset") < 4 { ok() } else { answer(400, "", "no") });
+    let config = http(&bed, &web);
+    let worker = bed.started(&config);
+    worker.wait_words(&["ERROR", "topic stopped, its records wait"]);
+    let (code, report, topics) = meanwhile(|_| bed.fill("t", 1), || json(&bed, &config, &["--for", "0.4s"]));
+    assert_eq!((code, &topics["t"]["verdict"]), (1, &"stalled".into()), "{report:#}");
+    let remedy = lines(&topics["t"], "remedy");
+    for words in ["on_failure is stop: ", "its sink w ", "grep 'topic stopped.*topic=t' LOG", "[admin] listen = "] {
+        assert!(remedy.contains(words), "{words}: {remedy}");
+    }
+    bed.stop(worker);
+}
+
+#[test]
+fn a_service_that_fails_is_named_with_its_answer() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 10);
+    let web = Web::start(|_| answer(503, "", "no \"disk\""));
+    let config = http(&bed, &web).set("admin", "listen", format!("'127.0.0.1:{}'", free_ports(1)[0]));
+    let worker = bed.started(&config);
+    worker.wait_words(&["sink fails, its topics wait sink=w"]);
+    let (code, report, topics) = json(&bed, &config, &[]);
+    assert_eq!((code, &topics["t"]["verdict"]), (1, &"sink-failing".into()), "{report:#}");
+    let (evidence, remedy) = (lines(&topics["t"], "evidence"), lines(&topics["t"], "remedy"));
+    let error = format!("POST {} with offset 0: 503 Service Unavailable: 'no \"disk\"'", web.url());
+    assert!(evidence.contains("sink w fails for ") && evidence.contains(&error), "{evidence}");
+    let words = format!("look at the service behind {}, and at what it answered: grep 'sink=w' LOG", web.url());
+    assert!(remedy.contains(&words), "{remedy}");
+    let text = diagnose(&bed, &config, &[]).stdout.join("\n");
+    assert!(text.contains("\nt: sink failing\n") && text.contains(&error), "{text}");
+    worker.kill9();
 }
 
 #[test]

@@ -148,6 +148,23 @@ fn what_stops_a_topic_goes_on_when_it_is_mended() {
     assert_eq!(arrived, (0..60).collect::<Vec<_>>());
 }
 
+/// The record was tried before, which the log told of; that its sink goes on without it is no good news of it.
+#[test]
+fn behind_a_stop_the_log_does_not_say_that_all_is_well() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 60);
+    let config = failing(&bed, "*'\"value 17\"'*", true).set("consumer", "retry_attempts", 5);
+    let worker = bed.started(&config);
+    worker.wait_words(&["WARN", "sink fails, its topics wait sink=h"]);
+    worker.wait_words(&["ERROR", "topic stopped, its records wait topic=t sink=h", "offset=17"]);
+    worker.wait_words(&["INFO", "sink goes on without the stopped topics sink=h"]);
+    assert_eq!(worker.count(&["sink works again"]), 0);
+    failing(&bed, "no-such-line", true);
+    worker.signal("HUP");
+    bed.await_committed("t", 0, 60);
+    bed.stop(worker);
+}
+
 /// Killed at any moment, a worker that gives records up loses none of them: each is with the handler or a dead letter.
 #[test]
 fn a_worker_that_is_killed_among_dead_letters_loses_none() {

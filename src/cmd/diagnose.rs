@@ -119,11 +119,17 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, O
     let step = (options.look_for / LOOKS).max(LEAST);
     // A look in between may fail; without the first one there is nothing to compare with.
     if last.is_ok() {
+        let mut until = options.look_for;
         loop {
-            thread::sleep(options.look_for.saturating_sub(began.elapsed()).min(step));
+            thread::sleep(until.saturating_sub(began.elapsed()).min(step));
             last = ask::look(&mut *cluster, config, watched, &mut trends);
-            if began.elapsed() >= options.look_for {
-                break;
+            if began.elapsed() >= until {
+                // What stands still is looked at until that means something.
+                let longer = last.as_ref().ok().and_then(|rows| undecided(config, rows)).map(|time| time + 2 * step);
+                match longer.filter(|longer| *longer > until) {
+                    Some(longer) => until = longer,
+                    None => break,
+                }
             }
         }
     }
@@ -172,6 +178,12 @@ fn report(options: &Options, config: &Config, watched: &[Watched]) -> (Report, O
     }
     let worker = WorkerReport::new(&after.dir, &after.running, &options.config, admin);
     (Report::new(options, looked, worker, topics), unasked)
+}
+
+/// How long has to be looked, where something has not moved and was looked at for too short a time.
+fn undecided(config: &Config, rows: &[Row]) -> Option<Duration> {
+    let behind = rows.iter().filter(|row| matches!(row.verdict, Verdict::Behind { .. }));
+    behind.filter_map(|row| Some(ask::settings(config, &row.topic)?.patience(&config.commit))).max()
 }
 
 /// The one of a topic's sinks to look at: that which fails, stands still or can't be written, or else the first.

@@ -12,7 +12,7 @@ use super::{GivenUp, Lane};
 use crate::backoff::Backoff;
 use crate::consumer::Batch;
 use crate::dead_letter::Letter;
-use crate::failure::{OnFailure, Policy};
+use crate::failure::{LETTERS_FAIL, OnFailure, Policy};
 use crate::record::{Offset, Records, TopicPartition};
 use crate::sink::Why;
 use crate::ticket::Ticket;
@@ -346,7 +346,7 @@ impl Lane<'_> {
         if letters().next().is_some() {
             while let Err(why) = self.ends.failures.bury(letters()) {
                 let time = self.backoff.next_wait();
-                self.wait(time, &format!("dead letters can't be written: {why}"))?;
+                self.wait(time, &format!("{LETTERS_FAIL}: {why}"))?;
                 self.reopen_if_asked();
             }
         }

@@ -254,6 +254,11 @@ impl Facts<'_> {
         trouble.is_some_and(|trouble| u128::from(trouble.age_ms) >= self.looked.as_millis())
     }
 
+    /// Whether the running worker says that a record has stopped the topic.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.status.is_some_and(|status| status.stopped.is_some())
+    }
+
     /// What is wrong with the sink, if that is known: the running worker's own word goes before a look at the file.
     pub(super) fn sink_trouble(&self) -> Option<String> {
         if let Some(stopped) = self.status.and_then(|status| status.stopped.as_ref()) {

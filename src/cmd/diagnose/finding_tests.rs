@@ -434,3 +434,37 @@ fn a_topic_that_is_not_there_or_not_known() {
     assert_eq!(kind, Kind::Unknown);
     has(&evidence, &["partition 0: the partition has no leader at present"]);
 }
+
+/// The sink waits for them, and is well.
+#[test]
+fn a_place_of_dead_letters_that_fails_has_its_own_remedy() {
+    let told = |table: &str, error: &str| {
+        let text = format!(
+            "[kafka]\nbootstrap_servers = ['b:1', 'c:1']\n[consumer]\ngroup_id = 'g'\ntopics = ['t', 'u']\nsink = 'out'\n\
+             on_failure = 'dead_letter'\n[sink.out]\ntype = 'exec'\ncommand = ['/bin/true']\n[dead_letter]\n{table}\n"
+        );
+        let error = format!("{}: {error}", crate::failure::LETTERS_FAIL);
+        let trouble = Some(TroubleStatus { error, age_ms: 5 });
+        let case = Case::stalled().with(|case| {
+            case.config = config::parse(&text, &|_| None).unwrap();
+            case.status = Some(TopicStatus::default());
+            case.sink_status = Some(SinkStatus { sink: "out".to_owned(), busy_for_ms: None, trouble });
+        });
+        let (kind, evidence, remedy) = case.told();
+        assert_eq!(kind, Kind::SinkFailing);
+        has(&evidence, &["sink out fails for 5 ms: dead letters can't be written: "]);
+        assert!(!remedy.contains("handler"), "{remedy}");
+        remedy
+    };
+    has(
+        &told("path = '/data/dead'", "/data/dead: write failed: no storage space"),
+        &["look with df -h /data/dead; ls -ld /data/dead", "[dead_letter] path"],
+    );
+    if HAS_LIBRDKAFKA {
+        let create =
+            "kafka-topics --bootstrap-server b:1,c:1 --create --topic t-dead\nor correct [dead_letter] topic in c.toml";
+        has(&told("topic = '{topic}-dead'", "topic t-dead does not exist"), &[create]);
+        let elsewhere = "topic = 'dead'\nbootstrap_servers = ['d:1']";
+        has(&told(elsewhere, "no broker"), &["kafka-topics --bootstrap-server d:1 --describe --topic dead"]);
+    }
+}

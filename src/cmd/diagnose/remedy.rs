@@ -3,8 +3,9 @@
 use super::finding::{Facts, Kind, Part};
 use crate::client::Fault;
 use crate::client::reading::{self, HAS_LIBRDKAFKA};
-use crate::config::{Mode, OnOutOfRange, SinkSettings};
+use crate::config::{DeadLetter, Mode, OnOutOfRange, SinkSettings};
 use crate::consumer::resolve;
+use crate::failure::{LETTERS_FAIL, OnFailure};
 use crate::record::TopicPartition;
 use crate::state::Running;
 use crate::verdict::Verdict;
@@ -211,6 +212,12 @@ fn stalled(facts: &Facts<'_>) -> Vec<String> {
             lines.push("records are delivered; look at the coordinator of the group, see the error".to_owned());
         }
     }
+    if facts.status.is_none() && facts.settings.failure.on_failure == OnFailure::Stop {
+        lines.push(format!(
+            "on_failure is stop: a record that its sink {} does not take stops it, and the log says which: grep 'topic stopped.*topic={}' LOG",
+            facts.sink_name, facts.settings.name
+        ));
+    }
     lines.push(look_at_log(facts));
     if facts.status.is_none() {
         lines.push("to see the worker's own state here: [admin] listen = \"127.0.0.1:9464\"".to_owned());
@@ -225,7 +232,37 @@ fn look_at_log(facts: &Facts<'_>) -> String {
     )
 }
 
+/// What to do about the place of dead letters, for which the sink waits. `error`: what the worker says of it.
+fn dead_letters(facts: &Facts<'_>, error: &str) -> Vec<String> {
+    match &facts.config.dead_letter {
+        Some(DeadLetter::Topic(settings)) => {
+            let bootstrap = settings.cluster.bootstrap_servers.join(",");
+            let topic = settings.topic.name(&TopicPartition::new(&*facts.settings.name, 0));
+            let what = if error.contains("does not exist") { "--create" } else { "--describe" };
+            let mut lines = vec![format!("kafka-topics --bootstrap-server {bootstrap} {what} --topic {topic}")];
+            if what == "--create" {
+                lines.push(format!(
+                    "or correct [dead_letter] topic in {}, and send SIGHUP; the worker goes on by itself when there is one",
+                    facts.file.display()
+                ));
+            }
+            lines
+        }
+        Some(DeadLetter::File(path)) => {
+            let path = path.display();
+            vec![format!(
+                "look with df -h {path}; ls -ld {path}: make room, make the directory, or correct [dead_letter] path or its rights"
+            )]
+        }
+        None => vec![format!("write [dead_letter] in {}, and send SIGHUP", facts.file.display())],
+    }
+}
+
 fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
+    let trouble = facts.sink_status.and_then(|status| status.trouble.as_ref()).filter(|_| !facts.is_stopped());
+    if let Some(trouble) = trouble.filter(|trouble| trouble.error.contains(LETTERS_FAIL)) {
+        return dead_letters(facts, &trouble.error);
+    }
     let mut lines = match facts.sink {
         SinkSettings::File { path, .. } => {
             let path = path.display();
@@ -253,7 +290,7 @@ fn sink_failing(facts: &Facts<'_>) -> Vec<String> {
         )],
         SinkSettings::Drop | SinkSettings::Own(_) => Vec::new(),
     };
-    if facts.status.is_some_and(|status| status.stopped.is_some()) {
+    if facts.is_stopped() {
         let mend = "mend what rejects the record and send SIGHUP, or set on_failure of the topic to dead_letter or drop, and send SIGHUP";
         lines.insert(0, mend.to_owned());
     }

@@ -12,6 +12,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::logging::foreign;
+
 /// An answer has some 30 bytes, or a reason as well. What is longer is none.
 pub(super) const LONGEST_LINE: usize = 64 << 10;
 /// Of a reason in the log and in what becomes of the record, in characters.
@@ -102,7 +104,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
         shown.push('…');
     }
     // Single quotes, as this stands inside of error="…".
-    format!("'{}'", shown.escape_debug())
+    format!("'{}'", foreign(&shown))
 }
 
 /// Bytes to lines.

@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_proce
 
 use super::Settings;
 use super::talk::Talk;
+use crate::logging::foreign;
 
 /// How long one that was sent SIGKILL may take to be gone: the system does that, unless it hangs in a file system.
 const LAST: Duration = Duration::from_secs(1);
@@ -69,7 +70,7 @@ impl fmt::Display for Ending {
         match &self.last_words {
             Some(line) => {
                 let line: String = line.chars().take(200).collect();
-                write!(f, "; last line of its standard error: '{}'", line.escape_debug())
+                write!(f, "; last line of its standard error: '{}'", foreign(line))
             }
             None => f.write_str("; nothing on its standard error"),
         }

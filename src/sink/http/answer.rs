@@ -9,6 +9,8 @@ use jiff::fmt::{rfc2822, strtime};
 use jiff::tz::TimeZone;
 use ureq::http::StatusCode;
 
+use crate::logging::foreign;
+
 /// How much of a body is kept. What is to be hidden in it has to be whole.
 pub(super) const KEPT: usize = 8 << 10;
 /// How much of it is shown in the log.
@@ -120,7 +122,7 @@ pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 pub(super) fn shown(bytes: &[u8], most: usize) -> String {
     let cut = bytes.get(..most).unwrap_or(bytes);
     let dots = if cut.len() < bytes.len() { "…" } else { "" };
-    format!("'{}{dots}'", String::from_utf8_lossy(cut).escape_debug())
+    format!("'{}{dots}'", foreign(&String::from_utf8_lossy(cut)))
 }
 
 /// `503 Service Unavailable, Retry-After '30': 'busy'; …`
@@ -223,7 +225,7 @@ mod tests {
         };
         assert_eq!(
             answer.to_string(),
-            "503 Service Unavailable, Retry-After '30': '<p>\\r\\nbusy\\\"\u{fffd}\\u{1b}[31m'"
+            "503 Service Unavailable, Retry-After '30': '<p>\\r\\nbusy\"\u{fffd}\\u{1b}[31m'"
         );
         let answer = Answer { status: 302, location: Some("http://evil/\n".to_owned()), ..Answer::default() };
         assert_eq!(
