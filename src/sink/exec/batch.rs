@@ -2,7 +2,7 @@
 //!
 //! Owns the search for the record of which a run fails: the batch is halved until it is one record. What always
 //! holds: a record is taken only if a run with exit code 0 was given it, and rejected only if a run that was given it
-//! alone has failed.
+//! alone has failed. What a run with exit code 0 has left unread, be it in its pipe, it has not taken.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -116,6 +116,7 @@ impl Batch {
                 break false;
             }
         };
+        unread |= process.unread() > 0;
         self.out.shrink_to(2 * CHUNK);
         let pid = process.pid();
         let ending = process.stop(self.settings.kill_timeout);

@@ -6,16 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
 use super::Settings;
@@ -99,7 +99,14 @@ pub(super) struct Process {
     pid: Pid,
     /// Readable when the process has ended; absent where the system has no such thing.
     pidfd: Option<OwnedFd>,
-    stdin: Option<ChildStdin>,
+    stdin: Option<PipeWriter>,
+    /// The end that it reads from, of one that does not answer: whether it has read all can then be asked of the pipe,
+    /// also when it has ended. It is closed in the handler by the exec, and never read here.
+    ///
+    /// As long as this is open a handler that closes its input shows no broken pipe. Who answers is owed an answer, and
+    /// a broken pipe says early that none will come; so such a one has none of this. A run with an exit code is waited
+    /// for until its end or its deadline in any case: a pipe that nobody reads is full until then, or holds all.
+    unread: Option<PipeReader>,
     stdout: Option<ChildStdout>,
     talk: Talk,
 }
@@ -121,11 +128,13 @@ impl Process {
             format!("the handler {:?} can't be started: {error}; {hint}", settings.program())
         };
         let (err, err_of_child) = io::pipe().map_err(wrong)?;
+        let (stdin_of_child, stdin) = io::pipe().map_err(wrong)?;
+        let unread = if answers { None } else { Some(stdin_of_child.try_clone().map_err(wrong)?) };
         let mut command = Command::new(settings.program());
         command
             .args(&settings.command[1..])
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(stdin_of_child)
             .stderr(err_of_child.try_clone().map_err(wrong)?)
             // What systemd has told us is not meant for others.
             .env_remove("NOTIFY_SOCKET")
@@ -143,9 +152,9 @@ impl Process {
         drop(command);
         let pid = Pid::from_child(&child);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stdout = child.stdout.take();
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
-        let process = Self { child: Some(child), pid, pidfd, stdin, stdout, talk };
+        let process = Self { child: Some(child), pid, pidfd, stdin: Some(stdin), unread, stdout, talk };
         process.stdin.iter().try_for_each(|pipe| ioctl_fionbio(pipe, true)).map_err(|error| wrong(error.into()))?;
         process.stdout.iter().try_for_each(|pipe| ioctl_fionbio(pipe, true)).map_err(|error| wrong(error.into()))?;
         Ok(process)
@@ -217,6 +226,12 @@ impl Process {
                 Err(_) => return Some(0),
             }
         }
+    }
+
+    /// How many bytes of what was written it has not read, of one that does not answer. To be asked when it has ended,
+    /// and before its group is killed: what it has left behind may still read.
+    pub(super) fn unread(&self) -> u64 {
+        self.unread.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok()).unwrap_or(0)
     }
 
     /// Closes its input: nothing more is to come.

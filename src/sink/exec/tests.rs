@@ -404,7 +404,27 @@ fn a_run_that_asks_for_another_try_or_is_killed_says_nothing_against_the_records
 
 #[test]
 fn a_run_that_does_not_read_to_the_end_has_not_done_it() {
-    let mut bench = Bench::batch("exit 0");
-    let result = bench.sink.write(&TopicPartition::new("t", 0), &large());
+    let partition = TopicPartition::new("t", 0);
+    let result = Bench::batch("exit 0").sink.write(&partition, &large());
     retry(result, 0, "before it had read all of 40 records");
+    // The rest fits into its pipe, and was written without an error.
+    for (script, count) in [("exit 0", 20), ("exec <&-; sleep 0.1", 20), ("next", 2), ("head -c 20 >/dev/null", 1)] {
+        retry(Bench::batch(script).give(0, count), 0, &format!("before it had read all of {count} records"));
+    }
+    // Also if somebody is left who may read it one day.
+    retry(Bench::batch("exec 3<&0; sleep 1000 <&3 & exit 0").give(0, 2), 0, "before it had read all of 2 records");
+    assert_eq!(Bench::batch("next; next").give(0, 2), Ok(()));
+    assert_eq!(Bench::batch("cat >/dev/null; exec true").give(0, 20), Ok(()));
+}
+
+/// It has closed its input and lives on: no longer than its time, with a pipe that is full and one that is not.
+#[test]
+fn a_run_that_closes_its_input_has_its_time_and_no_more() {
+    let mut bench = Bench::new(Mode::Batch, "exec <&-; sleep 1000", |settings| {
+        settings.timeout = Duration::from_millis(300);
+    });
+    let began = Instant::now();
+    retry(bench.sink.write(&TopicPartition::new("t", 0), &large()), 0, "did not end within timeout_ms=300");
+    retry(bench.give(0, 2), 0, "did not end within timeout_ms=300");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
