@@ -347,7 +347,7 @@ fn errors_say_what_where_and_what_to_do() {
           14:20: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
           15:1: sink.s.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.s]\n\
           16:10: sink.s.format: is \"yaml\"; write \"json\" or \"raw\"\n\
-          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
+          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, start_timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
         ),
         (
             "group = 'g'\nenable_auto_commit = false\n'max.poll.records' = 5\nsession.timeout.ms = 6000\nsasl_mechanism = 'PLAIN'\nrequest_timeout_ms = 1\n[kafka.ssl]\nx = 1\n",

@@ -251,7 +251,7 @@ fn handlers_that_lie_lose_nothing_and_a_line_says_how() {
     ] {
         let bed = Bed::new(&["t"]);
         let script = format!("if [ -e $dir/once ]; then {GOOD}; else touch $dir/once; {wrong}; fi");
-        let config = handled(&bed, &["t"], &script).set("sink.h", "timeout_ms", 400);
+        let config = handled(&bed, &["t"], &script).set("sink.h", "timeout_ms", 400).set("sink.h", "start_timeout_ms", 1);
         let worker = bed.started(&config);
         bed.fill("t", 200);
         let line = worker.wait_words(&["WARN", "handler lost sink=h"]);

@@ -7,7 +7,7 @@
 //! - `write` says Ok only for what a handler has acknowledged, so `flush` has nothing to do;
 //! - what a handler has acknowledged behind a record that failed is not given again when the lane goes on there;
 //! - no write or read of a pipe blocks: both are waited for together, and `timeout` is the longest time without an
-//!   answer (`stream`) or for a run (`batch`). A write blocks at most that long for each of its records, and, where a
+//!   answer (`stream`; `start_timeout` for a process's first one) or for a run (`batch`). A write blocks at most that long for each of its records, and, where a
 //!   handler has to be ended, `kill_timeout` and 2 s more;
 //! - a handler has a process group of its own, which is killed as a whole when the process that was started has
 //!   ended; none outlives its sink, nor [`kill_left`];
@@ -48,6 +48,8 @@ pub struct Settings {
     pub mode: Mode,
     /// `stream`: how long no answer may come while one is owed. `batch`: how long a run may take.
     pub timeout: Duration,
+    /// `stream`: how long the first answer of a process may take from its start, if that is longer than `timeout`.
+    pub start_timeout: Duration,
     /// `stream`: how many records are given before an answer is waited for. `batch`: how many a run gets. At least 1.
     pub max_batch_records: usize,
     /// How long a handler may take to end, once its input was closed or it was sent SIGTERM.

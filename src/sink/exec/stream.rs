@@ -52,6 +52,7 @@ struct Running {
     ends: VecDeque<usize>,
     /// It has answered something.
     has_answered: bool,
+    started: Instant,
 }
 
 /// What was settled behind a record that was not.
@@ -69,6 +70,8 @@ enum Cause {
     ClosedInput,
     ClosedOutput,
     Silent,
+    /// The same, and it has not answered before.
+    NotReady,
     Nonsense(Nonsense),
 }
 
@@ -80,11 +83,12 @@ struct Loss {
     /// So many records it had been given without an answer.
     owed: usize,
     timeout: Duration,
+    start_timeout: Duration,
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, pid, ending, owed, timeout } = self;
+        let Self { cause, pid, ending, owed, timeout, start_timeout } = self;
         write!(f, "the handler (process {pid}) ")?;
         match cause {
             Cause::Ended => write!(f, "ended with {owed} records not answered"),
@@ -101,6 +105,13 @@ impl fmt::Display for Loss {
                  what it was given without waiting for more, and to flush its output behind each answer; or raise \
                  timeout_ms, or lower max_batch_records",
                 timeout.as_millis()
+            ),
+            Cause::NotReady => write!(
+                f,
+                "gave no answer for start_timeout_ms={} since its start, with {owed} records not answered, and was \
+                 killed; it has to answer what it was given without waiting for more, and to flush its output behind \
+                 each answer; or, if it takes so long to start, raise start_timeout_ms",
+                start_timeout.as_millis()
             ),
             Cause::Nonsense(nonsense) => write!(f, "answers nonsense, and was killed: {nonsense}"),
         }?;
@@ -204,12 +215,14 @@ impl Stream {
             written: 0,
             ends: VecDeque::new(),
             has_answered: false,
+            started: Instant::now(),
         })
     }
 
     /// Ends a handler that can't be used any more.
     fn lose(&self, mut running: Running, cause: Cause, owed: usize) -> Loss {
-        let (pid, timeout) = (running.process.pid(), self.settings.timeout);
+        let pid = running.process.pid();
+        let Settings { timeout, start_timeout, .. } = self.settings;
         if matches!(cause, Cause::ClosedInput | Cause::ClosedOutput) {
             running.process.await_end(ABOUT_TO_END);
         }
@@ -219,7 +232,7 @@ impl Stream {
             Cause::ClosedInput | Cause::ClosedOutput if ending.by_itself => Cause::Ended,
             other => other,
         };
-        Loss { cause, pid, ending, owed, timeout }
+        Loss { cause, pid, ending, owed, timeout, start_timeout }
     }
 
     /// Gives the records that have no state yet, and takes answers, until all are settled or one has failed. `given`:
@@ -232,7 +245,7 @@ impl Stream {
         head: &[u8],
         records: &Records,
     ) -> Result<(), Cause> {
-        let timeout = self.settings.timeout;
+        let Settings { timeout, start_timeout, .. } = self.settings;
         // Behind one that has failed before the lane will not go on in this write.
         let end = states.iter().position(|state| matches!(state, Settled::Failed { .. })).unwrap_or(records.len());
         running.owed.begin();
@@ -273,10 +286,16 @@ impl Stream {
                 // What it has read before may still be answered.
                 input_closed = Some(Instant::now());
             }
-            let silent = since + timeout;
+            // An interpreter may take longer to start than any record takes.
+            let ready = (!running.has_answered).then(|| running.started + start_timeout);
+            let silent = (since + timeout).max(ready.unwrap_or(since));
             let until = input_closed.map_or(silent, |at| silent.min(at + self.settings.kill_timeout));
             if Instant::now() >= until {
-                return Err(if input_closed.is_some() { Cause::ClosedInput } else { Cause::Silent });
+                return Err(match input_closed {
+                    Some(_) => Cause::ClosedInput,
+                    None if ready == Some(silent) => Cause::NotReady,
+                    None => Cause::Silent,
+                });
             }
             let write = input_closed.is_none() && !running.ends.is_empty();
             ended = running.process.wait(write, until).ended;
@@ -396,7 +415,7 @@ mod tests {
 
     fn loss(cause: Cause, code: i32, owed: usize) -> Loss {
         let ending = Ending { status: Some(ExitStatus::from_raw(code << 8)), by_itself: true, last_words: None };
-        Loss { cause, pid: 1, ending, owed, timeout: Duration::ZERO }
+        Loss { cause, pid: 1, ending, owed, timeout: Duration::ZERO, start_timeout: Duration::ZERO }
     }
 
     #[test]

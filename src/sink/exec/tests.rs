@@ -24,6 +24,7 @@ impl Bench {
             command: ["sh", "-c", &script, "handler", &dir.path().display().to_string()].map(str::to_owned).to_vec(),
             mode,
             timeout: Duration::from_secs(20),
+            start_timeout: Duration::from_secs(20),
             max_batch_records: 500,
             kill_timeout: Duration::from_secs(5),
         };
@@ -243,7 +244,9 @@ fn large() -> Records {
 fn one_that_gives_no_answer_is_killed_by_the_deadline() {
     let drip = "while :; do printf '{'; sleep 0.05; done";
     for script in ["while next; do :; done; sleep 1000", "sleep 1000", "next; ack; sleep 1000", drip] {
-        let mut bench = Bench::new(Mode::Stream, script, |settings| settings.timeout = Duration::from_millis(500));
+        let mut bench = Bench::new(Mode::Stream, script, |settings| {
+            (settings.timeout, settings.start_timeout) = (Duration::from_millis(500), Duration::from_millis(1));
+        });
         let began = Instant::now();
         let partition = TopicPartition::new("t", 0);
         let stopped = bench.sink.write(&partition, &large());
@@ -252,6 +255,28 @@ fn one_that_gives_no_answer_is_killed_by_the_deadline() {
         assert!(why.contains("flush its output") && why.contains("SIGTERM"), "{why}");
         assert!(began.elapsed() >= Duration::from_millis(500) && began.elapsed() < Duration::from_secs(5));
     }
+}
+
+/// An interpreter that is slow to start is none that hangs. Once it has answered `timeout` holds.
+#[test]
+fn the_first_answer_has_the_time_of_a_start() {
+    let patience = |start: u64| {
+        move |settings: &mut Settings| {
+            settings.timeout = Duration::from_millis(100);
+            settings.start_timeout = Duration::from_millis(start);
+        }
+    };
+    let mut bench = Bench::new(Mode::Stream, "sleep 1; while next; do ack; done", patience(20_000));
+    assert_eq!(bench.give(0, 3), Ok(()));
+    let began = Instant::now();
+    let mut bench = Bench::new(Mode::Stream, "next; ack; next; sleep 1000", patience(20_000));
+    retry(bench.give(0, 3), 1, "gave no answer for timeout_ms=100");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let mut bench = Bench::new(Mode::Stream, "while next; do :; done; sleep 1000", patience(400));
+    let began = Instant::now();
+    let why = retry(bench.give(0, 3), 0, "gave no answer for start_timeout_ms=400 since its start, with 3 records");
+    assert!(why.contains("raise start_timeout_ms"), "{why}");
+    assert!(began.elapsed() >= Duration::from_millis(400) && began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -337,7 +362,7 @@ fn no_more_records_are_given_than_may_wait() {
     let script = r#"n=0; while next; do n=$((n+1)); [ $n -lt 3 ] || { ack; n=0; }; done"#;
     let mut bench = Bench::new(Mode::Stream, script, |settings| {
         settings.max_batch_records = 2;
-        settings.timeout = Duration::from_millis(300);
+        (settings.timeout, settings.start_timeout) = (Duration::from_millis(300), Duration::from_millis(1));
     });
     retry(bench.give(0, 9), 0, "with 2 records not answered");
     let mut bench = Bench::new(Mode::Stream, script, |settings| settings.max_batch_records = 3);
@@ -350,6 +375,7 @@ fn a_command_that_can_not_be_run_is_told() {
         command: vec![program],
         mode: Mode::Stream,
         timeout: Duration::from_secs(1),
+        start_timeout: Duration::from_secs(1),
         max_batch_records: 1,
         kill_timeout: Duration::ZERO,
     };
