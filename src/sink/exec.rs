@@ -15,9 +15,10 @@
 //!
 //! How long to wait before a handler that failed is tried again is the lane's to decide, as for every sink.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Sink, Stopped};
+use super::{Brake, Sink, Stopped};
 use crate::record::{Records, TopicPartition};
 
 mod answers;
@@ -26,6 +27,7 @@ mod command;
 mod process;
 mod stream;
 mod talk;
+mod told;
 
 pub use command::{CommandError, probe};
 pub use process::kill_left;
@@ -67,6 +69,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct ExecSink {
     way: Way,
+    brake: Arc<process::Brake>,
 }
 
 #[derive(Debug)]
@@ -82,11 +85,14 @@ impl ExecSink {
     /// The command can't be run.
     pub fn open(name: &str, settings: Settings) -> Result<Self, CommandError> {
         probe(settings.program())?;
-        let way = match settings.mode {
-            Mode::Stream => Way::Stream(Box::new(stream::Stream::new(name, settings))),
-            Mode::Batch => Way::Batch(batch::Batch::new(name, settings)),
+        let mode = settings.mode;
+        let starter = process::Starter::new(name, settings);
+        let brake = Arc::clone(&starter.brake);
+        let way = match mode {
+            Mode::Stream => Way::Stream(Box::new(stream::Stream::new(starter))),
+            Mode::Batch => Way::Batch(batch::Batch::new(starter)),
         };
-        Ok(Self { way })
+        Ok(Self { way, brake })
     }
 }
 
@@ -108,6 +114,12 @@ impl Sink for ExecSink {
             stream.end();
         }
         Ok(())
+    }
+
+    /// The handler that runs is ended, by SIGTERM and then by SIGKILL, and no other one is started.
+    fn brake(&self) -> Option<Brake> {
+        let brake = Arc::clone(&self.brake);
+        Some(Box::new(move || brake.press()))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the process, its pipes and its process group. What always holds:
 //! - the group is killed before its leader is reaped: until then its number can't be another's;
-//! - dropping one kills it.
+//! - dropping one kills it;
+//! - once its lane's [`Brake`] was used it is about to end, and no other one is started.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_proce
 
 use super::Settings;
 use super::talk::Talk;
+use super::told::{Kind, Told};
 
 /// How long one that was sent SIGKILL may take to be gone: the system does that, unless it hangs in a file system.
 const LAST: Duration = Duration::from_secs(1);
@@ -35,6 +37,77 @@ pub fn kill_left() {
         if let Some(pid) = Pid::from_raw(*pid) {
             let _ = kill_process_group(pid, Signal::KILL);
         }
+    }
+}
+
+/// Ends the handlers of one lane from another thread, when nobody waits for their answers any more.
+#[derive(Debug)]
+pub(super) struct Brake {
+    told: Arc<Told>,
+    state: Mutex<Braked>,
+}
+
+#[derive(Debug, Default)]
+struct Braked {
+    /// How often it was used.
+    times: u32,
+    /// The one that runs. A lane has one at a time.
+    running: Option<Pid>,
+}
+
+impl Brake {
+    fn state(&self) -> MutexGuard<'_, Braked> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends SIGTERM to what runs, and SIGKILL from the second time on.
+    pub(super) fn press(&self) {
+        let mut state = self.state();
+        state.times += 1;
+        let Some(pid) = state.running else { return };
+        let signal = if state.times == 1 { Signal::TERM } else { Signal::KILL };
+        let _ = kill_process_group(pid, signal);
+        drop(state);
+        let (sink, name) = (self.told.sink(), name_of(signal));
+        self.told.say(
+            Kind::Lost,
+            format_args!("drain is over, handler is ended sink={sink} pid={} signal={name}", pid.as_raw_nonzero()),
+        );
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.state().times > 0
+    }
+
+    /// One runs. If it was started just when that was no longer wanted it ends at once.
+    fn enter(&self, pid: Pid) {
+        let mut state = self.state();
+        state.running = Some(pid);
+        if state.times > 0 {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// It is about to be reaped: then its number may be another's.
+    fn leave(&self) {
+        self.state().running = None;
+    }
+}
+
+/// What all handlers of a lane are started from.
+#[derive(Clone, Debug)]
+pub(super) struct Starter {
+    pub(super) settings: Settings,
+    pub(super) told: Arc<Told>,
+    pub(super) brake: Arc<Brake>,
+}
+
+impl Starter {
+    /// Of a lane of sink `name`.
+    pub(super) fn new(name: &str, settings: Settings) -> Self {
+        let told = Told::of(name);
+        let brake = Arc::new(Brake { told: Arc::clone(&told), state: Mutex::default() });
+        Self { settings, told, brake }
     }
 }
 
@@ -109,6 +182,7 @@ pub(super) struct Process {
     unread: Option<PipeReader>,
     stdout: Option<ChildStdout>,
     talk: Talk,
+    brake: Arc<Brake>,
 }
 
 impl Process {
@@ -117,7 +191,11 @@ impl Process {
     ///
     /// # Errors
     /// The reason, in words for the log.
-    pub(super) fn start(name: &str, settings: &Settings, answers: bool) -> Result<Self, String> {
+    pub(super) fn start(starter: &Starter, answers: bool) -> Result<Self, String> {
+        let Starter { settings, told, brake } = starter;
+        if brake.is_pressed() {
+            return Err("the worker stops, and no handler is started any more".to_owned());
+        }
         let wrong = |error: io::Error| {
             let hint = match error.kind() {
                 ErrorKind::NotFound => "it is not there, or its first line (#!) names a program that is not",
@@ -146,15 +224,17 @@ impl Process {
         } else {
             command.stdout(err_of_child);
         }
-        let talk = Talk::begin(name, err).map_err(wrong)?;
+        let talk = Talk::begin(told, err).map_err(wrong)?;
         let mut child = command.spawn().map_err(wrong)?;
         // The command holds our copies of the child's ends.
         drop(command);
         let pid = Pid::from_child(&child);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
+        brake.enter(pid);
         let stdout = child.stdout.take();
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
-        let process = Self { child: Some(child), pid, pidfd, stdin: Some(stdin), unread, stdout, talk };
+        let process =
+            Self { child: Some(child), pid, pidfd, stdin: Some(stdin), unread, stdout, talk, brake: Arc::clone(brake) };
         process.stdin.iter().try_for_each(|pipe| ioctl_fionbio(pipe, true)).map_err(|error| wrong(error.into()))?;
         process.stdout.iter().try_for_each(|pipe| ioctl_fionbio(pipe, true)).map_err(|error| wrong(error.into()))?;
         Ok(process)
@@ -289,6 +369,7 @@ impl Process {
         let _ = kill_process_group(self.pid, Signal::KILL);
         let gone = self.await_end(LAST);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid());
+        self.brake.leave();
         if gone {
             return child.wait().ok();
         }

@@ -331,6 +331,30 @@ fn one_that_ignores_everything_is_killed_in_time() {
     await_gone(&bench.file("pid"));
 }
 
+/// It heeds neither a signal that can be ignored nor a deadline that comes soon.
+#[test]
+fn a_brake_ends_a_write_from_another_thread() {
+    for (mode, script) in [
+        (Mode::Stream, "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done"),
+        (Mode::Batch, "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done"),
+        (Mode::Stream, "echo $$ >$dir/pid; exec sleep 1000"),
+        (Mode::Batch, "echo $$ >$dir/pid; exec sleep 1000"),
+    ] {
+        let mut bench = Bench::new(mode, script, |settings| settings.timeout = Duration::from_secs(600));
+        let (brake, pid) = (bench.sink.brake().unwrap(), bench.file("pid"));
+        let presser = std::thread::spawn(move || {
+            while fs::read_to_string(&pid).unwrap_or_default().lines().next().is_none() {
+                std::thread::yield_now();
+            }
+            (0..2).for_each(|_| brake());
+        });
+        retry(bench.give(0, 3), 0, if script.contains("trap") { "SIGKILL" } else { "SIGTERM" });
+        presser.join().unwrap();
+        await_gone(&bench.file("pid"));
+        retry(bench.give(0, 3), 0, "no handler is started any more");
+    }
+}
+
 #[test]
 fn after_a_reopen_the_new_program_is_run() {
     let mut bench = Bench::stream(r#"cat $dir/version >>$dir/versions; while next; do ack; done"#);
