@@ -245,10 +245,7 @@ impl Lane<'_> {
         let mut reopen = self.ends.reopen.clone();
         loop {
             select! {
-                recv(self.ends.abort) -> _ => {
-                    log::warn!("sink given up at the end, its records are delivered again sink={name} error=\"{why}\"");
-                    return Err(GivenUp);
-                }
+                recv(self.ends.abort) -> _ => return Err(self.gives_up(why)),
                 recv(reopen) -> asked => match asked {
                     // Perhaps just that makes the next try a success.
                     Ok(()) => {
@@ -260,6 +257,12 @@ impl Lane<'_> {
                 recv(at(until)) -> _ => return Ok(()),
             }
         }
+    }
+
+    /// Nobody waits for the next try.
+    fn gives_up(&self, why: &str) -> GivenUp {
+        log::warn!("sink given up at the end, its records are delivered again sink={} error=\"{why}\"", self.name);
+        GivenUp
     }
 
     /// Reopens the sink if that was asked for during a wait. To be called where nothing is written that is not flushed.

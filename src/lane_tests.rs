@@ -282,6 +282,26 @@ fn an_abort_ends_a_retry_that_would_never_end_and_acknowledges_nothing() {
     assert!(fixture.sink.0.lock().unwrap().durable.is_empty());
 }
 
+/// At the end of a stop a sink is made to come back, by whatever means: that is no verdict on a record.
+#[test]
+fn what_a_sink_says_after_an_abort_gives_no_record_up() {
+    let policy = Policy { attempts: 1, on_failure: OnFailure::Drop, ..Policy::default() };
+    for fate in [Fate::Reject(0), Fate::Take(0)] {
+        let fixture = Fixture::with([fate], [], policy);
+        let script = fixture.sink.0.lock().unwrap();
+        fixture.send(0, 0..2);
+        while fixture.progress.get().busy.is_none() {
+            thread::yield_now();
+        }
+        // The write waits for the script.
+        drop(fixture.abort);
+        drop(script);
+        fixture.thread.join().unwrap();
+        assert!(fixture.progress.get().given_up.is_empty());
+        assert!(fixture.acks.try_iter().flatten().all(|ack| !ack.ok));
+    }
+}
+
 #[test]
 fn an_abort_ends_a_lane_that_has_nothing_to_do() {
     let fixture = Fixture::new([]);

@@ -64,7 +64,17 @@ pub trait Sink: Send {
     fn reopen(&mut self) -> Result<(), String> {
         Ok(())
     }
+
+    /// What another thread can call at the end of a stop, when nobody waits for what is under way any more: a call of this
+    /// sink that has not come back, and each one from then on, comes back soon. Called again, it uses more force.
+    /// `None`: calls end within their own bounds, and the end of the process does not wait for them.
+    fn brake(&self) -> Option<Brake> {
+        None
+    }
 }
+
+/// See [`Sink::brake`].
+pub type Brake = Box<dyn Fn() + Send>;
 
 /// A `write` that did not take everything.
 #[derive(Clone, Debug, PartialEq, Eq)]

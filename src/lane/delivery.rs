@@ -288,6 +288,10 @@ impl Lane<'_> {
             Why::RetryAfter(why, least) => (why, Some(least)),
             Why::Reject(why) => (why, None),
         };
+        if self.is_aborted() {
+            // A sink that was made to come back has said nothing of the record, and nobody hears what became of it.
+            return Err(self.gives_up(&format!("{} offset={offset}: {why}", head.partition)));
+        }
         let reason = match least {
             Some(least) if !policy.is_exhausted(head.attempts, elapsed) => {
                 let time = head.backoff.next_wait().max(least);
