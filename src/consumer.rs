@@ -18,7 +18,7 @@ use crate::progress::counts::Counts;
 use crate::progress::{EVERY, Phase, Progress};
 use crate::record::{Records, TopicPartition};
 use crate::state::Ledger;
-use crate::ticket::{Ack, Ticket};
+use crate::ticket::{Ack, AckReceiver, AckSender, Mark, Ticket};
 
 pub mod core;
 pub mod part;
@@ -83,8 +83,8 @@ pub struct Ends {
     pub notices: Sender<Notice>,
     /// Where it is noted what the group has.
     pub ledger: Arc<Ledger>,
-    /// Where acks come back; it holds as many as there may be batches in flight.
-    pub acks: (Sender<Vec<Ack>>, Receiver<Vec<Ack>>),
+    /// Where acks come back, as many as there may be batches in flight.
+    pub acks: (AckSender, AckReceiver),
     /// What this run tells of itself.
     pub progress: Arc<Progress>,
 }
@@ -149,7 +149,7 @@ pub struct Report {
 /// deadline has passed. Returns what became of each partition.
 pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Report> {
     let told = Told::new(&settings.group, settings.topics.iter().map(|(topic, _)| Arc::clone(topic)));
-    let acks = &ends.acks.1;
+    let AckReceiver { acks, marks } = &ends.acks.1;
     let core = Core::new(settings);
     let counts = Arc::clone(ends.progress.counts());
     let mut driver = Driver {
@@ -164,7 +164,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
         committing: None,
     };
     let mut stop = ends.stop.clone();
-    let mut heard: Vec<Ack> = Vec::new();
+    let (mut heard, mut marked): (Vec<Ack>, Vec<Mark>) = Default::default();
     loop {
         ends.progress.enter(Phase::Working);
         if is_dropped(&ends.retired) {
@@ -177,6 +177,9 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
             stop = never();
             driver.gone = false;
             driver.apply(Input::Stop);
+        }
+        for mark in marked.drain(..).chain(marks.try_iter()) {
+            driver.apply(Input::Mark(mark));
         }
         for ack in heard.drain(..) {
             driver.apply(Input::Ack(ack));
@@ -226,6 +229,7 @@ pub fn run(settings: Settings, client: &mut dyn Client, ends: &Ends) -> Vec<Repo
             select! {
                 recv(driver.client.ready()) -> _ => {}
                 recv(acks) -> group => heard.extend(group.into_iter().flatten()),
+                recv(marks) -> mark => marked.extend(mark),
                 recv(stop) -> _ => driver.gone = true,
                 recv(ends.retired) -> _ => {}
                 recv(alarm) -> _ => {}
@@ -349,7 +353,8 @@ impl Driver<'_> {
                     counts.bytes.add(delivery.bytes as u64);
                     counts.batches.add(1);
                 }
-                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, self.ends.acks.0.clone());
+                let (records, acks) = (delivery.records.clone(), self.ends.acks.0.clone());
+                let ticket = Ticket::new(delivery.slot, delivery.seq, delivery.bytes, records, acks);
                 self.batches.push(Batch { partition: delivery.partition, records: delivery.records, ticket });
             }
             Output::Seek(partition, to) => self.client.seek(&partition, to),

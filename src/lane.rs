@@ -3,7 +3,8 @@
 //! Owns the sink and the end of a queue. It takes what has queued up, writes it, flushes once, and
 //! only then are the tickets done. Invariants:
 //! - records of a partition reach the sink in their order, also during retries;
-//! - a ticket is done only after a good flush behind all its records, but for those that a policy gave up
+//! - a ticket is done, or marked, only after a good flush behind all its records, or when the sink says that they are
+//!   as safe as that, but for those that a policy gave up
 //!   ([`crate::failure`]), whose dead letters are safe by then; one that is given up at the end of the process is
 //!   dropped undone, and its records come again after the restart;
 //! - of a topic that its policy has stopped nothing is written; its batches wait here, with their tickets;
@@ -26,8 +27,10 @@ use crate::trouble::{Phrases, Trouble};
 
 mod delivery;
 mod given_up;
+mod item;
 
-use delivery::{Head, Item, Stopped};
+use delivery::{Halted, Head};
+use item::Item;
 
 /// How many records are written before a flush at the most, so that acknowledgements keep coming
 /// while a long queue is worked off.
@@ -114,6 +117,7 @@ pub fn run(name: &str, sink: &mut dyn Sink, ends: &Ends) {
         given_up: given_up::GivenUp::default(),
         asked_to_reopen: false,
         was_reopened: false,
+        marked: Instant::now(),
     };
     let mut taken: Vec<Item> = Vec::new();
     let (mut reopen, mut stop) = (ends.reopen.clone(), ends.stop.clone());
@@ -202,13 +206,15 @@ struct Lane<'a> {
     /// The record that was not taken last.
     head: Option<Head>,
     /// The topics of which nothing is written for now.
-    stopped: BTreeMap<Arc<str>, Stopped>,
+    stopped: BTreeMap<Arc<str>, Halted>,
     /// What is to be told of records that were given up.
     given_up: given_up::GivenUp,
     /// During a wait; what is written has to be flushed before.
     asked_to_reopen: bool,
     /// In the middle of a delivery: what is stopped is tried again behind it.
     was_reopened: bool,
+    /// When was told last what is done of a write that goes on, or the delivery began.
+    marked: Instant,
 }
 
 /// What is to be told is told, however it ends.
@@ -226,7 +232,7 @@ impl Lane<'_> {
 
     /// When the log is to be reminded of something.
     fn wake(&self) -> Option<Instant> {
-        let stopped = self.stopped.values().filter_map(Stopped::wake);
+        let stopped = self.stopped.values().filter_map(Halted::wake);
         stopped.chain(self.trouble.wake()).chain(self.given_up.wake()).min()
     }
 
@@ -242,10 +248,7 @@ impl Lane<'_> {
         let mut reopen = self.ends.reopen.clone();
         loop {
             select! {
-                recv(self.ends.abort) -> _ => {
-                    log::warn!("sink given up at the end, its records are delivered again sink={name} error=\"{why}\"");
-                    return Err(GivenUp);
-                }
+                recv(self.ends.abort) -> _ => return Err(self.gives_up(why)),
                 recv(reopen) -> asked => match asked {
                     // Perhaps just that makes the next try a success.
                     Ok(()) => {
@@ -257,6 +260,12 @@ impl Lane<'_> {
                 recv(at(until)) -> _ => return Ok(()),
             }
         }
+    }
+
+    /// Nobody waits for the next try.
+    fn gives_up(&self, why: &str) -> GivenUp {
+        log::warn!("sink given up at the end, its records are delivered again sink={} error=\"{why}\"", self.name);
+        GivenUp
     }
 
     /// Reopens the sink if that was asked for during a wait. To be called where nothing is written that is not flushed.

@@ -11,7 +11,7 @@ use crate::dead_letter::{Destination, LetterFile};
 use crate::failure::{OnFailure, Policy};
 use crate::record::{Arena, Offset, Record, Records, TopicPartition};
 use crate::sink::{Stopped, Why};
-use crate::ticket::{Ack, Slot, Ticket};
+use crate::ticket::{self, Ack, AckSender, Mark, Slot, Ticket};
 use crossbeam_channel::{Sender, bounded};
 
 struct Numbers;
@@ -31,6 +31,8 @@ enum Fate {
     Later(Duration),
     /// A write that takes so many, and never will take the next one.
     Reject(usize),
+    /// A write that says that so many are safe, until it is heard, and has no more by then.
+    Long(usize, Receiver<Mark>),
 }
 
 #[derive(Default)]
@@ -50,6 +52,26 @@ struct Script {
 struct Scripted(Arc<Mutex<Script>>);
 
 impl Sink for Scripted {
+    fn write_with_progress(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        safe: &mut dyn FnMut(usize),
+    ) -> Result<(), Stopped> {
+        let mut script = self.0.lock().unwrap();
+        let Some(Fate::Long(done, heard)) = script.fates.pop_front_if(|fate| matches!(fate, Fate::Long(..))) else {
+            drop(script);
+            return self.write(partition, records);
+        };
+        let until = Instant::now() + Duration::from_secs(30);
+        while heard.is_empty() {
+            assert!(Instant::now() < until, "nobody hears of it");
+            safe(done);
+            thread::yield_now();
+        }
+        script.taken.extend(records.slice(0..done).iter().map(|record| record.offset.get()));
+        Err(Stopped { done, why: Why::Retry("the script says so".to_owned()) })
+    }
     fn write(&mut self, _: &TopicPartition, records: &Records) -> Result<(), Stopped> {
         let mut script = self.0.lock().unwrap();
         let all: Vec<i64> = records.iter().map(|r| r.offset.get()).collect();
@@ -104,8 +126,9 @@ struct Fixture {
     queue: Sender<Vec<Batch>>,
     abort: Sender<Never>,
     reopen: Sender<()>,
-    acks_tx: Sender<Vec<Ack>>,
+    acks_tx: AckSender,
     acks: Receiver<Vec<Ack>>,
+    marks: Receiver<Mark>,
     stop: Sender<Never>,
     failures: Arc<Failures>,
     progress: Arc<LaneProgress>,
@@ -137,7 +160,7 @@ impl Fixture {
         queues.send(queue_rx).unwrap();
         let (abort, abort_rx) = bounded(0);
         let (reopen, reopen_rx) = bounded(1);
-        let (acks_tx, acks) = bounded(10);
+        let (acks_tx, ticket::AckReceiver { acks, marks }) = ticket::channel(10);
         let mut own = sink.clone();
         let busy = Arc::new(Busy::new(Instant::now()));
         let (stop, stop_rx) = bounded(0);
@@ -153,7 +176,7 @@ impl Fixture {
             progress: Arc::clone(&progress),
         };
         let thread = thread::spawn(move || run("test", &mut own, &ends));
-        Self { sink, queues, queue, abort, reopen, acks_tx, acks, stop, failures, progress, thread }
+        Self { sink, queues, queue, abort, reopen, acks_tx, acks, marks, stop, failures, progress, thread }
     }
 
     fn send(&self, seq: u64, offsets: std::ops::Range<usize>) {
@@ -161,8 +184,8 @@ impl Fixture {
     }
 
     fn send_of(&self, topic: &str, seq: u64, offsets: std::ops::Range<usize>) {
-        let ticket = Ticket::new(Slot(1), seq, 0, self.acks_tx.clone());
         let records = Records::new(Arc::new(Numbers), offsets);
+        let ticket = Ticket::new(Slot(1), seq, 0, records.clone(), self.acks_tx.clone());
         self.queue.send(vec![Batch { partition: TopicPartition::new(topic, 0), records, ticket }]).unwrap();
     }
 
@@ -259,6 +282,26 @@ fn an_abort_ends_a_retry_that_would_never_end_and_acknowledges_nothing() {
     assert!(fixture.sink.0.lock().unwrap().durable.is_empty());
 }
 
+/// At the end of a stop a sink is made to come back, by whatever means: that is no verdict on a record.
+#[test]
+fn what_a_sink_says_after_an_abort_gives_no_record_up() {
+    let policy = Policy { attempts: 1, on_failure: OnFailure::Drop, ..Policy::default() };
+    for fate in [Fate::Reject(0), Fate::Take(0)] {
+        let fixture = Fixture::with([fate], [], policy);
+        let script = fixture.sink.0.lock().unwrap();
+        fixture.send(0, 0..2);
+        while fixture.progress.get().busy.is_none() {
+            thread::yield_now();
+        }
+        // The write waits for the script.
+        drop(fixture.abort);
+        drop(script);
+        fixture.thread.join().unwrap();
+        assert!(fixture.progress.get().given_up.is_empty());
+        assert!(fixture.acks.try_iter().flatten().all(|ack| !ack.ok));
+    }
+}
+
 #[test]
 fn an_abort_ends_a_lane_that_has_nothing_to_do() {
     let fixture = Fixture::new([]);
@@ -322,6 +365,43 @@ fn reopening_in_the_middle_of_a_delivery_tries_again_what_is_stopped() {
     assert_eq!(fixture.durable(), [2, 10, 11, 3, 4]);
 }
 
+/// What is done of a batch that takes long is told, and all that was written before it.
+#[test]
+fn what_a_long_write_has_done_is_marked() {
+    let fixture = Fixture::new([]);
+    let fates = [Fate::Take(1), Fate::Long(2, fixture.marks.clone())];
+    fixture.sink.0.lock().unwrap().fates.extend(fates);
+    fixture.send(0, 10..15);
+    // The first write took 10, though it said nothing of it; the second one 11 and 12.
+    assert_eq!(fixture.ack(), (0, true));
+    let mark = fixture.marks.try_recv().unwrap();
+    assert_eq!((mark.below.get(), mark.records), (13, 3));
+    assert_eq!(fixture.durable(), [10, 11, 12, 13, 14]);
+}
+
+/// What was flushed before the record that stops a topic is done.
+#[test]
+fn what_is_before_the_record_that_stops_its_topic_is_marked() {
+    let fixture = Fixture::with([], [12], Policy::default());
+    fixture.send(0, 10..15);
+    let mark = fixture.marks.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!((mark.below.get(), mark.records), (12, 2));
+    assert_eq!(fixture.durable(), [10, 11]);
+}
+
+/// A batch is cut behind a record that was given up, so that what is before the next one can be committed; and it is not
+/// gone on with before the dead letter is safe.
+#[test]
+fn a_batch_is_cut_where_records_are_given_up() {
+    let policy = Policy { on_failure: OnFailure::Drop, ..Policy::default() };
+    let fixture = Fixture::within(Duration::ZERO, [], [11, 13], policy);
+    fixture.send(0, 10..15);
+    assert_eq!(fixture.ack(), (0, true));
+    let marks: Vec<_> = fixture.marks.try_iter().map(|mark| (mark.below.get(), mark.records)).collect();
+    assert_eq!(marks, [(12, 2), (14, 4)]);
+    assert_eq!(fixture.durable(), [10, 12, 14]);
+}
+
 /// Who is slow is acknowledged in between, in its order.
 #[test]
 fn a_long_delivery_is_cut() {
@@ -329,12 +409,9 @@ fn a_long_delivery_is_cut() {
     let (queue, queue_rx) = bounded(1);
     // What is of one partition may be given together.
     let of = |seq, offsets| {
-        let ticket = Ticket::new(Slot(1), seq, 0, fixture.acks_tx.clone());
-        Batch {
-            partition: TopicPartition::new("t", i32::try_from(seq).unwrap()),
-            records: Records::new(Arc::new(Numbers), offsets),
-            ticket,
-        }
+        let records = Records::new(Arc::new(Numbers), offsets);
+        let ticket = Ticket::new(Slot(1), seq, 0, records.clone(), fixture.acks_tx.clone());
+        Batch { partition: TopicPartition::new("t", i32::try_from(seq).unwrap()), records, ticket }
     };
     queue.send(vec![of(0, 0..2), of(1, 2..3), of(2, 3..5)]).unwrap();
     fixture.queues.send(queue_rx).unwrap();

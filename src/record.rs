@@ -222,6 +222,20 @@ impl Records {
         self.slice(count..self.len())
     }
 
+    /// How many of them, which are in the order of their offsets, are below `offset`.
+    pub fn count_below(&self, offset: Offset) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.get(middle).is_some_and(|record| record.offset < offset) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
     /// The same fetch, but only the records `range` of this run. What lies beyond its end is left out.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {

@@ -34,6 +34,22 @@ pub trait Sink: Send {
     /// [`Stopped`] says how many were taken before it stopped, and why; the lane goes on from there.
     fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped>;
 
+    /// As [`write`](Self::write), for a sink whose records may take long. It may say now and then that the first so many
+    /// of `records` are `safe`: as durable as after a flush, with everything that was taken before them, whatever comes
+    /// of the rest. Then the group's offset can follow while the write goes on.
+    ///
+    /// # Errors
+    /// As `write`. What was said to be safe is among what was taken.
+    fn write_with_progress(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        safe: &mut dyn FnMut(usize),
+    ) -> Result<(), Stopped> {
+        let _ = safe;
+        self.write(partition, records)
+    }
+
     /// Makes everything taken so far as durable as this sink can: only then is it acknowledged.
     ///
     /// # Errors
@@ -48,7 +64,17 @@ pub trait Sink: Send {
     fn reopen(&mut self) -> Result<(), String> {
         Ok(())
     }
+
+    /// What another thread can call at the end of a stop, when nobody waits for what is under way any more: a call of this
+    /// sink that has not come back, and each one from then on, comes back soon. Called again, it uses more force.
+    /// `None`: calls end within their own bounds, and the end of the process does not wait for them.
+    fn brake(&self) -> Option<Brake> {
+        None
+    }
 }
+
+/// See [`Sink::brake`].
+pub type Brake = Box<dyn Fn() + Send>;
 
 /// A `write` that did not take everything.
 #[derive(Clone, Debug, PartialEq, Eq)]

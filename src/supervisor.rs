@@ -63,6 +63,9 @@ pub const INTERNAL: u8 = 70;
 /// How long threads may take to end after the drain's deadline: a last commit, a last write.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// So long after a lane's sink was asked to come back it is asked with more force.
+const BRAKE_AGAIN: Duration = Duration::from_secs(1);
+
 /// A restart of a consumer counts against it for so long, and for as long as the watchdog needs to see
 /// six times that one did not help.
 const RESTARTS_COUNT_FOR: Duration = Duration::from_secs(600);
@@ -144,6 +147,8 @@ struct Supervisor {
     reports: BTreeMap<TopicPartition, Report>,
     code: u8,
     deadline: Option<Instant>,
+    /// When what is still with the sinks is to come back, at the end of the drain.
+    brake_at: Option<Instant>,
 }
 
 impl Supervisor {
@@ -155,7 +160,7 @@ impl Supervisor {
         self.notify.ready();
         while !self.running.is_empty() {
             let due = self.consumers.as_ref().and_then(Consumers::due);
-            let alarm = self.deadline.or(due).map_or_else(never, crossbeam_channel::at);
+            let alarm = self.brake_at.or(self.deadline).or(due).map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(reopen) -> asked => match asked {
                     Ok(()) => self.hangup(),
@@ -198,9 +203,14 @@ impl Supervisor {
                 // Time alone may have made something worth a line, see below.
                 recv(looks) -> _ => {}
                 recv(alarm) -> _ => {
-                    if self.deadline.is_none() {
+                    let Some(deadline) = self.deadline else {
                         self.start_due();
                         self.look_after_leavers();
+                        continue;
+                    };
+                    if self.brake_at.take().is_some() {
+                        self.lanes.brake();
+                        self.brake_at = Some(Instant::now() + BRAKE_AGAIN).filter(|at| *at < deadline);
                         continue;
                     }
                     let names: Vec<String> = self.running.iter().map(ToString::to_string).collect();
@@ -321,7 +331,12 @@ impl Supervisor {
         }
         if self.deadline.is_some() && !self.running.iter().any(|role| matches!(role, Role::Consumer { .. })) {
             // Nobody is left who would hear of a delivery.
-            self.abort = None;
+            if self.abort.take().is_some() {
+                // What was given to a sink has the drain's time all the same: an answer that comes now will come again,
+                // but a handler that is killed in the middle of its work is worse than that.
+                let drained = self.deadline.and_then(|deadline| deadline.checked_sub(GRACE));
+                self.brake_at = drained.map(|at| at.max(Instant::now()));
+            }
             self.settled = None;
             // Up to here it can be asked how the stop goes.
             self.admin = None;

@@ -294,6 +294,13 @@ fn errors_say_what_where_and_what_to_do() {
           20:1: sink.f.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.f]",
         ),
         (
+            "[sink.a]\ntype = 'exec'\ncommand = ['/h']\nmode = 'batch'\nstart_timeout_ms = 5\n[sink.b]\ntype = 'exec'\ncommand = []\nmode = 'both'\nstart_timeout_ms = 0\n",
+            "10:20: sink.a.start_timeout_ms: does nothing with mode = \"batch\", where timeout_ms is for a whole run; leave it out\n\
+          13:11: sink.b.command: is empty; write at least one\n\
+          14:8: sink.b.mode: is \"both\"; write \"stream\" or \"batch\"\n\
+          15:20: sink.b.start_timeout_ms: is 0; write a whole number from 1 to 2147483647",
+        ),
+        (
             "[sink.h]\ntype = 'http'\n[sink.i]\ntype = 'http'\nurl = 'http://u:p@h/'\nbody = 'xml'\nretry_status = [401, 500]\nheaders = { Content-Length = '5', X = 7, Y = \"a\\nb\" }\n[sink.j]\ntype = 'http'\nurl = 'http://h/'\nbody = 'record'\nmax_batch_bytes = '2MiB'\nca_file = '/c'\nusername = 'a:b'\ncontent_type = 'json'\n[sink.k]\ntype = 'http'\nurl = 'http://h/'\nusername = 'a'\nbearer_token_file = '/t'\nheaders = { Authorization = 'x' }\nclient_key_file = ''\n",
             "6:1: sink.h.url: is missing; write url = \"https://example.com/h\" under [sink.h]\n\
           10:7: sink.i.url: has a user or a password in it; leave that out, and write username and password_file\n\
@@ -347,7 +354,7 @@ fn errors_say_what_where_and_what_to_do() {
           14:20: gate.required_topics: is \"uu\", which is not in consumer.topics; did you mean \"u\"?\n\
           15:1: sink.s.type: is missing; write type = \"file\" (or exec, http, kafka, drop, log, stdout) under [sink.s]\n\
           16:10: sink.s.format: is \"yaml\"; write \"json\" or \"raw\"\n\
-          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
+          17:1: sink.s.rotate: is no key of [sink.s]; the keys here are type, level, max_value_bytes, format, lanes, order, path, rotate_size, rotate_keep, command, mode, timeout_ms, start_timeout_ms, max_batch_records, kill_timeout_ms, url, method, body, max_batch_bytes, content_type, retry_status, retry_after_max_ms, headers, bearer_token_file, password_file, ca_file, client_cert_file, client_key_file, username, topic, bootstrap_servers, partition, compression, linger_ms, tls, sasl, librdkafka",
         ),
         (
             "group = 'g'\nenable_auto_commit = false\n'max.poll.records' = 5\nsession.timeout.ms = 6000\nsasl_mechanism = 'PLAIN'\nrequest_timeout_ms = 1\n[kafka.ssl]\nx = 1\n",

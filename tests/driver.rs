@@ -62,9 +62,9 @@ impl Consumer {
         let (notices_tx, notices) = bounded(64);
         let (stop, stop_rx) = bounded(0);
         let (retire, retired) = bounded(0);
-        let acks = bounded(settings.batches);
+        let acks = worker::ticket::channel(settings.batches);
         let progress = Arc::new(Progress::new(0, Instant::now(), Arc::default()));
-        let flight = Flight { acks: acks.1.clone(), progress: Arc::clone(&progress) };
+        let flight = Flight { acks: acks.1.acks.clone(), progress: Arc::clone(&progress) };
         let ends =
             Ends { deliveries, stop: stop_rx, retired, notices: notices_tx, ledger: Arc::default(), acks, progress };
         let thread = std::thread::spawn(move || run(settings, &mut client, &ends));
@@ -251,7 +251,7 @@ fn the_next_run_begins_when_what_the_panicked_one_handed_over_is_done() {
         retired,
         notices,
         ledger: Arc::default(),
-        acks: bounded(8),
+        acks: worker::ticket::channel(8),
         progress: Arc::clone(&progress),
     };
     let settling = std::thread::spawn(move || earlier.settle(&ends.progress, &ends.stop, &ends.retired));

@@ -11,10 +11,10 @@ use crate::support::bed::Bed;
 use crate::support::worker::{Config, PATIENCE, Worker};
 
 /// A handler in sh that acknowledges each record when its line stands in `@DIR@/out.jsonl`.
-const GOOD: &str = r#"while read -r line; do seq=${line#*:}; seq=${seq%%,*}; printf '%s\n' "$line" >>$dir/out.jsonl; echo "{\"ack\":$seq}"; done"#;
+pub const GOOD: &str = r#"while read -r line; do seq=${line#*:}; seq=${seq%%,*}; printf '%s\n' "$line" >>$dir/out.jsonl; echo "{\"ack\":$seq}"; done"#;
 
 /// A configuration whose sink `h` runs this script with sh; `$dir` is the site's directory.
-fn handled(bed: &Bed, topics: &[&str], script: &str) -> Config {
+pub fn handled(bed: &Bed, topics: &[&str], script: &str) -> Config {
     let file = bed.site.path("handler.sh");
     let dir = file.parent().unwrap().display();
     fs::write(&file, format!("#!/bin/sh\ndir={dir}\n{script}\n")).unwrap();
@@ -22,7 +22,7 @@ fn handled(bed: &Bed, topics: &[&str], script: &str) -> Config {
     command(bed, topics, &["@DIR@/handler.sh"])
 }
 
-fn command(bed: &Bed, topics: &[&str], command: &[&str]) -> Config {
+pub fn command(bed: &Bed, topics: &[&str], command: &[&str]) -> Config {
     bed.config(topics)
         .set("sink.h", "type", "'exec'")
         .set("sink.h", "command", format!("{command:?}"))
@@ -142,6 +142,9 @@ fn the_example_in_shell_works_and_finds_the_record_that_it_can_not_take() {
         .set("consumer", "on_failure", "'drop'");
     let worker = bed.started(&config);
     bed.await_committed("t", 0, 61);
+    let line =
+        worker.wait_words(&["INFO", "handler failed, looking for the record sink=h topic=t partition=0 offsets="]);
+    assert!(line.contains(" error=\"the handler failed with "), "{line}");
     bed.stop(worker);
     assert_eq!(bed.arrived_offsets("t", 0), (0..61).filter(|offset| *offset != 30).collect::<Vec<_>>());
 }
@@ -162,7 +165,7 @@ fn poison_stops_its_topic_and_no_other() {
 }
 
 #[track_caller]
-fn await_gone(pid: i32) {
+pub fn await_gone(pid: i32) {
     let until = Instant::now() + PATIENCE;
     let stat = PathBuf::from(format!("/proc/{pid}/stat"));
     while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
@@ -171,7 +174,7 @@ fn await_gone(pid: i32) {
     }
 }
 
-fn pid_of(file: &Path) -> Option<i32> {
+pub fn pid_of(file: &Path) -> Option<i32> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
@@ -223,7 +226,7 @@ fn a_worker_that_is_killed_in_the_middle_loses_nothing_and_its_handler_ends() {
     assert_nothing_missing(&bed, "t");
 }
 
-fn await_lines(path: &Path, count: usize) {
+pub fn await_lines(path: &Path, count: usize) {
     let until = Instant::now() + PATIENCE;
     while fs::read_to_string(path).unwrap_or_default().lines().count() < count {
         assert!(Instant::now() < until, "{count} lines in {}", path.display());
@@ -251,7 +254,8 @@ fn handlers_that_lie_lose_nothing_and_a_line_says_how() {
     ] {
         let bed = Bed::new(&["t"]);
         let script = format!("if [ -e $dir/once ]; then {GOOD}; else touch $dir/once; {wrong}; fi");
-        let config = handled(&bed, &["t"], &script).set("sink.h", "timeout_ms", 400);
+        let config =
+            handled(&bed, &["t"], &script).set("sink.h", "timeout_ms", 400).set("sink.h", "start_timeout_ms", 1);
         let worker = bed.started(&config);
         bed.fill("t", 200);
         let line = worker.wait_words(&["WARN", "handler lost sink=h"]);
@@ -266,21 +270,6 @@ fn handlers_that_lie_lose_nothing_and_a_line_says_how() {
         bed.stop(worker);
         assert_nothing_missing(&bed, "t");
     }
-}
-
-/// Neither the end of its input nor SIGTERM moves it, and the write does not come back before the stop is over.
-#[test]
-fn a_stop_leaves_no_handler_behind() {
-    let bed = Bed::new(&["t"]);
-    bed.fill("t", 10);
-    let script = "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done";
-    let worker = bed.started(&handled(&bed, &["t"], script).set("shutdown", "drain_timeout_ms", 300));
-    await_lines(&bed.site.path("pid"), 1);
-    let ended = worker.stop();
-    assert_eq!(bed.committed("t"), Some(0));
-    assert_eq!(ended.sums("t"), "delivered=0 committed=0 in_flight=10 expired=0 reset=0");
-    let pid = pid_of(&bed.site.path("pid")).unwrap();
-    await_gone(pid);
 }
 
 #[test]

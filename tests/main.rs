@@ -13,6 +13,7 @@ mod dlq;
 mod driver;
 mod embed;
 mod exec;
+mod exec_ends;
 mod faults;
 mod hangs;
 mod http_sink;

@@ -22,7 +22,7 @@ use crate::consumer::part::{Part, Place};
 use crate::consumer::resolve::{AutoOffsetReset, OnOutOfRange, OnTakeoverTimeout};
 use crate::consumer::schedule::{Pace, Schedule};
 use crate::record::{Offset, Records, Span, TopicPartition};
-use crate::ticket::{Ack, Slot};
+use crate::ticket::{Ack, Mark, Slot};
 use crate::trouble::Trouble;
 
 mod commit;
@@ -96,6 +96,8 @@ pub enum Input {
     Event(Event),
     /// A batch is done, or failed.
     Ack(Ack),
+    /// A batch that is under way has come so far.
+    Mark(Mark),
     /// The action `Commit` was carried out.
     CommitSent,
     /// The action `Release` was carried out.
@@ -291,6 +293,7 @@ impl Core {
         self.refresh_at.get_or_insert(now + REFRESH);
         match input {
             Input::Ack(ack) => self.ack(ack, &mut out),
+            Input::Mark(mark) => self.mark(mark, &mut out),
             Input::CommitSent => {
                 self.sent = self.committable_parts(now);
                 self.refresh_at = Some(now + REFRESH);

@@ -15,6 +15,8 @@ use crate::record::{Arena, Record};
 struct Open {
     partition: usize,
     offsets: Vec<i64>,
+    /// So many of them were said to be done.
+    marked: usize,
     ack: Ack,
 }
 
@@ -210,6 +212,9 @@ impl World {
             if self.random.one_in(3) {
                 self.finish_a_batch(core);
             }
+            if self.random.one_in(6) {
+                self.mark_a_batch(core);
+            }
             if self.with_members && self.random.one_in(50) {
                 self.rebalance(core);
             }
@@ -365,6 +370,26 @@ impl World {
         self.carry_out(core, out);
     }
 
+    /// Some more records of a batch that goes on are delivered for good; one in three times nobody hears of it.
+    fn mark_a_batch(&mut self, core: &mut Core) {
+        if self.open.is_empty() {
+            return;
+        }
+        let which = self.random.below(self.open.len() as u64) as usize;
+        let (more, is_lost) = (self.random.below(8) as usize, self.random.one_in(3));
+        let open = &mut self.open[which];
+        open.marked = (open.marked + more).min(open.offsets.len());
+        let Some(last) = open.offsets[..open.marked].last() else { return };
+        let below = open.offsets.get(open.marked).map_or(last + 1, |next| *next);
+        self.logs[open.partition].delivered.extend(&open.offsets[..open.marked]);
+        if !is_lost {
+            let (Ack { slot, seq, .. }, records) = (open.ack, open.marked as u64);
+            let mark = Mark { slot, seq, below: Offset::new(below).unwrap(), records };
+            let out = core.apply(Input::Mark(mark), self.now);
+            self.carry_out(core, out);
+        }
+    }
+
     fn commit_sent(&mut self, core: &mut Core, offsets: Vec<(TopicPartition, Offset)>) {
         assert!(self.commit.is_none(), "one commit at a time");
         assert!(!offsets.is_empty());
@@ -493,7 +518,7 @@ impl World {
                     log.position = Some(to);
                     // A jump forward is excused, because it was told: the sums must know of it.
                     if let Some(expected) = log.expected.or(log.first)
-                        && expected < to
+                        && (expected..to).any(|offset| log.exists(offset))
                     {
                         log.excused.push(expected..to);
                         assert!(part.past.expired + part.past.reset > 0, "{name} jumped to {to} without a word");
@@ -514,7 +539,7 @@ impl World {
                     assert!((next..=last).filter(|o| log.exists(*o)).eq(offsets.iter().copied()), "no gap inside");
                     log.expected = Some(last + 1);
                     let ack = Ack { slot: delivery.slot, seq: delivery.seq, bytes: delivery.bytes, ok: true };
-                    self.open.push(Open { partition: which, offsets, ack });
+                    self.open.push(Open { partition: which, offsets, marked: 0, ack });
                 }
                 Output::Started(_) | Output::Missing(_) | Output::Stopped(..) => {}
             }

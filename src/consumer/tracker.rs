@@ -16,6 +16,18 @@ struct InFlight {
     next: Offset,
     records: u64,
     acked: bool,
+    /// Up to where it is done, and how many records that are, while it is under way.
+    marked: Option<(Offset, u64)>,
+    /// So many of its records are counted as delivered.
+    counted: u64,
+}
+
+impl InFlight {
+    /// Up to where it is done, and how many records that are.
+    fn reach(&self) -> Option<(Offset, u64)> {
+        let is_done = self.acked || self.marked.is_some_and(|(_, records)| records == self.records);
+        if is_done { Some((self.next, self.records)) } else { self.marked }
+    }
 }
 
 /// The state of one slot.
@@ -90,7 +102,7 @@ impl Tracker {
     pub fn deliver(&mut self, span: &Range<Offset>, records: u64) -> u64 {
         self.advance(span, records);
         self.sums.in_flight += records;
-        self.flight.push_back(InFlight { next: span.end, records, acked: false });
+        self.flight.push_back(InFlight { next: span.end, records, acked: false, marked: None, counted: 0 });
         self.check();
         self.front + self.flight.len() as u64 - 1
     }
@@ -102,7 +114,8 @@ impl Tracker {
             Some(last) => last.next = span.end,
             None => self.acknowledged = span.end,
         }
-        self.check();
+        // Perhaps the last one has nothing left but to be acknowledged.
+        self.settle();
     }
 
     fn advance(&mut self, span: &Range<Offset>, records: u64) {
@@ -119,10 +132,38 @@ impl Tracker {
         let Some(entry) = entry else { panic!("batch {seq} of slot {} is acknowledged twice", self.slot.0) };
         assert!(!entry.acked, "batch {seq} of slot {} is acknowledged twice", self.slot.0);
         entry.acked = true;
+        self.settle()
+    }
+
+    /// The first `records` of batch `seq`, all below `offset`, are delivered, and the rest is under way. One that comes
+    /// after the batch's ack says nothing new. Returns how many records this took from being in flight to done.
+    pub fn mark(&mut self, seq: u64, offset: Offset, records: u64) -> u64 {
+        let entry = seq.checked_sub(self.front).and_then(|index| self.flight.get_mut(usize::try_from(index).ok()?));
+        let Some(entry) = entry.filter(|entry| entry.marked.is_none_or(|(marked, _)| marked < offset)) else {
+            return 0;
+        };
+        assert!(
+            offset <= entry.next && records <= entry.records,
+            "batch {seq} of slot {} is marked beyond its end",
+            self.slot.0
+        );
+        entry.marked = Some((offset, records));
+        self.settle()
+    }
+
+    /// Moves on as far as everything is done.
+    fn settle(&mut self) -> u64 {
         let mut done = 0;
-        while let Some(front) = self.flight.front().filter(|front| front.acked) {
-            self.acknowledged = front.next;
-            done += front.records;
+        for entry in &mut self.flight {
+            let Some((offset, records)) = entry.reach() else { break };
+            self.acknowledged = self.acknowledged.max(offset);
+            done += records - entry.counted;
+            entry.counted = records;
+            if records < entry.records {
+                break;
+            }
+        }
+        while self.flight.front().is_some_and(|front| front.acked) {
             self.front += 1;
             self.flight.pop_front();
         }

@@ -15,6 +15,14 @@ struct Segment {
     absent: u64,
     /// The batch that carries it, and whether it was acknowledged; none where there was nothing.
     batch: Option<(u64, bool)>,
+    /// So many of its records, which are its first offsets, were marked.
+    marked: u64,
+}
+
+impl Segment {
+    fn is_done(&self) -> bool {
+        self.batch.is_none_or(|(_, acked)| acked || self.marked == self.records)
+    }
 }
 
 #[derive(Default)]
@@ -27,17 +35,24 @@ impl Model {
         self.segments.last().map_or(0, |s| s.end)
     }
     fn done(&self) -> impl Iterator<Item = &Segment> {
-        self.segments.iter().take_while(|s| s.batch.is_none_or(|(_, acked)| acked))
+        self.segments.iter().take_while(|s| s.is_done())
+    }
+    /// The first that is not done, as far as it is.
+    fn marked(&self) -> u64 {
+        self.segments.iter().find(|s| !s.is_done()).map_or(0, |s| s.marked)
     }
     fn acknowledged(&self) -> i64 {
-        self.done().last().map_or(0, |s| s.end)
+        self.done().last().map_or(0, |s| s.end) + self.marked() as i64
+    }
+    fn delivered(&self) -> u64 {
+        self.done().map(|s| s.records).sum::<u64>() + self.marked()
     }
     fn open(&self) -> Vec<u64> {
         self.segments.iter().filter_map(|s| s.batch).filter(|b| !b.1).map(|b| b.0).collect()
     }
 }
 
-/// 0, 1: a batch; 2: an empty span; 3: an ack of any open batch; 4: a commit of what is due.
+/// 0, 1: a batch; 2: an empty span; 3: an ack of any open batch; 4: a commit of what is due; 5: a mark.
 fn run(steps: &[(u8, u8, u8)]) -> Result<(), TestCaseError> {
     let mut tracker = Tracker::start(Slot(1), Offset::ZERO, None);
     let mut model = Model::default();
@@ -52,24 +67,43 @@ fn run(steps: &[(u8, u8, u8)]) -> Result<(), TestCaseError> {
                 let seq = tracker.deliver(&(at(start)..at(end)), records);
                 prop_assert_eq!(seq, batches);
                 batches += 1;
-                model.segments.push(Segment { end, records, absent, batch: Some((seq, false)) });
+                model.segments.push(Segment { end, records, absent, batch: Some((seq, false)), marked: 0 });
             }
             2 if absent > 0 => {
                 let end = start + absent as i64;
                 tracker.pass(&(at(start)..at(end)));
-                model.segments.push(Segment { end, records: 0, absent, batch: None });
+                model.segments.push(Segment { end, records: 0, absent, batch: None, marked: 0 });
             }
             3 => {
                 let open = model.open();
                 if let Some(&seq) = open.get(usize::from(pick) % open.len().max(1)) {
-                    let before: u64 = model.done().map(|s| s.records).sum();
+                    let before = model.delivered();
                     for s in &mut model.segments {
                         if let Some((n, acked)) = &mut s.batch {
                             *acked |= *n == seq;
                         }
                     }
-                    let after: u64 = model.done().map(|s| s.records).sum();
-                    prop_assert_eq!(tracker.ack(seq), after - before);
+                    prop_assert_eq!(tracker.ack(seq), model.delivered() - before);
+                }
+            }
+            5 => {
+                // Also one that comes after the ack, or says less than the one before.
+                let before = model.delivered();
+                let (mut start, mut mark) = (0, None);
+                for s in &mut model.segments {
+                    if let Some((seq, acked)) = s.batch
+                        && seq == u64::from(pick) % batches.max(1)
+                    {
+                        let records = u64::from(size) % (s.records + 1);
+                        if !acked {
+                            s.marked = s.marked.max(records);
+                        }
+                        mark = Some((seq, at(start + records as i64), records));
+                    }
+                    start = s.end;
+                }
+                if let Some((seq, offset, records)) = mark {
+                    prop_assert_eq!(tracker.mark(seq, offset, records), model.delivered() - before);
                 }
             }
             4 => {
@@ -84,7 +118,7 @@ fn run(steps: &[(u8, u8, u8)]) -> Result<(), TestCaseError> {
         }
         prop_assert_eq!(tracker.position(), at(model.position()));
         prop_assert_eq!(tracker.acknowledged(), at(model.acknowledged()));
-        let delivered = model.done().map(|s| s.records).sum();
+        let delivered = model.delivered();
         let all: u64 = model.segments.iter().map(|s| s.records).sum();
         let absent = model.segments.iter().map(|s| s.absent).sum();
         prop_assert_eq!(tracker.sums(), Sums { delivered, in_flight: all - delivered, absent });
@@ -95,7 +129,7 @@ fn run(steps: &[(u8, u8, u8)]) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn agrees_with_a_model_that_remembers_everything(
-        steps in prop::collection::vec((0u8..5, any::<u8>(), any::<u8>()), 1..120),
+        steps in prop::collection::vec((0u8..6, any::<u8>(), any::<u8>()), 1..120),
     ) {
         run(&steps)?;
     }

@@ -128,8 +128,8 @@ mod tests {
     use crate::ticket::{Slot, Ticket};
 
     fn batch(topic: &str) -> Vec<Batch> {
-        let (acks, _) = crossbeam_channel::bounded(1);
-        let ticket = Ticket::new(Slot(1), 0, 0, acks);
+        let (acks, _) = crate::ticket::channel(1);
+        let ticket = Ticket::new(Slot(1), 0, 0, Records::none(), acks);
         vec![Batch { partition: TopicPartition::new(topic, 0), records: Records::none(), ticket }]
     }
 

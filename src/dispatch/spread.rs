@@ -61,11 +61,9 @@ mod tests {
     use std::collections::HashMap;
     use std::sync::Arc;
 
-    use crossbeam_channel::bounded;
-
     use super::*;
     use crate::record::{Arena, Header, Headers, Offset, Record, Records, TopicPartition};
-    use crate::ticket::{Slot, Ticket};
+    use crate::ticket::{Slot, Ticket, channel};
 
     /// Every fifth record has no key, the others have one of seven; each has a header.
     struct Keyed(Vec<Option<[u8; 1]>>);
@@ -90,11 +88,11 @@ mod tests {
     fn each_record_comes_once_in_the_order_of_its_key_and_a_batch_is_done_with_its_last_part() {
         let keys = (0..100_u8).map(|n| (n % 5 > 0).then_some([n % 7])).collect();
         let arena: Arc<dyn Arena> = Arc::new(Keyed(keys));
-        let (acks_tx, acks) = bounded(10);
+        let (acks_tx, acks) = channel(10);
         let batch = |seq: u64, from: usize, to: usize| Batch {
             partition: TopicPartition::new("t", 0),
             records: Records::new(Arc::clone(&arena), from..to),
-            ticket: Ticket::new(Slot(1), seq, 0, acks_tx.clone()),
+            ticket: Ticket::new(Slot(1), seq, 0, Records::none(), acks_tx.clone()),
         };
         for order in [Order::Partition, Order::Key] {
             let parts = spread(vec![batch(0, 10, 60), batch(1, 60, 100)], 4, order);
@@ -119,9 +117,9 @@ mod tests {
             let mut tickets: Vec<Ticket> = parts.into_iter().flatten().map(|batch| batch.ticket).collect();
             let last = tickets.pop().unwrap();
             Ticket::all_done(tickets);
-            assert!(acks.try_iter().flatten().count() <= 1);
+            assert!(acks.acks.try_iter().flatten().count() <= 1);
             last.done();
-            assert!(acks.try_iter().flatten().all(|ack| ack.ok));
+            assert!(acks.acks.try_iter().flatten().all(|ack| ack.ok));
         }
     }
 }

@@ -1,20 +1,22 @@
 //! One delivery: what was taken from the queue is written, flushed once, and what was given up is seen to.
 //!
-//! Owns the order of things. What always holds:
+//! Owns the order of things. It takes about [`LONGEST_DELIVERY`](super::LONGEST_DELIVERY) where a sink lets it; a batch may
+//! be cut for that. What always holds:
+//! - what is marked as done is flushed, or said to be safe by the sink, and nothing before it was given up whose dead
+//!   letter is not safe;
 //! - what is given up is remembered, and not written again after a failed flush;
 //! - dead letters are put behind the good flush, and before any ticket is done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::item::{Item, Lost, letters, mark, unix_ms};
 use super::{GivenUp, Lane};
 use crate::backoff::Backoff;
-use crate::consumer::Batch;
-use crate::dead_letter::Letter;
 use crate::failure::{LETTERS_FAIL, OnFailure, Policy};
 use crate::record::{Offset, Records, TopicPartition};
-use crate::sink::Why;
+use crate::sink::{Stopped, Why};
 use crate::ticket::Ticket;
 use crate::trouble::{Phrases, Trouble};
 
@@ -26,57 +28,29 @@ const STOPS: Phrases = Phrases {
 };
 /// For how long a sink may be busy with one write, as far as its pace tells.
 const TOGETHER: Duration = Duration::from_millis(250);
+/// How often is told what is done of a write that goes on.
+const MARK_EVERY: Duration = Duration::from_millis(250);
 /// More at once makes nobody faster.
 const MOST_TOGETHER: usize = 10_000;
 /// What to do about a topic that is stopped.
 const ADVICE: &str = "mend what rejects it and send SIGHUP, or set on_failure of the topic to dead_letter or drop";
 
-/// A batch on its way.
-pub(super) struct Item {
-    batch: Batch,
-    /// So many of its records were flushed, or given up, in an earlier delivery.
-    from: usize,
-    /// So many in this one.
-    until: usize,
-    /// Nothing is written from this record on: its topic stops there, or has stopped before.
-    limit: Option<usize>,
-    /// What is to become of records that were given up, by their index.
-    lost: BTreeMap<usize, Lost>,
-}
-
-/// A record that was given up.
-struct Lost {
-    reason: String,
-    attempts: u32,
-    first_failure: SystemTime,
-    is_letter: bool,
-}
-
-impl Item {
-    pub(super) fn new(batch: Batch) -> Self {
-        Self { batch, from: 0, until: 0, limit: None, lost: BTreeMap::new() }
-    }
-
-    /// How many of its records are to be written.
-    pub(super) fn len(&self) -> usize {
-        self.batch.records.len() - self.from
-    }
-
-    pub(super) fn partition(&self) -> &TopicPartition {
-        &self.batch.partition
-    }
-
-    fn offset(&self, index: usize) -> Offset {
-        self.batch.records.get(index).map_or(Offset::ZERO, |record| record.offset)
-    }
-}
-
 /// How far an item was written.
 enum Written {
     All,
     TopicStops,
+    /// The time is over.
+    Cut,
     /// A flush in between has failed, for this reason.
     NotFlushed(String),
+}
+
+/// What was written of a delivery, and flushed.
+struct Delivered {
+    /// So many items have come to their end.
+    items: usize,
+    /// The one behind them was cut.
+    is_cut: bool,
 }
 
 /// A record that is tried.
@@ -97,39 +71,17 @@ impl Head {
 }
 
 /// A topic of which nothing is written.
-pub(super) struct Stopped {
+pub(super) struct Halted {
     trouble: Trouble,
     why: String,
     /// What waits, in its order.
     items: VecDeque<Item>,
 }
 
-impl Stopped {
+impl Halted {
     pub(super) fn wake(&self) -> Option<Instant> {
         self.trouble.wake()
     }
-}
-
-fn unix_ms(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
-}
-
-/// The dead letters of one delivery.
-fn letters<'a>(items: &'a [Item], sink: &'a str, dead_ms: i64) -> impl Iterator<Item = Letter<'a>> {
-    let of = move |item: &'a Item| {
-        item.lost.range(..item.until).filter(|(_, lost)| lost.is_letter).filter_map(move |(index, lost)| {
-            Some(Letter {
-                partition: &item.batch.partition,
-                record: item.batch.records.get(*index)?,
-                sink,
-                reason: &lost.reason,
-                attempts: lost.attempts,
-                first_failure_ms: unix_ms(lost.first_failure),
-                dead_ms,
-            })
-        })
-    };
-    items.iter().flat_map(of)
 }
 
 impl Lane<'_> {
@@ -137,9 +89,9 @@ impl Lane<'_> {
     /// done, and what is left for the next delivery; comes back only with success, or at the process's end.
     pub(super) fn deliver(&mut self, mut items: Vec<Item>) -> Result<(Vec<Ticket>, Vec<Item>), GivenUp> {
         self.limit(&mut items);
-        let written = loop {
+        let Delivered { items: ended, is_cut } = loop {
             match self.write_all(&mut items)? {
-                Ok(written) => break written,
+                Ok(delivered) => break delivered,
                 Err(why) => {
                     let time = self.backoff.next_wait();
                     self.wait(time, &why)?;
@@ -148,55 +100,101 @@ impl Lane<'_> {
                 }
             }
         };
-        let mut rest = items.split_off(written);
+        let mut rest = items.split_off(ended + usize::from(is_cut));
         // An earlier try may have come further.
         rest.iter_mut().for_each(|item| (item.until, item.limit) = (item.from, None));
         self.bury(&items)?;
-        self.well();
+        // One that is cut in the middle of its tries is not well.
+        if !is_cut || self.head.is_none() {
+            self.well();
+        }
         let mut tickets = Vec::with_capacity(items.len());
         for mut item in items {
             if item.until == item.batch.records.len() {
                 tickets.push(item.batch.ticket);
-            } else if let Some(stopped) = self.stopped.get_mut(&item.batch.partition.topic) {
-                item.lost = item.lost.split_off(&item.until);
-                (item.from, item.limit) = (item.until, None);
-                stopped.items.push_back(item);
+                continue;
+            }
+            item.lost = item.lost.split_off(&item.until);
+            item.mark(item.until);
+            (item.from, item.limit) = (item.until, None);
+            match self.stopped.get_mut(&item.batch.partition.topic) {
+                Some(stopped) => stopped.items.push_back(item),
+                None => rest.insert(0, item),
             }
         }
         Ok((tickets, rest))
     }
 
-    /// Writes until all is written or the time is over, and flushes once: how many items that were. What a flush has failed
-    /// with is returned: then nothing of it is done.
-    fn write_all(&mut self, items: &mut [Item]) -> Result<Result<usize, String>, GivenUp> {
-        let (began, mut written) = (Instant::now(), 0);
+    /// Writes until all is written or the time is over, and flushes once. What a flush has failed with is returned: then
+    /// nothing of it is done.
+    fn write_all(&mut self, items: &mut [Item]) -> Result<Result<Delivered, String>, GivenUp> {
+        let (until, mut written, mut is_cut) = (Instant::now() + self.ends.longest, 0, false);
+        self.marked = Instant::now();
         items.iter_mut().for_each(|item| item.until = item.from);
-        while written < items.len() && (written == 0 || began.elapsed() < self.ends.longest) {
-            let (count, why) = self.write_together(&items[written..]);
-            let mut taken = count;
+        while written < items.len() && (written == 0 || Instant::now() < until) {
+            let (before, now) = items.split_at_mut(written);
+            let (mut taken, why) = self.write_together(before, now);
+            let some = taken > 0;
             while let Some(item) = items.get_mut(written).filter(|item| taken > 0 && item.len() <= taken) {
                 (item.until, taken) = (item.batch.records.len(), taken - item.len());
                 written += 1;
             }
-            let Some((item, rest)) = items[written..].split_first_mut() else { break };
+            let (before, now) = items.split_at_mut(written);
+            let Some((item, rest)) = now.split_first_mut() else { break };
             let so_far = match why {
-                None if count > 0 => continue,
+                None if some => continue,
                 None => Written::All,
                 Some(why) => {
                     item.until += taken;
-                    self.after(item, why)?
+                    self.after(item, why, until)?
                 }
             };
             // What stands alone, or what is left of the one in which it has stopped.
-            let so_far = if matches!(so_far, Written::All) { self.write(item)? } else { so_far };
+            let so_far = if matches!(so_far, Written::All) { self.write(before, item, until)? } else { so_far };
             match so_far {
                 Written::All => {}
                 Written::TopicStops => self.limit(rest),
+                Written::Cut => {
+                    is_cut = true;
+                    break;
+                }
                 Written::NotFlushed(why) => return Ok(Err(why)),
             }
             written += 1;
         }
-        Ok(self.ends.busy.during(|| self.sink.flush()).map(|()| written))
+        let flushed = self.ends.busy.during(|| self.sink.flush());
+        Ok(flushed.map(|()| Delivered { items: written, is_cut }))
+    }
+
+    /// Gives `records`, the next ones of `items`, to the sink. `before`: what was written in this delivery.
+    fn give(&mut self, before: &[Item], items: &[Item], records: &Records) -> Result<(), Stopped> {
+        let Some(first) = items.first() else { return Ok(()) };
+        let (began, mut marked, mut says) = (Instant::now(), self.marked, false);
+        let mut safe = |count| {
+            says = true;
+            if marked.elapsed() >= MARK_EVERY {
+                mark(before, items, count);
+                marked = Instant::now();
+            }
+        };
+        let partition = &first.batch.partition;
+        let result = self.ends.busy.during(|| self.sink.write_with_progress(partition, records, &mut safe));
+        self.marked = marked;
+        match result {
+            Ok(()) => {
+                self.pace(records.len(), began);
+                Ok(())
+            }
+            Err(stopped) if stopped.done < records.len() => {
+                // A wait may follow.
+                if says {
+                    mark(before, items, stopped.done);
+                }
+                Err(stopped)
+            }
+            // One that says it took all has taken all.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Writes the first items in one call, as far as they belong to one partition and nothing is to be left out of them. How
@@ -204,7 +202,7 @@ impl Lane<'_> {
     ///
     /// A sink that asks somebody else has to wait for the answers of each call. So it is given as much at once as it has
     /// lately taken in [`TOGETHER`].
-    fn write_together(&mut self, items: &[Item]) -> (usize, Option<Why>) {
+    fn write_together(&mut self, before: &[Item], items: &[Item]) -> (usize, Option<Why>) {
         let Some(first) = items.first() else { return (0, None) };
         let plain = |item: &&Item| {
             item.limit.is_none() && item.lost.is_empty() && item.batch.partition == first.batch.partition
@@ -216,19 +214,11 @@ impl Lane<'_> {
         };
         let runs: Vec<Records> =
             items.iter().take_while(plain).take_while(fits).map(|item| item.batch.records.skip(item.from)).collect();
-        if runs.len() < 2 {
-            return (0, None);
-        }
+        let Some(items) = items.get(..runs.len()).filter(|_| runs.len() > 1) else { return (0, None) };
         let records = Records::join(&runs);
-        let began = Instant::now();
-        match self.ends.busy.during(|| self.sink.write(&first.batch.partition, &records)) {
-            Ok(()) => {
-                self.pace(records.len(), began);
-                (records.len(), None)
-            }
-            Err(stopped) if stopped.done < records.len() => (stopped.done, Some(stopped.why)),
-            // One that says it took all has taken all.
-            Err(_) => (records.len(), None),
+        match self.give(before, items, &records) {
+            Ok(()) => (records.len(), None),
+            Err(stopped) => (stopped.done, Some(stopped.why)),
         }
     }
 
@@ -247,7 +237,7 @@ impl Lane<'_> {
     }
 
     /// Writes an item, but for what was given up, to its end or its limit.
-    fn write(&mut self, item: &mut Item) -> Result<Written, GivenUp> {
+    fn write(&mut self, before: &[Item], item: &mut Item, until: Instant) -> Result<Written, GivenUp> {
         let limit = item.limit.unwrap_or(item.batch.records.len());
         while item.until < limit {
             let end = item.lost.range(item.until..limit).next().map_or(limit, |(index, _)| *index);
@@ -256,20 +246,13 @@ impl Lane<'_> {
                 continue;
             }
             let records = item.batch.records.slice(item.until..end);
-            let began = Instant::now();
-            match self.ends.busy.during(|| self.sink.write(&item.batch.partition, &records)) {
-                Ok(()) => {
-                    self.pace(records.len(), began);
-                    item.until = end;
-                }
-                Err(stopped) => {
-                    item.until = item.until.saturating_add(stopped.done).min(end);
-                    // One that says it took all has taken all.
-                    if item.until < end
-                        && let stopped @ (Written::TopicStops | Written::NotFlushed(_)) =
-                            self.after(item, stopped.why)?
-                    {
-                        return Ok(stopped);
+            match self.give(before, std::slice::from_ref(item), &records) {
+                Ok(()) => item.until = end,
+                Err(Stopped { done, why }) => {
+                    item.until += done;
+                    let so_far = self.after(item, why, until)?;
+                    if !matches!(so_far, Written::All) {
+                        return Ok(so_far);
                     }
                 }
             }
@@ -278,7 +261,7 @@ impl Lane<'_> {
     }
 
     /// The item's next record was not taken. `All`: it is gone on with.
-    fn after(&mut self, item: &mut Item, why: Why) -> Result<Written, GivenUp> {
+    fn after(&mut self, item: &mut Item, why: Why, until: Instant) -> Result<Written, GivenUp> {
         if !self.goes_on(item, why)? {
             item.limit = Some(item.until);
             return Ok(Written::TopicStops);
@@ -289,7 +272,7 @@ impl Lane<'_> {
             }
             self.reopen_if_asked();
         }
-        Ok(Written::All)
+        Ok(if Instant::now() < until { Written::All } else { Written::Cut })
     }
 
     /// The item's next record was not taken. `false`: its topic stops.
@@ -305,6 +288,10 @@ impl Lane<'_> {
             Why::RetryAfter(why, least) => (why, Some(least)),
             Why::Reject(why) => (why, None),
         };
+        if self.is_aborted() {
+            // A sink that was made to come back has said nothing of the record, and nobody hears what became of it.
+            return Err(self.gives_up(&format!("{} offset={offset}: {why}", head.partition)));
+        }
         let reason = match least {
             Some(least) if !policy.is_exhausted(head.attempts, elapsed) => {
                 let time = head.backoff.next_wait().max(least);
@@ -323,6 +310,7 @@ impl Lane<'_> {
         let is_letter = policy.on_failure == OnFailure::DeadLetter;
         let lost = Lost { reason, attempts: head.attempts, first_failure: head.first_failure, is_letter };
         item.lost.insert(item.until, lost);
+        item.until += 1;
         Ok(true)
     }
 
@@ -336,7 +324,7 @@ impl Lane<'_> {
         }
         self.ends.progress.stop(&partition.topic, &why);
         // If it stops once more in the same delivery, after a failed flush, nothing waits yet.
-        self.stopped.insert(Arc::clone(&partition.topic), Stopped { trouble, why, items: VecDeque::new() });
+        self.stopped.insert(Arc::clone(&partition.topic), Halted { trouble, why, items: VecDeque::new() });
     }
 
     /// Puts the dead letters, and notes what was given up.

@@ -7,7 +7,7 @@
 //! - `write` says Ok only for what a handler has acknowledged, so `flush` has nothing to do;
 //! - what a handler has acknowledged behind a record that failed is not given again when the lane goes on there;
 //! - no write or read of a pipe blocks: both are waited for together, and `timeout` is the longest time without an
-//!   answer (`stream`) or for a run (`batch`). A write blocks at most that long for each of its records, and, where a
+//!   answer (`stream`; `start_timeout` for a process's first one) or for a run (`batch`). A write blocks at most that long for each of its records, and, where a
 //!   handler has to be ended, `kill_timeout` and 2 s more;
 //! - a handler has a process group of its own, which is killed as a whole when the process that was started has
 //!   ended; none outlives its sink, nor [`kill_left`];
@@ -15,9 +15,10 @@
 //!
 //! How long to wait before a handler that failed is tried again is the lane's to decide, as for every sink.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Sink, Stopped};
+use super::{Brake, Sink, Stopped};
 use crate::record::{Records, TopicPartition};
 
 mod answers;
@@ -26,6 +27,7 @@ mod command;
 mod process;
 mod stream;
 mod talk;
+mod told;
 
 pub use command::{CommandError, probe};
 pub use process::kill_left;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub mode: Mode,
     /// `stream`: how long no answer may come while one is owed. `batch`: how long a run may take.
     pub timeout: Duration,
+    /// `stream`: how long the first answer of a process may take from its start, if that is longer than `timeout`.
+    pub start_timeout: Duration,
     /// `stream`: how many records are given before an answer is waited for. `batch`: how many a run gets. At least 1.
     pub max_batch_records: usize,
     /// How long a handler may take to end, once its input was closed or it was sent SIGTERM.
@@ -65,6 +69,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct ExecSink {
     way: Way,
+    brake: Arc<process::Brake>,
 }
 
 #[derive(Debug)]
@@ -80,11 +85,14 @@ impl ExecSink {
     /// The command can't be run.
     pub fn open(name: &str, settings: Settings) -> Result<Self, CommandError> {
         probe(settings.program())?;
-        let way = match settings.mode {
-            Mode::Stream => Way::Stream(Box::new(stream::Stream::new(name, settings))),
-            Mode::Batch => Way::Batch(batch::Batch::new(name, settings)),
+        let mode = settings.mode;
+        let starter = process::Starter::new(name, settings);
+        let brake = Arc::clone(&starter.brake);
+        let way = match mode {
+            Mode::Stream => Way::Stream(Box::new(stream::Stream::new(starter))),
+            Mode::Batch => Way::Batch(batch::Batch::new(starter)),
         };
-        Ok(Self { way })
+        Ok(Self { way, brake })
     }
 }
 
@@ -106,6 +114,12 @@ impl Sink for ExecSink {
             stream.end();
         }
         Ok(())
+    }
+
+    /// The handler that runs is ended, by SIGTERM and then by SIGKILL, and no other one is started.
+    fn brake(&self) -> Option<Brake> {
+        let brake = Arc::clone(&self.brake);
+        Some(Box::new(move || brake.press()))
     }
 }
 

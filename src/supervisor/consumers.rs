@@ -216,10 +216,10 @@ impl Consumers {
         let Some(one) = self.all.get_mut(&index) else { return Ok(None) };
         let (stop_tx, stop) = bounded(0);
         let (retire, retired) = bounded(0);
-        let acks = bounded(one.plan.settings.batches);
+        let acks = crate::ticket::channel(one.plan.settings.batches);
         let progress = self.common.board.begin(index, one.run, &one.counts);
         let earlier: Vec<Flight> = one.flights.iter().cloned().collect();
-        let flight = Flight { acks: acks.1.clone(), progress: Arc::clone(&progress) };
+        let flight = Flight { acks: acks.1.acks.clone(), progress: Arc::clone(&progress) };
         // An older one would have kept the later ones from beginning.
         one.flights.truncate(MOST + 1);
         one.flights.push_front(flight.clone());

@@ -21,7 +21,7 @@ use crate::dispatch::{Change, Order, Route};
 use crate::failure::Failures;
 use crate::lane;
 use crate::progress::Board;
-use crate::sink::Sink;
+use crate::sink::{Brake, Sink};
 
 /// So often may a queue be replaced before its lane has looked: each is twice as large as the one before, so
 /// these are more than there is memory for.
@@ -44,6 +44,7 @@ struct Lane {
     /// The places in its present queue.
     places: usize,
     reopen: Sender<()>,
+    brake: Option<Brake>,
 }
 
 /// See the module's text.
@@ -115,6 +116,7 @@ impl Lanes {
             busy: Arc::clone(&busy),
             progress: self.board.add_lane(sink, number),
         };
+        let brake = own.brake();
         let (role, name) = (Role::Lane(sink.to_owned(), number), lane_name(sink, number));
         let body = move || {
             lane::run(&name, &mut *own, &ends);
@@ -123,7 +125,7 @@ impl Lanes {
         let thread = role.to_string();
         spawn(role.clone(), &self.exits, body).map_err(|error| StartError::Thread { name: thread, error })?;
         self.watch.add(&lane_name(sink, number), busy);
-        let lane = Lane { queues: Some(queues_tx), places: 0, reopen: reopen_tx };
+        let lane = Lane { queues: Some(queues_tx), places: 0, reopen: reopen_tx, brake };
         self.all.insert((sink.to_owned(), number), lane);
         Ok(role)
     }
@@ -176,6 +178,11 @@ impl Lanes {
             // Full: a request is already waiting, and serves for this one too.
             let _ = lane.reopen.try_send(());
         }
+    }
+
+    /// Nobody waits for what is still with a sink: it is to come back.
+    pub(super) fn brake(&self) {
+        self.all.values().filter_map(|lane| lane.brake.as_ref()).for_each(|brake| brake());
     }
 
     /// Looks for lanes that stand still in their sinks.

@@ -378,6 +378,7 @@ impl Supervisor {
             reports: BTreeMap::new(),
             code: CLEAN,
             deadline: None,
+            brake_at: None,
         };
         supervisor.lanes.failures().set_policies(policies(&supervisor.config));
         supervisor.lanes.failures().set_letters(letters);

@@ -21,6 +21,15 @@ pub(super) fn read(sink: &mut Reader<'_, '_>, name: &str) -> Option<Settings> {
     let command = sink.required("command", command, &example);
     let mode = sink.choice("mode");
     let timeout = sink.millis("timeout_ms", 1..=KAFKA_INT_MAX);
+    let start_timeout = sink.millis("start_timeout_ms", 1..=KAFKA_INT_MAX);
+    if mode == Some(Mode::Batch) {
+        if sink.own("start_timeout_ms").is_some() {
+            let text = "does nothing with mode = \"batch\", where timeout_ms is for a whole run; leave it out";
+            sink.wrong("start_timeout_ms", text.to_owned());
+        }
+        sink.set_aside("start_timeout_ms");
+        sink.leave_out("start_timeout_ms");
+    }
     let max_batch_records = sink.number("max_batch_records", 1..=RECORDS_MAX);
     let kill_timeout = sink.millis("kill_timeout_ms", 0..=KILL_MAX_MS);
     let command: Vec<String> = command?.into_iter().map(toml::Spanned::into_inner).collect();
@@ -32,6 +41,7 @@ pub(super) fn read(sink: &mut Reader<'_, '_>, name: &str) -> Option<Settings> {
         command,
         mode: mode?,
         timeout: timeout?,
+        start_timeout: start_timeout?,
         max_batch_records: max_batch_records?,
         kill_timeout: kill_timeout?,
     })
@@ -42,6 +52,7 @@ pub(super) fn any(sink: &mut Reader<'_, '_>) {
     let _ = sink.list("command", "[\"/usr/local/lib/handler.py\"]", false, word);
     let _ = sink.choice::<Mode>("mode");
     let _ = sink.millis("timeout_ms", 1..=KAFKA_INT_MAX);
+    let _ = sink.millis("start_timeout_ms", 1..=KAFKA_INT_MAX);
     let _ = sink.number::<usize>("max_batch_records", 1..=RECORDS_MAX);
     let _ = sink.millis("kill_timeout_ms", 0..=KILL_MAX_MS);
 }

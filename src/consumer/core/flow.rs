@@ -65,6 +65,16 @@ impl Core {
         }
     }
 
+    /// One of a slot that has ended means nothing.
+    pub(super) fn mark(&mut self, mark: Mark, out: &mut Vec<Output>) {
+        let Some(&index) = self.slots.get(&mark.slot) else { return };
+        let Place::Reading(tracker) = &mut self.parts[index].place else { return };
+        let before = tracker.acknowledged();
+        self.schedule.done(tracker.mark(mark.seq, mark.below, mark.records));
+        self.dirty |= tracker.acknowledged() != before;
+        self.leave_if_due(index, out);
+    }
+
     pub(super) fn ack(&mut self, ack: Ack, out: &mut Vec<Output>) {
         self.batches_in_flight -= 1;
         self.bytes_in_flight -= ack.bytes;
@@ -72,9 +82,9 @@ impl Core {
         let Some(&index) = self.slots.get(&ack.slot) else { return };
         let Place::Reading(tracker) = &mut self.parts[index].place else { return };
         if ack.ok {
-            let done = tracker.ack(ack.seq);
-            self.schedule.done(done);
-            self.dirty |= done > 0;
+            let before = tracker.acknowledged();
+            self.schedule.done(tracker.ack(ack.seq));
+            self.dirty |= tracker.acknowledged() != before;
             self.leave_if_due(index, out);
         } else if self.drain.is_none() {
             // Its lane gave it up without a word: all from the first undelivered record on is read again.

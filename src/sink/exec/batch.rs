@@ -2,7 +2,7 @@
 //!
 //! Owns the search for the record of which a run fails: the batch is halved until it is one record. What always
 //! holds: a record is taken only if a run with exit code 0 was given it, and rejected only if a run that was given it
-//! alone has failed.
+//! alone has failed. What a run with exit code 0 has left unread, be it in its pipe, it has not taken.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::Settings;
-use super::process::Process;
+use super::process::{Process, Starter};
 use crate::record::{Records, TopicPartition};
 use crate::sink::{Stopped, Why, json};
 
@@ -22,8 +21,7 @@ const CHUNK: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Batch {
-    name: String,
-    settings: Settings,
+    starter: Starter,
     out: Vec<u8>,
 }
 
@@ -37,8 +35,8 @@ enum Run {
 }
 
 impl Batch {
-    pub(super) fn new(name: &str, settings: Settings) -> Self {
-        Self { name: name.to_owned(), settings, out: Vec::new() }
+    pub(super) fn new(starter: Starter) -> Self {
+        Self { starter, out: Vec::new() }
     }
 
     pub(super) fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
@@ -48,7 +46,7 @@ impl Batch {
         // Among the records before this one is one of which a run has failed.
         let mut suspects: Option<usize> = None;
         while done < records.len() {
-            let end = suspects.unwrap_or(records.len().min(done + self.settings.max_batch_records));
+            let end = suspects.unwrap_or(records.len().min(done + self.starter.settings.max_batch_records));
             let count = if suspects.is_some() { (end - done).div_ceil(2) } else { end - done };
             let part = records.slice(done..done + count);
             match self.run(&head, &part) {
@@ -64,7 +62,7 @@ impl Batch {
                     log::log!(
                         level,
                         "handler failed, looking for the record sink={} {partition} offsets={}-{} records={count} error=\"{why}\"",
-                        self.name,
+                        self.starter.told.sink(),
                         offset(0),
                         offset(count - 1)
                     );
@@ -77,11 +75,11 @@ impl Batch {
 
     /// Runs the command with these records.
     fn run(&mut self, head: &[u8], records: &Records) -> Run {
-        let mut process = match Process::start(&self.name, &self.settings, false) {
+        let mut process = match Process::start(&self.starter, false) {
             Ok(process) => process,
             Err(why) => return Run::Again(why),
         };
-        let until = Instant::now() + self.settings.timeout;
+        let until = Instant::now() + self.starter.settings.timeout;
         let (mut next, mut written) = (0, 0);
         let mut unread = false;
         self.out.clear();
@@ -116,10 +114,11 @@ impl Batch {
                 break false;
             }
         };
+        unread |= process.unread() > 0;
         self.out.shrink_to(2 * CHUNK);
         let pid = process.pid();
-        let ending = process.stop(self.settings.kill_timeout);
-        let (records, timeout) = (records.len(), self.settings.timeout.as_millis());
+        let ending = process.stop(self.starter.settings.kill_timeout);
+        let (records, timeout) = (records.len(), self.starter.settings.timeout.as_millis());
         if !ended {
             return Run::Again(format!(
                 "the handler (process {pid}) did not end within timeout_ms={timeout} with {records} records, and was \

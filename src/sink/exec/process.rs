@@ -2,24 +2,26 @@
 //!
 //! Owns the process, its pipes and its process group. What always holds:
 //! - the group is killed before its leader is reaped: until then its number can't be another's;
-//! - dropping one kills it.
+//! - dropping one kills it;
+//! - once its lane's [`Brake`] was used it is about to end, and no other one is started.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
 use super::Settings;
 use super::talk::Talk;
+use super::told::{Kind, Told};
 use crate::logging::foreign;
 
 /// How long one that was sent SIGKILL may take to be gone: the system does that, unless it hangs in a file system.
@@ -36,6 +38,77 @@ pub fn kill_left() {
         if let Some(pid) = Pid::from_raw(*pid) {
             let _ = kill_process_group(pid, Signal::KILL);
         }
+    }
+}
+
+/// Ends the handlers of one lane from another thread, when nobody waits for their answers any more.
+#[derive(Debug)]
+pub(super) struct Brake {
+    told: Arc<Told>,
+    state: Mutex<Braked>,
+}
+
+#[derive(Debug, Default)]
+struct Braked {
+    /// How often it was used.
+    times: u32,
+    /// The one that runs. A lane has one at a time.
+    running: Option<Pid>,
+}
+
+impl Brake {
+    fn state(&self) -> MutexGuard<'_, Braked> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends SIGTERM to what runs, and SIGKILL from the second time on.
+    pub(super) fn press(&self) {
+        let mut state = self.state();
+        state.times += 1;
+        let Some(pid) = state.running else { return };
+        let signal = if state.times == 1 { Signal::TERM } else { Signal::KILL };
+        let _ = kill_process_group(pid, signal);
+        drop(state);
+        let (sink, name) = (self.told.sink(), name_of(signal));
+        self.told.say(
+            Kind::Lost,
+            format_args!("drain is over, handler is ended sink={sink} pid={} signal={name}", pid.as_raw_nonzero()),
+        );
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.state().times > 0
+    }
+
+    /// One runs. If it was started just when that was no longer wanted it ends at once.
+    fn enter(&self, pid: Pid) {
+        let mut state = self.state();
+        state.running = Some(pid);
+        if state.times > 0 {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// It is about to be reaped: then its number may be another's.
+    fn leave(&self) {
+        self.state().running = None;
+    }
+}
+
+/// What all handlers of a lane are started from.
+#[derive(Clone, Debug)]
+pub(super) struct Starter {
+    pub(super) settings: Settings,
+    pub(super) told: Arc<Told>,
+    pub(super) brake: Arc<Brake>,
+}
+
+impl Starter {
+    /// Of a lane of sink `name`.
+    pub(super) fn new(name: &str, settings: Settings) -> Self {
+        let told = Told::of(name);
+        let brake = Arc::new(Brake { told: Arc::clone(&told), state: Mutex::default() });
+        Self { settings, told, brake }
     }
 }
 
@@ -70,7 +143,7 @@ impl fmt::Display for Ending {
         match &self.last_words {
             Some(line) => {
                 let line: String = line.chars().take(200).collect();
-                write!(f, "; last line of its standard error: '{}'", foreign(line))
+                write!(f, "; last line of its standard error: '{}'", foreign(&line))
             }
             None => f.write_str("; nothing on its standard error"),
         }
@@ -100,9 +173,17 @@ pub(super) struct Process {
     pid: Pid,
     /// Readable when the process has ended; absent where the system has no such thing.
     pidfd: Option<OwnedFd>,
-    stdin: Option<ChildStdin>,
+    stdin: Option<PipeWriter>,
+    /// The end that it reads from, of one that does not answer: whether it has read all can then be asked of the pipe,
+    /// also when it has ended. It is closed in the handler by the exec, and never read here.
+    ///
+    /// As long as this is open a handler that closes its input shows no broken pipe. Who answers is owed an answer, and
+    /// a broken pipe says early that none will come; so such a one has none of this. A run with an exit code is waited
+    /// for until its end or its deadline in any case: a pipe that nobody reads is full until then, or holds all.
+    unread: Option<PipeReader>,
     stdout: Option<ChildStdout>,
     talk: Talk,
+    brake: Arc<Brake>,
 }
 
 impl Process {
@@ -111,7 +192,11 @@ impl Process {
     ///
     /// # Errors
     /// The reason, in words for the log.
-    pub(super) fn start(name: &str, settings: &Settings, answers: bool) -> Result<Self, String> {
+    pub(super) fn start(starter: &Starter, answers: bool) -> Result<Self, String> {
+        let Starter { settings, told, brake } = starter;
+        if brake.is_pressed() {
+            return Err("the worker stops, and no handler is started any more".to_owned());
+        }
         let wrong = |error: io::Error| {
             let hint = match error.kind() {
                 ErrorKind::NotFound => "it is not there, or its first line (#!) names a program that is not",
@@ -122,11 +207,13 @@ impl Process {
             format!("the handler {:?} can't be started: {error}; {hint}", settings.program())
         };
         let (err, err_of_child) = io::pipe().map_err(wrong)?;
+        let (stdin_of_child, stdin) = io::pipe().map_err(wrong)?;
+        let unread = if answers { None } else { Some(stdin_of_child.try_clone().map_err(wrong)?) };
         let mut command = Command::new(settings.program());
         command
             .args(&settings.command[1..])
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(stdin_of_child)
             .stderr(err_of_child.try_clone().map_err(wrong)?)
             // What systemd has told us is not meant for others.
             .env_remove("NOTIFY_SOCKET")
@@ -138,15 +225,17 @@ impl Process {
         } else {
             command.stdout(err_of_child);
         }
-        let talk = Talk::begin(name, err).map_err(wrong)?;
+        let talk = Talk::begin(told, err).map_err(wrong)?;
         let mut child = command.spawn().map_err(wrong)?;
         // The command holds our copies of the child's ends.
         drop(command);
         let pid = Pid::from_child(&child);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        brake.enter(pid);
+        let stdout = child.stdout.take();
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
-        let process = Self { child: Some(child), pid, pidfd, stdin, stdout, talk };
+        let process =
+            Self { child: Some(child), pid, pidfd, stdin: Some(stdin), unread, stdout, talk, brake: Arc::clone(brake) };
         process.stdin.iter().try_for_each(|pipe| ioctl_fionbio(pipe, true)).map_err(|error| wrong(error.into()))?;
         process.stdout.iter().try_for_each(|pipe| ioctl_fionbio(pipe, true)).map_err(|error| wrong(error.into()))?;
         Ok(process)
@@ -220,6 +309,12 @@ impl Process {
         }
     }
 
+    /// How many bytes of what was written it has not read, of one that does not answer. To be asked when it has ended,
+    /// and before its group is killed: what it has left behind may still read.
+    pub(super) fn unread(&self) -> u64 {
+        self.unread.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok()).unwrap_or(0)
+    }
+
     /// Closes its input: nothing more is to come.
     pub(super) fn close_input(&mut self) {
         self.stdin = None;
@@ -275,6 +370,7 @@ impl Process {
         let _ = kill_process_group(self.pid, Signal::KILL);
         let gone = self.await_end(LAST);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid());
+        self.brake.leave();
         if gone {
             return child.wait().ok();
         }

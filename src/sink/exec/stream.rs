@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::answers::{Lines, Nonsense, Owed, Settled};
-use super::process::{Ending, Process};
-use super::talk::Ration;
+use super::process::{Ending, Process, Starter};
+use super::told::Kind;
 use crate::record::{Offset, Records, TopicPartition};
 use crate::sink::{Stopped, Why, json};
 
@@ -27,14 +27,11 @@ const ABOUT_TO_END: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    name: String,
-    settings: Settings,
+    starter: Starter,
     running: Option<Running>,
     remembered: Option<Remembered>,
     /// So many records are given one at a time.
     careful: usize,
-    /// Of the lines about starts and ends.
-    ration: Ration,
     buffer: Vec<u8>,
 }
 
@@ -52,6 +49,7 @@ struct Running {
     ends: VecDeque<usize>,
     /// It has answered something.
     has_answered: bool,
+    started: Instant,
 }
 
 /// What was settled behind a record that was not.
@@ -69,6 +67,8 @@ enum Cause {
     ClosedInput,
     ClosedOutput,
     Silent,
+    /// The same, and it has not answered before.
+    NotReady,
     Nonsense(Nonsense),
 }
 
@@ -80,11 +80,12 @@ struct Loss {
     /// So many records it had been given without an answer.
     owed: usize,
     timeout: Duration,
+    start_timeout: Duration,
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, pid, ending, owed, timeout } = self;
+        let Self { cause, pid, ending, owed, timeout, start_timeout } = self;
         write!(f, "the handler (process {pid}) ")?;
         match cause {
             Cause::Ended => write!(f, "ended with {owed} records not answered"),
@@ -102,6 +103,13 @@ impl fmt::Display for Loss {
                  timeout_ms, or lower max_batch_records",
                 timeout.as_millis()
             ),
+            Cause::NotReady => write!(
+                f,
+                "gave no answer for start_timeout_ms={} since its start, with {owed} records not answered, and was \
+                 killed; it has to answer what it was given without waiting for more, and to flush its output behind \
+                 each answer; or, if it takes so long to start, raise start_timeout_ms",
+                start_timeout.as_millis()
+            ),
             Cause::Nonsense(nonsense) => write!(f, "answers nonsense, and was killed: {nonsense}"),
         }?;
         write!(f, " ({ending})")
@@ -118,24 +126,24 @@ impl Loss {
 }
 
 impl Stream {
-    pub(super) fn new(name: &str, settings: Settings) -> Self {
-        Self {
-            name: name.to_owned(),
-            settings,
-            running: None,
-            remembered: None,
-            careful: 0,
-            ration: Ration::default(),
-            buffer: vec![0; ANSWERS],
-        }
+    pub(super) fn new(starter: Starter) -> Self {
+        Self { starter, running: None, remembered: None, careful: 0, buffer: vec![0; ANSWERS] }
+    }
+
+    fn name(&self) -> &str {
+        self.starter.told.sink()
+    }
+
+    fn say(&self, kind: Kind, line: fmt::Arguments<'_>) {
+        self.starter.told.say(kind, line);
     }
 
     /// Lets the handler end in peace.
     pub(super) fn end(&mut self) {
         if let Some(running) = self.running.take() {
             let pid = running.process.pid();
-            let ending = running.process.end(self.settings.kill_timeout);
-            log::info!("handler ended sink={} pid={pid} status=\"{ending}\"", self.name);
+            let ending = running.process.end(self.starter.settings.kill_timeout);
+            self.say(Kind::Came, format_args!("handler ended sink={} pid={pid} status=\"{ending}\"", self.name()));
         }
     }
 
@@ -171,16 +179,12 @@ impl Stream {
             let has_worked = progress || (!fresh && running.has_answered);
             let loss = self.lose(running, cause, owed);
             let calm = loss.is_none(has_worked, fresh);
-            if self.ration.allows(Instant::now()) {
-                let hidden = match self.ration.hidden() {
-                    0 => String::new(),
-                    hidden => format!(" hidden_lines={hidden}"),
-                };
-                if calm {
-                    log::info!("handler ended, it is started again sink={}{hidden} reason=\"{loss}\"", self.name);
-                } else {
-                    log::warn!("handler lost sink={}{hidden} error=\"{loss}\"", self.name);
-                }
+            let name = self.name();
+            if calm {
+                let line = format_args!("handler ended, it is started again sink={name} reason=\"{loss}\"");
+                self.say(Kind::Came, line);
+            } else {
+                self.say(Kind::Lost, format_args!("handler lost sink={name} error=\"{loss}\""));
             }
             if !calm {
                 self.careful = owed;
@@ -189,13 +193,11 @@ impl Stream {
         }
     }
 
-    fn start(&mut self) -> Result<Running, String> {
-        let process = Process::start(&self.name, &self.settings, true)?;
-        if self.ration.allows(Instant::now()) {
-            // Without its arguments: a secret may be among them.
-            let (pid, program) = (process.pid(), self.settings.program());
-            log::info!("handler started sink={} pid={pid} program={program:?}", self.name);
-        }
+    fn start(&self) -> Result<Running, String> {
+        let process = Process::start(&self.starter, true)?;
+        // Without its arguments: a secret may be among them.
+        let (name, pid, program) = (self.name(), process.pid(), self.starter.settings.program());
+        self.say(Kind::Came, format_args!("handler started sink={name} pid={pid} program={program:?}"));
         Ok(Running {
             process,
             owed: Owed::new(),
@@ -204,22 +206,24 @@ impl Stream {
             written: 0,
             ends: VecDeque::new(),
             has_answered: false,
+            started: Instant::now(),
         })
     }
 
     /// Ends a handler that can't be used any more.
     fn lose(&self, mut running: Running, cause: Cause, owed: usize) -> Loss {
-        let (pid, timeout) = (running.process.pid(), self.settings.timeout);
+        let pid = running.process.pid();
+        let Settings { timeout, start_timeout, .. } = self.starter.settings;
         if matches!(cause, Cause::ClosedInput | Cause::ClosedOutput) {
             running.process.await_end(ABOUT_TO_END);
         }
-        let ending = running.process.stop(self.settings.kill_timeout);
+        let ending = running.process.stop(self.starter.settings.kill_timeout);
         // It was not its output that mattered.
         let cause = match cause {
             Cause::ClosedInput | Cause::ClosedOutput if ending.by_itself => Cause::Ended,
             other => other,
         };
-        Loss { cause, pid, ending, owed, timeout }
+        Loss { cause, pid, ending, owed, timeout, start_timeout }
     }
 
     /// Gives the records that have no state yet, and takes answers, until all are settled or one has failed. `given`:
@@ -232,7 +236,7 @@ impl Stream {
         head: &[u8],
         records: &Records,
     ) -> Result<(), Cause> {
-        let timeout = self.settings.timeout;
+        let Settings { timeout, start_timeout, .. } = self.starter.settings;
         // Behind one that has failed before the lane will not go on in this write.
         let end = states.iter().position(|state| matches!(state, Settled::Failed { .. })).unwrap_or(records.len());
         running.owed.begin();
@@ -248,7 +252,7 @@ impl Stream {
                 return Err(Cause::Ended);
             }
             let careful = self.careful.saturating_sub(given.len() - running.owed.open());
-            let window = if careful > 0 { 1 } else { self.settings.max_batch_records };
+            let window = if careful > 0 { 1 } else { self.starter.settings.max_batch_records };
             if running.owed.open() == 0 {
                 since = Instant::now();
             }
@@ -273,10 +277,16 @@ impl Stream {
                 // What it has read before may still be answered.
                 input_closed = Some(Instant::now());
             }
-            let silent = since + timeout;
-            let until = input_closed.map_or(silent, |at| silent.min(at + self.settings.kill_timeout));
+            // An interpreter may take longer to start than any record takes.
+            let ready = (!running.has_answered).then(|| running.started + start_timeout);
+            let silent = (since + timeout).max(ready.unwrap_or(since));
+            let until = input_closed.map_or(silent, |at| silent.min(at + self.starter.settings.kill_timeout));
             if Instant::now() >= until {
-                return Err(if input_closed.is_some() { Cause::ClosedInput } else { Cause::Silent });
+                return Err(match input_closed {
+                    Some(_) => Cause::ClosedInput,
+                    None if ready == Some(silent) => Cause::NotReady,
+                    None => Cause::Silent,
+                });
             }
             let write = input_closed.is_none() && !running.ends.is_empty();
             ended = running.process.wait(write, until).ended;
@@ -396,7 +406,7 @@ mod tests {
 
     fn loss(cause: Cause, code: i32, owed: usize) -> Loss {
         let ending = Ending { status: Some(ExitStatus::from_raw(code << 8)), by_itself: true, last_words: None };
-        Loss { cause, pid: 1, ending, owed, timeout: Duration::ZERO }
+        Loss { cause, pid: 1, ending, owed, timeout: Duration::ZERO, start_timeout: Duration::ZERO }
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl Bench {
             command: ["sh", "-c", &script, "handler", &dir.path().display().to_string()].map(str::to_owned).to_vec(),
             mode,
             timeout: Duration::from_secs(20),
+            start_timeout: Duration::from_secs(20),
             max_batch_records: 500,
             kill_timeout: Duration::from_secs(5),
         };
@@ -243,7 +244,9 @@ fn large() -> Records {
 fn one_that_gives_no_answer_is_killed_by_the_deadline() {
     let drip = "while :; do printf '{'; sleep 0.05; done";
     for script in ["while next; do :; done; sleep 1000", "sleep 1000", "next; ack; sleep 1000", drip] {
-        let mut bench = Bench::new(Mode::Stream, script, |settings| settings.timeout = Duration::from_millis(500));
+        let mut bench = Bench::new(Mode::Stream, script, |settings| {
+            (settings.timeout, settings.start_timeout) = (Duration::from_millis(500), Duration::from_millis(1));
+        });
         let began = Instant::now();
         let partition = TopicPartition::new("t", 0);
         let stopped = bench.sink.write(&partition, &large());
@@ -252,6 +255,28 @@ fn one_that_gives_no_answer_is_killed_by_the_deadline() {
         assert!(why.contains("flush its output") && why.contains("SIGTERM"), "{why}");
         assert!(began.elapsed() >= Duration::from_millis(500) && began.elapsed() < Duration::from_secs(5));
     }
+}
+
+/// An interpreter that is slow to start is none that hangs. Once it has answered `timeout` holds.
+#[test]
+fn the_first_answer_has_the_time_of_a_start() {
+    let patience = |start: u64| {
+        move |settings: &mut Settings| {
+            settings.timeout = Duration::from_millis(100);
+            settings.start_timeout = Duration::from_millis(start);
+        }
+    };
+    let mut bench = Bench::new(Mode::Stream, "sleep 1; while next; do ack; done", patience(20_000));
+    assert_eq!(bench.give(0, 3), Ok(()));
+    let began = Instant::now();
+    let mut bench = Bench::new(Mode::Stream, "next; ack; next; sleep 1000", patience(20_000));
+    retry(bench.give(0, 3), 1, "gave no answer for timeout_ms=100");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let mut bench = Bench::new(Mode::Stream, "while next; do :; done; sleep 1000", patience(400));
+    let began = Instant::now();
+    let why = retry(bench.give(0, 3), 0, "gave no answer for start_timeout_ms=400 since its start, with 3 records");
+    assert!(why.contains("raise start_timeout_ms"), "{why}");
+    assert!(began.elapsed() >= Duration::from_millis(400) && began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -306,6 +331,30 @@ fn one_that_ignores_everything_is_killed_in_time() {
     await_gone(&bench.file("pid"));
 }
 
+/// It heeds neither a signal that can be ignored nor a deadline that comes soon.
+#[test]
+fn a_brake_ends_a_write_from_another_thread() {
+    for (mode, script) in [
+        (Mode::Stream, "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done"),
+        (Mode::Batch, "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done"),
+        (Mode::Stream, "echo $$ >$dir/pid; exec sleep 1000"),
+        (Mode::Batch, "echo $$ >$dir/pid; exec sleep 1000"),
+    ] {
+        let mut bench = Bench::new(mode, script, |settings| settings.timeout = Duration::from_secs(600));
+        let (brake, pid) = (bench.sink.brake().unwrap(), bench.file("pid"));
+        let presser = std::thread::spawn(move || {
+            while fs::read_to_string(&pid).unwrap_or_default().lines().next().is_none() {
+                std::thread::yield_now();
+            }
+            (0..2).for_each(|_| brake());
+        });
+        retry(bench.give(0, 3), 0, if script.contains("trap") { "SIGKILL" } else { "SIGTERM" });
+        presser.join().unwrap();
+        await_gone(&bench.file("pid"));
+        retry(bench.give(0, 3), 0, "no handler is started any more");
+    }
+}
+
 #[test]
 fn after_a_reopen_the_new_program_is_run() {
     let mut bench = Bench::stream(r#"cat $dir/version >>$dir/versions; while next; do ack; done"#);
@@ -337,7 +386,7 @@ fn no_more_records_are_given_than_may_wait() {
     let script = r#"n=0; while next; do n=$((n+1)); [ $n -lt 3 ] || { ack; n=0; }; done"#;
     let mut bench = Bench::new(Mode::Stream, script, |settings| {
         settings.max_batch_records = 2;
-        settings.timeout = Duration::from_millis(300);
+        (settings.timeout, settings.start_timeout) = (Duration::from_millis(300), Duration::from_millis(1));
     });
     retry(bench.give(0, 9), 0, "with 2 records not answered");
     let mut bench = Bench::new(Mode::Stream, script, |settings| settings.max_batch_records = 3);
@@ -350,6 +399,7 @@ fn a_command_that_can_not_be_run_is_told() {
         command: vec![program],
         mode: Mode::Stream,
         timeout: Duration::from_secs(1),
+        start_timeout: Duration::from_secs(1),
         max_batch_records: 1,
         kill_timeout: Duration::ZERO,
     };
@@ -404,7 +454,27 @@ fn a_run_that_asks_for_another_try_or_is_killed_says_nothing_against_the_records
 
 #[test]
 fn a_run_that_does_not_read_to_the_end_has_not_done_it() {
-    let mut bench = Bench::batch("exit 0");
-    let result = bench.sink.write(&TopicPartition::new("t", 0), &large());
+    let partition = TopicPartition::new("t", 0);
+    let result = Bench::batch("exit 0").sink.write(&partition, &large());
     retry(result, 0, "before it had read all of 40 records");
+    // The rest fits into its pipe, and was written without an error.
+    for (script, count) in [("exit 0", 20), ("exec <&-; sleep 0.1", 20), ("next", 2), ("head -c 20 >/dev/null", 1)] {
+        retry(Bench::batch(script).give(0, count), 0, &format!("before it had read all of {count} records"));
+    }
+    // Also if somebody is left who may read it one day.
+    retry(Bench::batch("exec 3<&0; sleep 1000 <&3 & exit 0").give(0, 2), 0, "before it had read all of 2 records");
+    assert_eq!(Bench::batch("next; next").give(0, 2), Ok(()));
+    assert_eq!(Bench::batch("cat >/dev/null; exec true").give(0, 20), Ok(()));
+}
+
+/// It has closed its input and lives on: no longer than its time, with a pipe that is full and one that is not.
+#[test]
+fn a_run_that_closes_its_input_has_its_time_and_no_more() {
+    let mut bench = Bench::new(Mode::Batch, "exec <&-; sleep 1000", |settings| {
+        settings.timeout = Duration::from_millis(300);
+    });
+    let began = Instant::now();
+    retry(bench.sink.write(&TopicPartition::new("t", 0), &large()), 0, "did not end within timeout_ms=300");
+    retry(bench.give(0, 2), 0, "did not end within timeout_ms=300");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
