@@ -44,7 +44,7 @@ complete -c worker -n "__fish_worker_using_subcommand lag" -l json -d 'One JSON 
 complete -c worker -n "__fish_worker_using_subcommand lag" -l watch -d 'Go on looking, with rates and the time to catch up'
 complete -c worker -n "__fish_worker_using_subcommand lag" -s h -l help -d 'Print help'
 complete -c worker -n "__fish_worker_using_subcommand diagnose" -s c -l config -d 'The configuration file' -r -F
-complete -c worker -n "__fish_worker_using_subcommand diagnose" -l for -d 'How long to look, in seconds; longer than commit.interval_ms' -r
+complete -c worker -n "__fish_worker_using_subcommand diagnose" -l for -d 'How long to look, in seconds; on from there where something stands still, until that is certain' -r
 complete -c worker -n "__fish_worker_using_subcommand diagnose" -l json -d 'One JSON object'
 complete -c worker -n "__fish_worker_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c worker -n "__fish_worker_using_subcommand offsets; and not __fish_seen_subcommand_from show reset migrate help" -s h -l help -d 'Print help'
