@@ -287,6 +287,7 @@ fn a_topic_that_a_record_has_stopped_needs_attention_also_without_an_admin_port(
     let config = http(&bed, &web);
     let worker = bed.started(&config);
     worker.wait_words(&["ERROR", "topic stopped, its records wait"]);
+    bed.await_committed("t", 0, 4);
     let (code, report, topics) = meanwhile(|_| bed.fill("t", 1), || json(&bed, &config, &["--for", "0.4s"]));
     assert_eq!((code, &topics["t"]["verdict"]), (1, &"stalled".into()), "{report:#}");
     let remedy = lines(&topics["t"], "remedy");

@@ -88,8 +88,8 @@ pub fn dlq(command: &Dlq, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         Dlq::List { which, json } => list(which, *json, out, err),
         Dlq::Show(which) => show(which, out, err),
         Dlq::Replay { which, sink, attempts, again, execute } => {
-            let options = Options { sink: sink.as_deref(), attempts: *attempts, again: *again };
-            replay_all(which, &options, *execute, out, err)
+            let options = Options { which, sink: sink.as_deref(), attempts: *attempts, again: *again };
+            replay_all(&options, *execute, out, err)
         }
     };
     match done {
@@ -211,14 +211,8 @@ fn shown(bytes: Option<&[u8]>) -> String {
     }
 }
 
-fn replay_all(
-    which: &Letters,
-    options: &Options<'_>,
-    execute: bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<u8, Wrong> {
-    let (config, store) = open(which)?;
+fn replay_all(options: &Options<'_>, execute: bool, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Wrong> {
+    let (config, store) = open(options.which)?;
     let mut replayed = Replayed::read(store.note()).map_err(|error| Wrong::File(store.note(), error))?;
     let (mut count, mut done, mut missing) = (0_u64, 0_u64, None);
     let mut need = |name: &str| {
@@ -227,7 +221,7 @@ fn replay_all(
         }
     };
     options.sink.into_iter().for_each(&mut need);
-    let code = each(&store, which, err, |found| {
+    let code = each(&store, options.which, err, |found| {
         if replayed.has(found.mark) && !options.again {
             done += 1;
         } else {
@@ -251,7 +245,7 @@ fn replay_all(
     // There is no deadline: what is under way ends by the limits of its sink, and a second signal ends the process.
     let signals = supervisor::signals(Duration::MAX).map_err(Wrong::Signals)?;
     let (mut ear, bar) = (Ear::new(&signals), io::stderr().is_terminal());
-    let sum = replay::replay(&config, &store, which, options, &mut replayed, &mut ear, err, |sum, err| {
+    let sum = replay::replay(&config, &store, options, &mut replayed, &mut ear, err, |sum, err| {
         if bar {
             let seen = sum.delivered + sum.failed;
             let _ = write!(err, "\r{seen} of {count} ({} failed)", sum.failed);

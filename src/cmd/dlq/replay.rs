@@ -31,6 +31,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// How it is done.
 pub(super) struct Options<'a> {
+    /// Which letters.
+    pub(super) which: &'a Letters,
     /// The sink, instead of each letter's own.
     pub(super) sink: Option<&'a str>,
     /// How often a sink is tried that fails for now.
@@ -102,7 +104,6 @@ impl Group {
 pub(super) fn replay(
     config: &Config,
     store: &Store,
-    which: &Letters,
     options: &Options<'_>,
     replayed: &mut Replayed,
     ear: &mut Ear<'_>,
@@ -123,7 +124,7 @@ pub(super) fn replay(
             Ok(())
         };
     let read = store.read(
-        which,
+        options.which,
         &mut |found| {
             if ear.is_over() {
                 return Err(stop());
