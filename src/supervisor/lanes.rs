@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::StartError;
-use super::start::SinkLanes;
+use super::open::SinkLanes;
 use super::threads::{End, Exit, Role, spawn};
 use super::watch::Watch;
 use crate::consumer::{Batch, Never};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::consumers::Consumers;
-use super::{Supervisor, start};
+use super::{Supervisor, open, start};
 use crate::config::{Config, Fixed, LoadError};
 use crate::observe;
 use crate::plan::{Difference, Plan};
@@ -75,12 +75,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// A sink can't be opened; nothing has changed.
-    pub(super) fn adopt(&mut self, config: Config, fixed: Option<&[Fixed]>) -> Result<(), start::StartError> {
+    pub(super) fn adopt(&mut self, config: Config, fixed: Option<&[Fixed]>) -> Result<(), open::StartError> {
         let plan = Plan::over(&config, &self.plan);
         let new: Vec<&String> = plan.used().into_iter().filter(|name| !self.lanes.has(name)).collect();
-        let sinks = start::open_sinks(&config, new.into_iter())?;
+        let sinks = open::open_sinks(&config, new.into_iter())?;
         if config.dead_letter != self.config.dead_letter {
-            self.lanes.failures().set_letters(start::open_letters(&config)?);
+            self.lanes.failures().set_letters(open::open_letters(&config)?);
         }
         self.lanes.failures().set_policies(start::policies(&config));
         let mut difference = Difference::new(&self.plan, &plan);
@@ -120,8 +120,8 @@ impl Supervisor {
         config: &Config,
         plan: &Plan,
         difference: &Difference,
-        sinks: start::Sinks,
-    ) -> Result<(), start::StartError> {
+        sinks: open::Sinks,
+    ) -> Result<(), open::StartError> {
         for (name, sink) in sinks {
             self.running.extend(self.lanes.start(&name, sink)?);
         }
@@ -168,7 +168,7 @@ impl Supervisor {
     }
 
     /// Starts what can be started. The dispatcher is told of their routes before.
-    pub(super) fn start_ready(&mut self) -> Result<(), start::StartError> {
+    pub(super) fn start_ready(&mut self) -> Result<(), open::StartError> {
         let Some(consumers) = &mut self.consumers else { return Ok(()) };
         let round = self.config.topics.iter().map(|topic| topic.timeout).min().unwrap_or_default();
         self.lanes.route(consumers.routing(round));
