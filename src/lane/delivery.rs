@@ -170,11 +170,13 @@ impl Lane<'_> {
     fn give(&mut self, before: &[Item], items: &[Item], records: &Records) -> Result<(), Stopped> {
         let Some(first) = items.first() else { return Ok(()) };
         let (began, mut marked, mut says) = (Instant::now(), self.marked, false);
+        let (name, given_up) = (self.name, &mut self.given_up);
         let mut safe = |count| {
             says = true;
             if marked.elapsed() >= MARK_EVERY {
                 mark(before, items, count);
                 marked = Instant::now();
+                given_up.tell(name, marked);
             }
         };
         let partition = &first.batch.partition;
@@ -308,6 +310,9 @@ impl Lane<'_> {
             return Ok(false);
         }
         let is_letter = policy.on_failure == OnFailure::DeadLetter;
+        // Now, and not when the batch is through: a slow sink may need minutes for what is behind it.
+        self.given_up.note(&head.partition, offset, is_letter, &reason);
+        self.given_up.tell(self.name, Instant::now());
         let lost = Lost { reason, attempts: head.attempts, first_failure: head.first_failure, is_letter };
         item.lost.insert(item.until, lost);
         item.until += 1;
@@ -327,7 +332,7 @@ impl Lane<'_> {
         self.stopped.insert(Arc::clone(&partition.topic), Halted { trouble, why, items: VecDeque::new() });
     }
 
-    /// Puts the dead letters, and notes what was given up.
+    /// Puts the dead letters, and counts what was given up.
     fn bury(&mut self, items: &[Item]) -> Result<(), GivenUp> {
         let dead_ms = unix_ms(SystemTime::now());
         let letters = || letters(items, self.name, dead_ms);
@@ -339,9 +344,8 @@ impl Lane<'_> {
             }
         }
         for item in items {
-            for (index, lost) in item.lost.range(..item.until) {
+            for lost in item.lost.range(..item.until).map(|(_, lost)| lost) {
                 self.ends.progress.gave_up(&item.batch.partition.topic, lost.is_letter);
-                self.given_up.note(&item.batch.partition, item.offset(*index), lost.is_letter, &lost.reason);
             }
         }
         self.given_up.tell(self.name, Instant::now());
