@@ -296,8 +296,8 @@ fn errors_say_what_where_and_what_to_do() {
         (
             "[sink.a]\ntype = 'exec'\ncommand = ['/h']\nmode = 'batch'\nstart_timeout_ms = 5\n[sink.b]\ntype = 'exec'\ncommand = []\nmode = 'both'\nstart_timeout_ms = 0\n",
             "10:20: sink.a.start_timeout_ms: does nothing with mode = \"batch\", where timeout_ms is for a whole run; leave it out\n\
-          13:11: sink.b.command: is empty; write at least one\n\
-          14:8: sink.b.mode: is \"both\"; write \"stream\" or \"batch\"\n\
+          13:11: sink.b.command: is empty; write a list such as [\"/usr/local/lib/b.py\"]\n\
+          14:8: sink.b.mode: is \"both\"; did you mean \"batch\"? It is one of \"stream\", \"batch\"\n\
           15:20: sink.b.start_timeout_ms: is 0; write a whole number from 1 to 2147483647",
         ),
         (
