@@ -342,13 +342,14 @@ fn a_brake_ends_a_write_from_another_thread() {
     ] {
         let mut bench = Bench::new(mode, script, |settings| settings.timeout = Duration::from_secs(600));
         let (brake, pid) = (bench.sink.brake().unwrap(), bench.file("pid"));
+        let (times, signal) = if script.contains("trap") { (2, "SIGKILL") } else { (1, "SIGTERM") };
         let presser = std::thread::spawn(move || {
             while fs::read_to_string(&pid).unwrap_or_default().lines().next().is_none() {
                 std::thread::yield_now();
             }
-            (0..2).for_each(|_| brake());
+            (0..times).for_each(|_| brake());
         });
-        retry(bench.give(0, 3), 0, if script.contains("trap") { "SIGKILL" } else { "SIGTERM" });
+        retry(bench.give(0, 3), 0, signal);
         presser.join().unwrap();
         await_gone(&bench.file("pid"));
         retry(bench.give(0, 3), 0, "no handler is started any more");
