@@ -10,7 +10,7 @@ use super::*;
 use crate::dead_letter::{Destination, LetterFile};
 use crate::failure::{OnFailure, Policy};
 use crate::record::{Arena, Offset, Record, Records, TopicPartition};
-use crate::sink::{Stopped, Why};
+use crate::sink::{Progress, Stopped, Why};
 use crate::ticket::{self, Ack, AckSender, Mark, Slot, Ticket};
 use crossbeam_channel::{Sender, bounded};
 
@@ -56,7 +56,7 @@ impl Sink for Scripted {
         &mut self,
         partition: &TopicPartition,
         records: &Records,
-        safe: &mut dyn FnMut(usize),
+        progress: &mut Progress<'_>,
     ) -> Result<(), Stopped> {
         let mut script = self.0.lock().unwrap();
         let Some(Fate::Long(done, heard)) = script.fates.pop_front_if(|fate| matches!(fate, Fate::Long(..))) else {
@@ -66,7 +66,7 @@ impl Sink for Scripted {
         let until = Instant::now() + Duration::from_secs(30);
         while heard.is_empty() {
             assert!(Instant::now() < until, "nobody hears of it");
-            safe(done);
+            progress.safe(done);
             thread::yield_now();
         }
         script.taken.extend(records.slice(0..done).iter().map(|record| record.offset.get()));

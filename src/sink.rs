@@ -9,7 +9,8 @@
 //!   not flush in between;
 //! - it never blocks without a bound that its own documentation states.
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::record::{Records, TopicPartition};
 
@@ -34,9 +35,8 @@ pub trait Sink: Send {
     /// [`Stopped`] says how many were taken before it stopped, and why; the lane goes on from there.
     fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped>;
 
-    /// As [`write`](Self::write), for a sink whose records may take long. It may say now and then that the first so many
-    /// of `records` are `safe`: as durable as after a flush, with everything that was taken before them, whatever comes
-    /// of the rest. Then the group's offset can follow while the write goes on.
+    /// As [`write`](Self::write), for a sink whose records may take long. It may say how far it is, and then the group's
+    /// offset can follow while the write goes on.
     ///
     /// # Errors
     /// As `write`. What was said to be safe is among what was taken.
@@ -44,9 +44,9 @@ pub trait Sink: Send {
         &mut self,
         partition: &TopicPartition,
         records: &Records,
-        safe: &mut dyn FnMut(usize),
+        progress: &mut Progress<'_>,
     ) -> Result<(), Stopped> {
-        let _ = safe;
+        let _ = progress;
         self.write(partition, records)
     }
 
@@ -75,6 +75,55 @@ pub trait Sink: Send {
 
 /// See [`Sink::brake`].
 pub type Brake = Box<dyn Fn() + Send>;
+
+/// What is told of a write that goes on, not too often.
+pub struct Progress<'a> {
+    tell: &'a mut dyn FnMut(usize),
+    told: usize,
+    said: usize,
+    last: Instant,
+}
+
+impl<'a> Progress<'a> {
+    /// How often it is told.
+    pub const EVERY: Duration = Duration::from_millis(250);
+
+    /// Of a write that begins; `last`: when anything was told before.
+    pub fn new(tell: &'a mut dyn FnMut(usize), last: Instant) -> Self {
+        Self { tell, told: 0, said: 0, last }
+    }
+
+    /// The first `count` of the records are as durable as after a flush, with everything that was taken before them,
+    /// whatever comes of the rest. It costs next to nothing to say so of each record.
+    pub fn safe(&mut self, count: usize) {
+        self.said = self.said.max(count);
+        if self.said > self.told && self.last.elapsed() >= Self::EVERY {
+            (self.told, self.last) = (self.said, Instant::now());
+            (self.tell)(self.said);
+        }
+    }
+
+    /// Something that was said is not told yet: who waits is to say it again then.
+    pub fn wake(&self) -> Option<Instant> {
+        (self.said > self.told).then(|| self.last + Self::EVERY)
+    }
+
+    /// How many records were said to be safe.
+    pub fn said(&self) -> usize {
+        self.said
+    }
+
+    /// When anything was told last.
+    pub fn last(&self) -> Instant {
+        self.last
+    }
+}
+
+impl fmt::Debug for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Progress({} told of {})", self.told, self.said)
+    }
+}
 
 /// A `write` that did not take everything.
 #[derive(Clone, Debug, PartialEq, Eq)]

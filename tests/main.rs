@@ -66,7 +66,9 @@ mod reload;
 mod rounds;
 mod services;
 mod shutdown;
+
 mod sinks;
+mod slow_sinks;
 mod start;
 mod state;
 mod support;

@@ -134,6 +134,7 @@ fn what_stops_a_topic_goes_on_when_it_is_mended() {
     let ready = http::get(http::address(&worker), "/readyz");
     assert_eq!(ready.status, 503, "{ready:?}");
     assert!(ready.body.contains("stopped by a record that its sink does not take: t"), "{ready:?}");
+    bed.await_committed("t", 0, 17);
     bed.stop(worker);
     let worker = bed.start(&config);
     worker.wait_words(&["ERROR", "topic stopped, its records wait topic=t sink=h", "offset=17"]);

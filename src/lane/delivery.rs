@@ -16,7 +16,7 @@ use super::{GivenUp, Lane};
 use crate::backoff::Backoff;
 use crate::failure::{OnFailure, Policy};
 use crate::record::{Offset, Records, TopicPartition};
-use crate::sink::{Stopped, Why};
+use crate::sink::{Progress, Stopped, Why};
 use crate::ticket::Ticket;
 use crate::trouble::{Phrases, Trouble};
 
@@ -28,8 +28,6 @@ const STOPS: Phrases = Phrases {
 };
 /// For how long a sink may be busy with one write, as far as its pace tells.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// How often is told what is done of a write that goes on.
-const MARK_EVERY: Duration = Duration::from_millis(250);
 /// More at once makes nobody faster.
 const MOST_TOGETHER: usize = 10_000;
 /// What to do about a topic that is stopped.
@@ -169,19 +167,16 @@ impl Lane<'_> {
     /// Gives `records`, the next ones of `items`, to the sink. `before`: what was written in this delivery.
     fn give(&mut self, before: &[Item], items: &[Item], records: &Records) -> Result<(), Stopped> {
         let Some(first) = items.first() else { return Ok(()) };
-        let (began, mut marked, mut says) = (Instant::now(), self.marked, false);
+        let (began, partition) = (Instant::now(), &first.batch.partition);
         let (name, given_up) = (self.name, &mut self.given_up);
-        let mut safe = |count| {
-            says = true;
-            if marked.elapsed() >= MARK_EVERY {
-                mark(before, items, count);
-                marked = Instant::now();
-                given_up.tell(name, marked);
-            }
+        let mut tell = |count| {
+            mark(before, items, count);
+            given_up.tell(name, Instant::now());
         };
-        let partition = &first.batch.partition;
-        let result = self.ends.busy.during(|| self.sink.write_with_progress(partition, records, &mut safe));
-        self.marked = marked;
+        let mut progress = Progress::new(&mut tell, self.marked);
+        let result = self.ends.busy.during(|| self.sink.write_with_progress(partition, records, &mut progress));
+        let said = progress.said();
+        self.marked = progress.last();
         match result {
             Ok(()) => {
                 self.pace(records.len(), began);
@@ -189,7 +184,7 @@ impl Lane<'_> {
             }
             Err(stopped) if stopped.done < records.len() => {
                 // A wait may follow.
-                if says {
+                if said > 0 {
                     mark(before, items, stopped.done);
                 }
                 Err(stopped)

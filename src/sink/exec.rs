@@ -16,9 +16,9 @@
 //! How long to wait before a handler that failed is tried again is the lane's to decide, as for every sink.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Brake, Sink, Stopped};
+use super::{Brake, Progress, Sink, Stopped};
 use crate::record::{Records, TopicPartition};
 
 mod answers;
@@ -98,9 +98,18 @@ impl ExecSink {
 
 impl Sink for ExecSink {
     fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
+        self.write_with_progress(partition, records, &mut Progress::new(&mut |_| {}, Instant::now()))
+    }
+
+    fn write_with_progress(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Stopped> {
         match &mut self.way {
-            Way::Stream(stream) => stream.write(partition, records),
-            Way::Batch(batch) => batch.write(partition, records),
+            Way::Stream(stream) => stream.write(partition, records, progress),
+            Way::Batch(batch) => batch.write(partition, records, progress),
         }
     }
 

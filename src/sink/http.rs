@@ -12,14 +12,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Sink, Stopped, Why};
+use super::{Progress, Sink, Stopped, Why};
 use crate::client::security::{Secret, Tls};
 use crate::record::{Records, TopicPartition};
 #[cfg(feature = "librdkafka")]
@@ -349,6 +349,15 @@ fn secret_in(file: &Path, key: &str, what: &str) -> Result<Secret, String> {
 
 impl Sink for HttpSink {
     fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
+        self.write_with_progress(partition, records, &mut Progress::new(&mut |_| {}, Instant::now()))
+    }
+
+    fn write_with_progress(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Stopped> {
         let mut done = 0;
         // Among the records before this one is one for which a request was refused.
         let mut suspects: Option<usize> = None;
@@ -358,6 +367,7 @@ impl Sink for HttpSink {
                 (count, Outcome::Taken) => {
                     done += count;
                     suspects = suspects.filter(|end| done < *end);
+                    progress.safe(done);
                 }
                 (_, Outcome::Again(why, None)) => return Err(Stopped { done, why: Why::Retry(why) }),
                 (_, Outcome::Again(why, Some(after))) => {

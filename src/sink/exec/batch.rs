@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::process::{Process, Starter};
 use crate::record::{Records, TopicPartition};
-use crate::sink::{Stopped, Why, json};
+use crate::sink::{Progress, Stopped, Why, json};
 
 /// EX_TEMPFAIL of sysexits.h: try again later.
 const TRY_AGAIN: i32 = 75;
@@ -39,7 +39,13 @@ impl Batch {
         Self { starter, out: Vec::new() }
     }
 
-    pub(super) fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
+    /// A run with exit code 0 is for good, so what it was given is safe.
+    pub(super) fn write(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Stopped> {
         let mut head = Vec::new();
         json::append_head(&mut head, partition);
         let mut done = 0;
@@ -53,6 +59,7 @@ impl Batch {
                 Run::Done => {
                     done += count;
                     suspects = suspects.filter(|end| done < *end);
+                    progress.safe(done);
                 }
                 Run::Again(why) => return Err(Stopped { done, why: Why::Retry(why) }),
                 Run::Failed(why) if count == 1 => return Err(Stopped { done, why: Why::Reject(why) }),

@@ -16,7 +16,7 @@ use super::answers::{Lines, Nonsense, Owed, Settled};
 use super::process::{Ending, Process, Starter};
 use super::told::Kind;
 use crate::record::{Offset, Records, TopicPartition};
-use crate::sink::{Stopped, Why, json};
+use crate::sink::{Progress, Stopped, Why, json};
 
 /// How much is gathered before it is written: as much as a pipe holds.
 const CHUNK: usize = 64 << 10;
@@ -147,7 +147,13 @@ impl Stream {
         }
     }
 
-    pub(super) fn write(&mut self, partition: &TopicPartition, records: &Records) -> Result<(), Stopped> {
+    /// An answer is for good, so what is answered is safe.
+    pub(super) fn write(
+        &mut self,
+        partition: &TopicPartition,
+        records: &Records,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Stopped> {
         let mut states = self.recall(partition, records);
         let mut head = Vec::new();
         json::append_head(&mut head, partition);
@@ -160,13 +166,13 @@ impl Stream {
                 },
             };
             let mut given = Vec::new();
-            let result = self.run(&mut running, &mut given, &states, &head, records);
-            let (mut progress, mut owed) = (false, 0);
+            let result = self.run(&mut running, &mut given, &states, &head, records, progress);
+            let (mut advanced, mut owed) = (false, 0);
             for (state, index) in running.owed.states().iter().zip(given) {
                 match state {
                     Settled::No => owed += 1,
                     Settled::Done | Settled::Failed { .. } => {
-                        progress = true;
+                        advanced = true;
                         states[index] = state.clone();
                         self.careful = self.careful.saturating_sub(1);
                     }
@@ -176,7 +182,7 @@ impl Stream {
                 self.running = Some(running);
                 return self.stopped(partition, records, states, String::new());
             };
-            let has_worked = progress || (!fresh && running.has_answered);
+            let has_worked = advanced || (!fresh && running.has_answered);
             let loss = self.lose(running, cause, owed);
             let calm = loss.is_none(has_worked, fresh);
             let name = self.name();
@@ -235,11 +241,14 @@ impl Stream {
         states: &[Settled],
         head: &[u8],
         records: &Records,
+        progress: &mut Progress<'_>,
     ) -> Result<(), Cause> {
         let Settings { timeout, start_timeout, .. } = self.starter.settings;
         // Behind one that has failed before the lane will not go on in this write.
         let end = states.iter().position(|state| matches!(state, Settled::Failed { .. })).unwrap_or(records.len());
         running.owed.begin();
+        // All before `done` are, and so many of them were given here.
+        let (mut done, mut answered) = (0, 0);
         let mut next = 0;
         let mut since = Instant::now();
         let mut input_closed: Option<Instant> = None;
@@ -247,7 +256,17 @@ impl Stream {
         loop {
             if running.take_answers(&mut self.buffer)? {
                 since = Instant::now();
+                while let Some(state) = states.get(done) {
+                    if *state != Settled::Done {
+                        if running.owed.states().get(answered) != Some(&Settled::Done) {
+                            break;
+                        }
+                        answered += 1;
+                    }
+                    done += 1;
+                }
             }
+            progress.safe(done);
             if ended {
                 return Err(Cause::Ended);
             }
@@ -289,6 +308,7 @@ impl Stream {
                 });
             }
             let write = input_closed.is_none() && !running.ends.is_empty();
+            let until = progress.wake().map_or(until, |wake| until.min(wake));
             ended = running.process.wait(write, until).ended;
         }
     }
