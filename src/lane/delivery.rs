@@ -317,12 +317,13 @@ impl Lane<'_> {
     fn stop(&mut self, head: &Head, reason: String) {
         let (Head { partition, offset, attempts, .. }, now) = (head, Instant::now());
         let why = format!("partition={} offset={offset} attempts={attempts}: {reason}", partition.partition);
+        // Before the line: whoever reads that finds the rest.
+        self.ends.progress.stop(&partition.topic, &why);
         let mut trouble = Trouble::default();
         if let Some(word) = trouble.failed(now, now) {
             let who = format!("topic={} sink={} action=\"{ADVICE}\"", partition.topic, self.name);
             STOPS.log(word, log::Level::Error, &who, &why);
         }
-        self.ends.progress.stop(&partition.topic, &why);
         // If it stops once more in the same delivery, after a failed flush, nothing waits yet.
         self.stopped.insert(Arc::clone(&partition.topic), Halted { trouble, why, items: VecDeque::new() });
     }
