@@ -82,6 +82,31 @@ fn a_stop_leaves_no_handler_behind_and_ends_in_good_order() {
     }
 }
 
+/// The operator of a slow handler hears of it then, and not when all that is behind it is done.
+#[test]
+fn what_is_given_up_is_told_when_that_is_decided() {
+    for (on_failure, words) in
+        [("'drop'", "records dropped topic=t"), ("'dead_letter'", "records become dead letters topic=t")]
+    {
+        let bed = Bed::new(&["t"]);
+        bed.fill("t", 10);
+        let script = "while read -r l; do seq=${l#*:}; seq=${seq%%,*}; case $l in *'\"value 1\"'*) \
+             echo \"{\\\"fail\\\":$seq,\\\"retry\\\":false}\"; continue;; *'\"value 2\"'*) while [ ! -e $dir/go ]; do sleep 0.05; done;; \
+             esac; echo \"{\\\"ack\\\":$seq}\"; done";
+        let config = handled(&bed, &["t"], script)
+            .set("sink.h", "max_batch_records", 1)
+            .set("consumer", "on_failure", on_failure)
+            .set("dead_letter", "path", "'@DIR@/dead.jsonl'");
+        let worker = bed.started(&config);
+        let line = worker.wait_words(&["WARN", words, "sink=h count=1 offsets=\"1\""]);
+        assert!(bed.committed("t").is_none_or(|offset| offset <= 2), "{line}");
+        fs::write(bed.site.path("go"), "").unwrap();
+        bed.await_committed("t", 0, 10);
+        let ended = bed.stop(worker);
+        assert_eq!(ended.lines_with(&[words]).len(), 1);
+    }
+}
+
 /// `false`: there is no setpriv here, and the test says so. With `CI=true` that is a failure.
 fn has_setpriv() -> bool {
     let found = Command::new("setpriv").args(["--pdeathsig", "KILL", "--", "true"]).status();

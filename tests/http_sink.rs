@@ -194,7 +194,7 @@ fn one_record_that_is_refused_becomes_a_dead_letter_and_the_others_are_delivered
     let taken: Vec<Request> = web.requests().into_iter().filter(|request| !bad(request)).collect();
     assert_eq!(offsets(&taken), (0..200).filter(|offset| *offset != 120).collect::<Vec<_>>());
     assert_eq!(
-        ended.lines_with(&["records dead-lettered topic=t partition=0 sink=w count=1 offsets=\"120\""]).len(),
+        ended.lines_with(&["records become dead letters topic=t partition=0 sink=w count=1 offsets=\"120\""]).len(),
         1
     );
     let file = bed.site.write_config(&config.to_string()).display().to_string();

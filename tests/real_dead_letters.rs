@@ -79,7 +79,7 @@ fn a_letter_is_the_record_with_headers_of_its_own(version: Version) {
     kafka.await_committed(&format!("{group}-{topic}"), &topic, 0, 10);
     let ended = worker.stop();
     assert_eq!(ended.code(), Some(0));
-    assert!(!ended.lines_with(&["records dead-lettered", "no such order"]).is_empty(), "{:#?}", ended.log);
+    assert!(!ended.lines_with(&["records become dead letters", "no such order"]).is_empty(), "{:#?}", ended.log);
 
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).set("group.id", &group).create().unwrap();

@@ -168,7 +168,11 @@ impl Lane<'_> {
     fn give(&mut self, before: &[Item], items: &[Item], records: &Records) -> Result<(), Stopped> {
         let Some(first) = items.first() else { return Ok(()) };
         let (began, partition) = (Instant::now(), &first.batch.partition);
-        let mut tell = |count| mark(before, items, count);
+        let (name, given_up) = (self.name, &mut self.given_up);
+        let mut tell = |count| {
+            mark(before, items, count);
+            given_up.tell(name, Instant::now());
+        };
         let mut progress = Progress::new(&mut tell, self.marked);
         let result = self.ends.busy.during(|| self.sink.write_with_progress(partition, records, &mut progress));
         let said = progress.said();
@@ -301,6 +305,9 @@ impl Lane<'_> {
             return Ok(false);
         }
         let is_letter = policy.on_failure == OnFailure::DeadLetter;
+        // Now, and not when the batch is through: a slow sink may need minutes for what is behind it.
+        self.given_up.note(&head.partition, offset, is_letter, &reason);
+        self.given_up.tell(self.name, Instant::now());
         let lost = Lost { reason, attempts: head.attempts, first_failure: head.first_failure, is_letter };
         item.lost.insert(item.until, lost);
         item.until += 1;
@@ -310,7 +317,7 @@ impl Lane<'_> {
     fn stop(&mut self, head: &Head, reason: String) {
         let (Head { partition, offset, attempts, .. }, now) = (head, Instant::now());
         let why = format!("partition={} offset={offset} attempts={attempts}: {reason}", partition.partition);
-        // First, so that whoever reads of it in the log is told the same by /readyz.
+        // Before the line: whoever reads that finds the rest.
         self.ends.progress.stop(&partition.topic, &why);
         let mut trouble = Trouble::default();
         if let Some(word) = trouble.failed(now, now) {
@@ -321,7 +328,7 @@ impl Lane<'_> {
         self.stopped.insert(Arc::clone(&partition.topic), Halted { trouble, why, items: VecDeque::new() });
     }
 
-    /// Puts the dead letters, and notes what was given up.
+    /// Puts the dead letters, and counts what was given up.
     fn bury(&mut self, items: &[Item]) -> Result<(), GivenUp> {
         let dead_ms = unix_ms(SystemTime::now());
         let letters = || letters(items, self.name, dead_ms);
@@ -333,9 +340,8 @@ impl Lane<'_> {
             }
         }
         for item in items {
-            for (index, lost) in item.lost.range(..item.until) {
+            for lost in item.lost.range(..item.until).map(|(_, lost)| lost) {
                 self.ends.progress.gave_up(&item.batch.partition.topic, lost.is_letter);
-                self.given_up.note(&item.batch.partition, item.offset(*index), lost.is_letter, &lost.reason);
             }
         }
         self.given_up.tell(self.name, Instant::now());

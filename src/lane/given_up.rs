@@ -1,5 +1,5 @@
 //! What the log says of records that were given up: their offsets, gathered, so that a sink that rejects everything
-//! does not fill the disk.
+//! does not fill the disk. It is told when it is decided; dead letters are put later, with the next flush.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ impl GivenUp {
 
     fn lines(&mut self, sink: &str) -> Vec<String> {
         let line = |((partition, is_letter), sum): ((TopicPartition, bool), Sum)| {
-            let what = if is_letter { "records dead-lettered" } else { "records dropped" };
+            let what = if is_letter { "records become dead letters" } else { "records dropped" };
             let named: Vec<String> = sum.offsets.iter().map(Offset::to_string).collect();
             let more = match sum.count - named.len() as u64 {
                 0 => String::new(),
@@ -94,7 +94,9 @@ mod tests {
         given_up.note(&part, Offset::new(60).unwrap(), false, "never");
         let lines = given_up.lines("out");
         assert_eq!(lines[0], r#"records dropped topic=t partition=1 sink=out count=1 offsets="60" last_error="never""#);
-        assert!(lines[1].starts_with("records dead-lettered topic=t partition=1 sink=out count=52 offsets=\"0,1,2,"));
+        assert!(
+            lines[1].starts_with("records become dead letters topic=t partition=1 sink=out count=52 offsets=\"0,1,2,")
+        );
         assert!(lines[1].ends_with(",48,49,and 2 more\" last_error=\"no\""));
         assert_eq!(given_up.wake(), None);
         given_up.tell("out", start);

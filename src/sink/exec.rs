@@ -24,6 +24,7 @@ use crate::record::{Records, TopicPartition};
 mod answers;
 mod batch;
 mod command;
+mod loss;
 mod process;
 mod stream;
 mod talk;
