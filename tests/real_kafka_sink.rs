@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::on_brokers;
 use crate::support::eventually_within;
+use crate::support::http;
 use crate::support::kafka::Kafka;
 use crate::support::kafka::daemon::LONG;
 use crate::support::kafka::install::Version;
@@ -28,6 +29,7 @@ on_brokers!(
     records_that_a_compacted_topic_refuses_are_dead_letters_and_no_others,
     a_target_that_is_missing_is_waited_for,
     a_target_with_fewer_partitions_is_told,
+    a_stop_does_not_wait_for_a_target_that_hangs,
 );
 
 /// A configuration that forwards topics of one cluster to `to`, read by librdkafka, which alone tells all of a record.
@@ -380,4 +382,38 @@ fn a_target_with_fewer_partitions_is_told(version: Version) {
     await_committed(kafka, &group, &topic, &[0, 10]);
     assert_eq!(worker.stop().code(), Some(0));
     assert_eq!(account_all(kafka, &topic, kafka, &copy), 0);
+}
+
+/// What it may have taken comes again.
+fn a_stop_does_not_wait_for_a_target_that_hangs(version: Version) {
+    let kafka = Kafka::shared_of(version);
+    let target = Kafka::node_of(version, &[]);
+    let topic = Kafka::name("hanging");
+    kafka.tool().create(&topic, "1", "");
+    target.tool().create(&topic, "1", "");
+    kafka.tool().produce(&Produce::new(&topic, 100));
+    let (site, group) = (Site::new(), Kafka::name("g"));
+    let config = forward(kafka, &group, &[&topic], "{topic}")
+        .set("sink.k", "timeout_ms", 600_000)
+        // A look-up ends within its own time, and is not what is tried here.
+        .set("kafka", "metadata_max_age_ms", 600_000)
+        .set("sink.k", "bootstrap_servers", format!("['{}']", target.bootstrap))
+        .set("shutdown", "drain_timeout_ms", 300)
+        .set("admin", "listen", "'127.0.0.1:0'");
+    let worker = site.start(&config.to_string());
+    await_committed(kafka, &group, &topic, &[100]);
+    target.freeze(0);
+    kafka.tool().produce(&Produce { first: 100, ..Produce::new(&topic, 100) });
+    let admin = http::address(&worker);
+    let hangs = || http::metric(admin, "worker_sink_busy_seconds{sink=\"k\"}").is_some_and(|busy| busy > 0.5);
+    eventually_within(LONG, "the sink waits for its target", hangs);
+    let ended = worker.stop();
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(ended.sums(&topic), "delivered=100 committed=100 in_flight=100 expired=0 reset=0");
+    assert_eq!(ended.lines_with(&["threads did not end in time"]), [""; 0], "{:#?}", ended.log);
+    target.thaw(0);
+    let worker = site.start(&config.to_string());
+    await_committed(kafka, &group, &topic, &[200]);
+    assert_eq!(worker.stop().code(), Some(0));
+    account_all(kafka, &topic, &target, &topic);
 }

@@ -9,7 +9,7 @@ use worker::consumer::Never;
 use crate::exec::{GOOD, handled};
 use crate::support::bed::Bed;
 use crate::support::eventually;
-use crate::support::web::{Web, ok};
+use crate::support::web::{Reply, Web, ok};
 use crate::support::worker::Config;
 
 /// Acknowledges each record when its line stands in `out.jsonl`, and hangs at those whose line has `here`.
@@ -121,4 +121,28 @@ fn what_runs_and_requests_have_done_of_a_batch_is_committed() {
     drop(slow);
     bed.await_committed("t", 0, 60);
     worker.stop();
+}
+
+/// Who has not answered by the end of the drain is not waited for, and gets the record again.
+#[test]
+fn a_stop_does_not_wait_for_a_service_that_is_silent() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 60);
+    let web = Web::start(|request| if request.number("kafka-offset") == 41 { Reply::Silence } else { ok() });
+    let config: Config = bed
+        .config(&["t"])
+        .set("sink.w", "type", "'http'")
+        .set("sink.w", "url", format!("'{}'", web.url()))
+        .set("sink.w", "body", "'record'")
+        .set("sink.w", "timeout_ms", 600_000)
+        .set("consumer", "sink", "'w'")
+        .set("shutdown", "drain_timeout_ms", 300);
+    let worker = bed.started(&config);
+    eventually("the service has the record", || web.requests().iter().any(|r| r.number("kafka-offset") == 41));
+    let ended = worker.stop();
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(ended.lines_with(&["threads did not end in time"]), [""; 0]);
+    assert_eq!(ended.lines_with(&["sink given up at the end", "sink=w", "offset=41"]).len(), 1, "{:?}", ended.log);
+    let sent = web.requests().iter().filter(|request| request.number("kafka-offset") == 41).count();
+    assert_eq!(sent, 1, "nothing is sent behind the end of the drain");
 }

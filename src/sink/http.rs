@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Progress, Sink, Stopped, Why};
+use super::{Brake, Progress, Sink, Stopped, Why};
 use crate::client::security::{Secret, Tls};
 use crate::record::{Records, TopicPartition};
 #[cfg(feature = "librdkafka")]
@@ -389,6 +389,12 @@ impl Sink for HttpSink {
 
     fn flush(&mut self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Ends the request under way; the service may have taken it all the same.
+    fn brake(&self) -> Option<Brake> {
+        let brake = self.client.brake();
+        Some(Box::new(move || brake.press()))
     }
 
     /// Reads the secret and the files of TLS anew, and begins a new connection.

@@ -17,7 +17,7 @@ use ureq::{Agent, Body};
 use super::Settings;
 use super::answer::{Answer, KEPT, Mask};
 use super::connection::{NoResolver, Opener};
-use super::progress::Shared;
+use super::progress::{Brake, Shared};
 use crate::client::security::Tls;
 
 /// The head of an answer.
@@ -59,6 +59,11 @@ impl Client {
         self.once
     }
 
+    /// What ends a request from another thread.
+    pub(super) fn brake(&self) -> Brake {
+        self.shared.brake().clone()
+    }
+
     /// Closes the connection that is kept.
     fn close(&mut self) {
         self.agent = agent(&self.opener, &self.shared);
@@ -79,6 +84,9 @@ impl Client {
         let until = Instant::now() + timeout;
         let mut tried = false;
         loop {
+            if self.shared.brake().is_pressed() {
+                return Err("the worker stops, and sends nothing any more".to_owned());
+            }
             self.shared.begin(until);
             let result = crate::logging::without_panic(|| self.exchange(method, headers, body));
             let (opened, surplus) = self.look_at_the_connection(matches!(result, Some(Ok((_, Whole::Yes)))));

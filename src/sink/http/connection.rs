@@ -48,6 +48,7 @@ impl Opener {
     fn open(&self) -> Result<Stream, Fault> {
         let until = self.shared.get().until;
         let socket = crate::wire::open(&self.endpoint.address(), self.timeout, until).map_err(Fault::Unreachable)?;
+        self.shared.brake().enter(&socket)?;
         let bounded = Bounded::new(socket, until);
         if self.endpoint.is_tls() { self.secure(bounded) } else { Ok(Stream::Plain(bounded)) }
     }

@@ -4,6 +4,7 @@
 //! of an answer are in it.
 
 use std::io;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,16 +55,69 @@ pub(super) enum Fault {
     InterimBody,
     /// The head of the answer is too large.
     Head,
+    /// The worker stops, and waits no longer.
+    Stopping,
     /// Anything else that the system reports.
     Io(io::Error),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Mutex<Progress>>);
+pub(super) struct Shared {
+    progress: Arc<Mutex<Progress>>,
+    brake: Brake,
+}
+
+/// Ends the request under way from another thread, when nobody waits for its answer any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Brake(Arc<Mutex<Braked>>);
+
+#[derive(Debug, Default)]
+struct Braked {
+    is_pressed: bool,
+    /// The newest connection.
+    socket: Option<TcpStream>,
+}
+
+impl Brake {
+    fn get(&self) -> MutexGuard<'_, Braked> {
+        // It is whole at any moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing is sent, and what waits for an answer gets none.
+    pub(super) fn press(&self) {
+        let mut braked = self.get();
+        braked.is_pressed = true;
+        if let Some(socket) = braked.socket.take() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(super) fn is_pressed(&self) -> bool {
+        self.get().is_pressed
+    }
+
+    /// A connection was opened.
+    ///
+    /// # Errors
+    /// It is not wanted any more.
+    pub(super) fn enter(&self, socket: &TcpStream) -> Result<(), Fault> {
+        let mut braked = self.get();
+        if braked.is_pressed {
+            return Err(Fault::Stopping);
+        }
+        braked.socket = socket.try_clone().ok();
+        Ok(())
+    }
+}
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Progress::until(Instant::now()))))
+        Self { progress: Arc::new(Mutex::new(Progress::until(Instant::now()))), brake: Brake::default() }
+    }
+
+    pub(super) fn brake(&self) -> &Brake {
+        &self.brake
     }
 
     /// A request begins.
@@ -73,7 +127,7 @@ impl Shared {
 
     pub(super) fn get(&self) -> MutexGuard<'_, Progress> {
         // It is whole at any moment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the crate is told; what it was, stays here.
@@ -119,6 +173,7 @@ impl Progress {
             Some(Fault::Unasked) => "it sent something before it was asked, and was not asked any more".to_owned(),
             Some(Fault::Interim) => format!("it sent more than {INTERIM_MAX} interim answers (1xx) and no answer"),
             Some(Fault::InterimBody) => "it sent an interim answer (1xx) with a body, which must have none".to_owned(),
+            Some(Fault::Stopping) => "the worker stops".to_owned(),
             Some(Fault::Head) => "the head of its answer is too large".to_owned(),
             Some(Fault::Io(error)) => format!("the connection broke: {error}"),
             None if self.first.is_empty() => crate_says.to_owned(),

@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -25,7 +26,7 @@ use super::window::{State, Window};
 use crate::client::librdkafka::producer::{Failure, IN_FLIGHT, Producer, Producing, Report, Untaken};
 use crate::client::{Cluster, Connection, control};
 use crate::record::{Header, Record, Records, TopicPartition};
-use crate::sink::{Sink, Stopped, Why};
+use crate::sink::{Brake, Sink, Stopped, Why};
 
 mod failing;
 mod targets;
@@ -69,6 +70,8 @@ pub struct KafkaSink {
     batch: Option<usize>,
     /// When a report came last, or a record was sent.
     used: Instant,
+    /// Nobody waits for acknowledgements any more.
+    braked: Arc<AtomicBool>,
 }
 
 fn producing(settings: &Settings) -> Producing {
@@ -101,6 +104,7 @@ impl KafkaSink {
             careful_until: None,
             batch: None,
             used: Instant::now(),
+            braked: Arc::default(),
         }
     }
 
@@ -172,6 +176,10 @@ impl KafkaSink {
                 } else {
                     self.give_up(reason);
                 }
+                return false;
+            }
+            if self.braked.load(Ordering::Relaxed) {
+                self.give_up("the worker stops".to_owned());
                 return false;
             }
             let waited = since.elapsed();
@@ -380,6 +388,9 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     fn write(&mut self, from: &TopicPartition, records: &Records) -> Result<(), Stopped> {
+        if self.braked.load(Ordering::Relaxed) {
+            return Err(Stopped { done: 0, why: Why::Retry("the worker stops".to_owned()) });
+        }
         let target = self.target(from).map_err(|why| Stopped { done: 0, why })?;
         let source = self.window.source(from);
         if self.is_careful() && self.broken.is_none() {
@@ -404,6 +415,13 @@ impl Sink for KafkaSink {
         let text = format!("{from} offset={offset}: {reason}");
         self.window.again();
         Err(text)
+    }
+
+    /// Waits for no acknowledgement any more; the target may have taken what is under way all the same. Where a topic is
+    /// just being looked up, that ends within its own time.
+    fn brake(&self) -> Option<Brake> {
+        let braked = Arc::clone(&self.braked);
+        Some(Box::new(move || braked.store(true, Ordering::Relaxed)))
     }
 }
 
