@@ -83,6 +83,8 @@ impl Busy {
 
 /// The ends of the channels that a lane holds.
 pub struct Ends {
+    /// The name of its sink, which other lanes may have, too: dead letters bear it.
+    pub sink: Arc<str>,
     /// Its queues, one after the other: it goes on to the next one when the dispatcher has let the present
     /// one go and it is empty. The lane ends when there is no next one.
     pub queues: Receiver<Receiver<Vec<Batch>>>,

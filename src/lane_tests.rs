@@ -166,6 +166,7 @@ impl Fixture {
         let (stop, stop_rx) = bounded(0);
         let progress = Arc::new(LaneProgress::default());
         let ends = Ends {
+            sink: "test".into(),
             queues: queues_rx,
             stop: stop_rx,
             abort: abort_rx,

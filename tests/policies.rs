@@ -71,6 +71,25 @@ fn what_is_out_of_tries_is_a_dead_letter_and_comes_back_by_a_replay() {
     assert_eq!(bed.arrived_offsets("t", 0).len(), 60, "once is enough");
 }
 
+/// A dead letter is its sink's, whichever of the lanes had the record.
+#[test]
+fn dead_letters_of_many_lanes_come_back_by_a_replay() {
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 200);
+    let config = |bad: &str| {
+        let config = failing(&bed, bad, false).set("consumer", "on_failure", "'dead_letter'");
+        config.set("sink.h", "lanes", 4).set("sink.h", "order", "'key'")
+    };
+    let worker = bed.started(&config("*7'\"}'*"));
+    bed.await_committed("t", 0, 200);
+    bed.stop(worker);
+    assert_eq!(bed.arrived_offsets("t", 0).len(), 180);
+    dlq(&bed, &config("no-such-line"), &["replay", "--execute"]);
+    let mut arrived = bed.arrived_offsets("t", 0);
+    arrived.sort_unstable();
+    assert_eq!(arrived, (0..200).collect::<Vec<_>>());
+}
+
 /// While it is tried nothing passes it, and what comes of it is seen everywhere.
 #[test]
 fn a_record_that_is_tried_for_long_keeps_its_place() {

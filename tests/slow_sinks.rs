@@ -83,6 +83,28 @@ fn what_is_before_a_record_that_is_tried_again_is_committed() {
     worker.stop();
 }
 
+/// Nor does a record that is given up keep back what is behind it until the batch is through.
+#[test]
+fn what_is_behind_a_record_that_is_given_up_is_committed_in_the_batch_too() {
+    let script = hangs_at("*'\"value 217\"'*").replacen(
+        "printf",
+        "sleep 0.01; case $line in *'\"value 5\"'*) echo \"{\\\"fail\\\":$seq,\\\"retry\\\":false}\"; continue;; esac; printf",
+        1,
+    );
+    let bed = Bed::new(&["t"]);
+    bed.fill("t", 300);
+    let config = handled(&bed, &["t"], &script)
+        .set("sink.h", "max_batch_records", 10)
+        .set("shutdown", "drain_timeout_ms", 300)
+        .set("consumer", "on_failure", "'dead_letter'")
+        .set("dead_letter", "path", "'@DIR@/dead.jsonl'");
+    let worker = bed.started(&config);
+    bed.await_committed("t", 0, 217);
+    let letters = fs::read_to_string(bed.site.path("dead.jsonl")).unwrap();
+    assert_eq!((letters.lines().count(), letters.contains("\"offset\":5,")), (1, true), "{letters}");
+    worker.kill9();
+}
+
 /// A run, or a request, is for good, too.
 #[test]
 fn what_runs_and_requests_have_done_of_a_batch_is_committed() {

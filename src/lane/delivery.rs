@@ -237,14 +237,23 @@ impl Lane<'_> {
     fn write(&mut self, before: &[Item], item: &mut Item, until: Instant) -> Result<Written, GivenUp> {
         let limit = item.limit.unwrap_or(item.batch.records.len());
         while item.until < limit {
-            let end = item.lost.range(item.until..limit).next().map_or(limit, |(index, _)| *index);
+            // Nothing behind a record that was given up can be marked before its dead letter is safe: then the delivery has
+            // to end in time, even if the sink is slow and this batch is long.
+            let has_lost = before.iter().chain([&*item]).any(|item| !item.lost.is_empty());
+            let most = if has_lost { item.until.saturating_add(self.together).min(limit) } else { limit };
+            let end = item.lost.range(item.until..most).next().map_or(most, |(index, _)| *index);
             if end == item.until {
                 item.until += 1;
                 continue;
             }
             let records = item.batch.records.slice(item.until..end);
             match self.give(before, std::slice::from_ref(item), &records) {
-                Ok(()) => item.until = end,
+                Ok(()) => {
+                    item.until = end;
+                    if has_lost && item.until < limit && Instant::now() >= until {
+                        return Ok(Written::Cut);
+                    }
+                }
                 Err(Stopped { done, why }) => {
                     item.until += done;
                     let so_far = self.after(item, why, until)?;
@@ -331,7 +340,7 @@ impl Lane<'_> {
     /// Puts the dead letters, and counts what was given up.
     fn bury(&mut self, items: &[Item]) -> Result<(), GivenUp> {
         let dead_ms = unix_ms(SystemTime::now());
-        let letters = || letters(items, self.name, dead_ms);
+        let letters = || letters(items, &self.ends.sink, dead_ms);
         if letters().next().is_some() {
             while let Err(why) = self.ends.failures.bury(letters()) {
                 let time = self.backoff.next_wait();

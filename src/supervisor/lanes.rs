@@ -107,6 +107,7 @@ impl Lanes {
         let (reopen_tx, reopen) = bounded(1);
         let busy = Arc::new(lane::Busy::new(Instant::now()));
         let ends = lane::Ends {
+            sink: Arc::from(sink),
             queues,
             stop: self.stop.clone(),
             abort: self.abort.clone(),
