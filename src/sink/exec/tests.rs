@@ -337,11 +337,12 @@ fn one_that_ignores_everything_is_killed_in_time() {
 #[test]
 fn a_brake_ends_a_write_from_another_thread() {
     for (mode, script) in [
-        (Mode::Stream, "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done"),
-        (Mode::Batch, "trap '' TERM; echo $$ >$dir/pid; while :; do sleep 1; done"),
-        (Mode::Stream, "echo $$ >$dir/pid; exec sleep 1000"),
-        (Mode::Batch, "echo $$ >$dir/pid; exec sleep 1000"),
+        (Mode::Stream, "trap '' TERM; read -r l; echo $$ >$dir/pid; while :; do sleep 1; done"),
+        (Mode::Batch, "trap '' TERM; read -r l; echo $$ >$dir/pid; while :; do sleep 1; done"),
+        (Mode::Stream, "read -r l; echo $$ >$dir/pid; exec sleep 1000"),
+        (Mode::Batch, "read -r l; echo $$ >$dir/pid; exec sleep 1000"),
     ] {
+        // What it reads is written when its start is over: a brake before that kills it at once.
         let mut bench = Bench::new(mode, script, |settings| settings.timeout = Duration::from_secs(600));
         let (brake, pid) = (bench.sink.brake().unwrap(), bench.file("pid"));
         let (times, signal) = if script.contains("trap") { (2, "SIGKILL") } else { (1, "SIGTERM") };
